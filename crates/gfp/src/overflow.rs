@@ -1,0 +1,1 @@
+//! Size arithmetic that cannot overflow silently (V60-V62).
