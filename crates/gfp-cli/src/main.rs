@@ -1,1 +1,3 @@
-fn main(){println!("{:?}", std::env::current_exe());}
+fn main() {
+    println!("{:?}", std::env::current_exe());
+}

@@ -1,0 +1,206 @@
+//! One word a frame.
+
+use super::{Order, Pfn, PhysAddr};
+use crate::sync::Carved;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// What a frame is to its owner.
+///
+/// ```text
+///   63                                  16 15    8 7    4 3    0
+///  +--------------------------------------+-------+------+------+
+///  | payload: 48 bits                     |   0   | order| kind |
+///  +--------------------------------------+-------+------+------+
+/// ```
+///
+/// | kind | on which frames | payload | set by | next |
+/// |---|---|---|---|---|
+/// | `None` | free, hole, reserved, or a later frame of a block | 0 | boot, free | any |
+/// | `Cached` | first frame of a block in a per-CPU cache | 0 | per-CPU cache | `Page`, `None` |
+/// | `Page` | first frame of an allocated block | references | page allocator | all |
+/// | `Compound` | the same, with `__GFP_COMP` | references | page allocator | `None`, `Cached` |
+/// | `Slab` | every frame of a slab | physical address of its descriptor | slab | `Page` |
+/// | `LargeKmalloc` | first frame of a large kmalloc block | 0 | slab | `Page` |
+/// | `Vmalloc` | every frame of a vmalloc area | 0 | vmalloc | `Page` |
+///
+/// A frame whose word is `None` and whose bitmap bit says "not free" is a later frame of an allocated
+/// block, or was never given to the allocator: freeing it is an error in both cases.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Not the first frame of anything.
+    None = 0,
+    /// In a per-CPU cache.
+    Cached = 1,
+    /// First frame of an allocated block.
+    Page = 2,
+    /// First frame of an allocated compound block.
+    Compound = 3,
+    /// Part of a slab.
+    Slab = 4,
+    /// First frame of a large kmalloc block.
+    LargeKmalloc = 5,
+    /// Part of a vmalloc area.
+    Vmalloc = 6,
+}
+
+impl FrameKind {
+    const fn from_low(bits: u64) -> FrameKind {
+        match bits & 0xf {
+            1 => FrameKind::Cached,
+            2 => FrameKind::Page,
+            3 => FrameKind::Compound,
+            4 => FrameKind::Slab,
+            5 => FrameKind::LargeKmalloc,
+            6 => FrameKind::Vmalloc,
+            _ => FrameKind::None,
+        }
+    }
+}
+
+/// The decoded word of one frame.
+#[derive(Copy, Clone, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FrameWord(u64);
+
+impl FrameWord {
+    /// The word of a frame that is not the first of anything.
+    pub const NONE: FrameWord = FrameWord(0);
+
+    /// Builds a word. Only the low 48 bits of `payload` are kept; more is a bug of the caller.
+    #[inline]
+    pub const fn new(kind: FrameKind, order: Order, payload: u64) -> FrameWord {
+        debug_assert!(payload >> 48 == 0);
+        FrameWord(payload << 16 | (order.get() as u64) << 4 | kind as u64)
+    }
+
+    /// What the frame is.
+    #[inline]
+    pub const fn kind(self) -> FrameKind {
+        FrameKind::from_low(self.0)
+    }
+
+    /// True if the frame is of this kind; cheaper than comparing [`FrameWord::kind`].
+    #[inline]
+    pub const fn is(self, kind: FrameKind) -> bool {
+        self.0 & 0xf == kind as u64
+    }
+
+    /// True if the frame is of this kind and order.
+    #[inline]
+    pub const fn is_block(self, kind: FrameKind, order: Order) -> bool {
+        self.0 & 0xff == ((order.get() as u64) << 4 | kind as u64)
+    }
+
+    /// The order of the block that this frame is the first of.
+    #[inline]
+    pub const fn order(self) -> Order {
+        match Order::new((self.0 >> 4 & 0xf) as u8) {
+            Some(order) => order,
+            None => Order::ZERO,
+        }
+    }
+
+    /// Meaning depends on the kind.
+    #[inline]
+    pub const fn payload(self) -> u64 {
+        self.0 >> 16
+    }
+
+    /// The payload as a physical address.
+    #[inline]
+    pub const fn phys(self) -> PhysAddr {
+        PhysAddr(self.0 >> 16)
+    }
+}
+
+/// The words of all frames of a machine, from its first to its last, holes included.
+pub struct FrameTable {
+    base: Pfn,
+    words: Carved<AtomicU64>,
+}
+
+impl FrameTable {
+    /// A table over `words.len()` frames that start at `base`; all words must read 0.
+    pub(crate) fn new(base: Pfn, words: Carved<AtomicU64>) -> FrameTable {
+        FrameTable { base, words }
+    }
+
+    /// First frame that the table covers.
+    pub fn base(&self) -> Pfn {
+        self.base
+    }
+
+    /// Frames that the table covers.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// True if the table covers no frame.
+    pub fn is_empty(&self) -> bool {
+        self.words.len() == 0
+    }
+
+    /// The frame's index in this table, `None` outside of it.
+    #[inline]
+    pub fn index(&self, pfn: Pfn) -> Option<usize> {
+        let index = pfn.0.wrapping_sub(self.base.0);
+        if index < self.words.len() {
+            Some(index)
+        } else {
+            None
+        }
+    }
+
+    /// The word of a frame; [`FrameWord::NONE`] outside of the table.
+    ///
+    /// `Relaxed`: who frees or looks up an address got that address from the owner by a way that
+    /// already orders it; a wild address may read anything and is refused by what it reads.
+    #[inline]
+    pub fn get(&self, pfn: Pfn) -> FrameWord {
+        match self.words.get(pfn.0.wrapping_sub(self.base.0)) {
+            Some(word) => FrameWord(word.load(Ordering::Relaxed)),
+            None => FrameWord::NONE,
+        }
+    }
+
+    /// Sets the word of a frame that the caller owns. Outside of the table nothing happens.
+    #[inline]
+    pub fn set(&self, pfn: Pfn, word: FrameWord) {
+        debug_assert!(self.index(pfn).is_some());
+        if let Some(w) = self.words.get(pfn.0.wrapping_sub(self.base.0)) {
+            w.store(word.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes the word from `old` to `new`; false if it was not `old`.
+    #[inline]
+    pub fn replace(&self, pfn: Pfn, old: FrameWord, new: FrameWord) -> bool {
+        match self.words.get(pfn.0.wrapping_sub(self.base.0)) {
+            Some(w) => w
+                .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok(),
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn word_keeps_kind_order_and_payload() {
+        for kind in [FrameKind::Page, FrameKind::Slab, FrameKind::Vmalloc] {
+            for order in 0..=10 {
+                let order = Order::new(order).unwrap();
+                let word = FrameWord::new(kind, order, 0xffff_ffff_fff0);
+                assert_eq!((word.kind(), word.order()), (kind, order));
+                assert_eq!(word.phys(), PhysAddr(0xffff_ffff_fff0));
+                assert!(word.is_block(kind, order) && word.is(kind));
+                assert!(!word.is(FrameKind::Cached));
+            }
+        }
+        assert_eq!(FrameWord::NONE.kind(), FrameKind::None);
+    }
+}

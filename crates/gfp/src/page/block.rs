@@ -1,0 +1,341 @@
+//! One pageblock: 512 bits of free space and a small descriptor.
+//!
+//! ```text
+//!   Line (64 B)   | word 0: frames 0..63 | word 1 | ... | word 7: frames 448..511 |   bit 1 = free
+//!   Block (8 B)   | free u16 | class u8 | type u8 | zone u8 | flags u8 | - |
+//! ```
+
+use crate::flags::MigrateType;
+use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
+use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
+
+/// Words of a [`Line`].
+pub(crate) const LINE_WORDS: usize = PAGEBLOCK_PAGES / 64;
+
+/// Bits that may start an aligned run of order 0..=5 inside a word.
+const STARTS: [u64; 7] = [
+    u64::MAX,
+    0x5555_5555_5555_5555,
+    0x1111_1111_1111_1111,
+    0x0101_0101_0101_0101,
+    0x0001_0001_0001_0001,
+    0x0000_0001_0000_0001,
+    0x0000_0000_0000_0001,
+];
+/// The same for whole words: orders 6..=9 as bits of a byte, one a word.
+const WORD_STARTS: [u8; 4] = [0xff, 0x55, 0x11, 0x01];
+
+/// A copy of the free bits of one pageblock.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Bits(pub(crate) [u64; LINE_WORDS]);
+
+/// A free, naturally aligned run in a pageblock.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Run {
+    /// First frame, relative to the block.
+    pub(crate) start: usize,
+    /// Its order; its buddy is not free, so this is the whole of it.
+    pub(crate) order: u8,
+}
+
+impl Bits {
+    /// The free run of the smallest order that is at least `order`, lowest address first.
+    pub(crate) fn best_run(&self, order: Order) -> Option<Run> {
+        // `at[i]`: bits that start a free aligned run of order `k` in word i.
+        let mut at = self.0;
+        let mut full = self.full_words();
+        for k in 0..6u8 {
+            let width = 1u32 << k;
+            for (i, starts) in at.iter_mut().enumerate() {
+                let pairs = *starts & (*starts >> width) & STARTS[k as usize + 1];
+                if k >= order.get() {
+                    let single = *starts & !(pairs | pairs << width);
+                    if single != 0 {
+                        return Some(Run {
+                            start: i * 64 + single.trailing_zeros() as usize,
+                            order: k,
+                        });
+                    }
+                }
+                *starts = pairs;
+            }
+        }
+        for k in 6..PAGEBLOCK_ORDER {
+            let width = 1u32 << (k - 6);
+            let pairs = full & (full >> width) & WORD_STARTS[k as usize - 5];
+            if k >= order.get() {
+                let single = full & !(pairs | pairs << width);
+                if single != 0 {
+                    return Some(Run { start: single.trailing_zeros() as usize * 64, order: k });
+                }
+            }
+            full = pairs;
+        }
+        let whole = full & 1 != 0 && order.get() <= PAGEBLOCK_ORDER;
+        whole.then_some(Run { start: 0, order: PAGEBLOCK_ORDER })
+    }
+
+    /// The order of the largest free aligned run.
+    pub(crate) fn largest(&self) -> Option<u8> {
+        let full = self.full_words();
+        if full != 0 {
+            let mut best = 6;
+            let mut runs = full;
+            for k in 6..PAGEBLOCK_ORDER {
+                runs = runs & (runs >> (1u32 << (k - 6))) & WORD_STARTS[k as usize - 5];
+                if runs == 0 {
+                    break;
+                }
+                best = k + 1;
+            }
+            return Some(best);
+        }
+        let mut at = self.0;
+        let mut best = None;
+        for k in 0..6u8 {
+            let mut any = 0;
+            for starts in &mut at {
+                any |= *starts;
+                *starts = *starts & (*starts >> (1u32 << k)) & STARTS[k as usize + 1];
+            }
+            if any == 0 {
+                break;
+            }
+            best = Some(k);
+        }
+        best
+    }
+
+    /// One bit a word that is wholly free.
+    fn full_words(&self) -> u8 {
+        let mut full = 0;
+        for (i, word) in self.0.iter().enumerate() {
+            full |= ((*word == u64::MAX) as u8) << i;
+        }
+        full
+    }
+}
+
+/// The free bits of one pageblock, changed under its zone's lock, read anywhere.
+#[repr(align(64))]
+pub(crate) struct Line([AtomicU64; LINE_WORDS]);
+
+impl Line {
+    /// A copy of the bits.
+    #[inline]
+    pub(crate) fn bits(&self) -> Bits {
+        Bits(core::array::from_fn(|i| self.0[i].load(Relaxed)))
+    }
+
+    /// True if every frame of the run is free.
+    #[inline]
+    pub(crate) fn all_free(&self, start: usize, order: Order) -> bool {
+        debug_assert!(start & (order.pages() - 1) == 0 && start + order.pages() <= PAGEBLOCK_PAGES);
+        if order.get() < 6 {
+            let mask = mask(start, order);
+            return self.0[start / 64].load(Relaxed) & mask == mask;
+        }
+        let words = &self.0[start / 64..][..order.pages() / 64];
+        words.iter().all(|w| w.load(Relaxed) == u64::MAX)
+    }
+
+    /// True if no frame of the run is free.
+    #[inline]
+    pub(crate) fn none_free(&self, start: usize, order: Order) -> bool {
+        debug_assert!(start & (order.pages() - 1) == 0 && start + order.pages() <= PAGEBLOCK_PAGES);
+        if order.get() < 6 {
+            return self.0[start / 64].load(Relaxed) & mask(start, order) == 0;
+        }
+        self.0[start / 64..][..order.pages() / 64].iter().all(|w| w.load(Relaxed) == 0)
+    }
+
+    /// True if this frame is free.
+    #[inline]
+    pub(crate) fn is_free(&self, frame: usize) -> bool {
+        self.0[frame / 64].load(Relaxed) >> (frame % 64) & 1 != 0
+    }
+
+    /// Marks a run free; the zone's lock is held.
+    #[inline]
+    pub(crate) fn set(&self, start: usize, order: Order) {
+        if order.get() < 6 {
+            let word = &self.0[start / 64];
+            word.store(word.load(Relaxed) | mask(start, order), Relaxed);
+        } else {
+            for word in &self.0[start / 64..][..order.pages() / 64] {
+                word.store(u64::MAX, Relaxed);
+            }
+        }
+    }
+
+    /// Marks a run taken; the zone's lock is held.
+    #[inline]
+    pub(crate) fn clear(&self, start: usize, order: Order) {
+        if order.get() < 6 {
+            let word = &self.0[start / 64];
+            word.store(word.load(Relaxed) & !mask(start, order), Relaxed);
+        } else {
+            for word in &self.0[start / 64..][..order.pages() / 64] {
+                word.store(0, Relaxed);
+            }
+        }
+    }
+}
+
+/// The bits of a run of order 0..=5 in its word.
+#[inline]
+fn mask(start: usize, order: Order) -> u64 {
+    ((1u64 << order.pages()) - 1) << (start % 64)
+}
+
+/// [`Block::class`] of a block with no free frame.
+pub(crate) const CLASS_FULL: u8 = 0xff;
+/// [`Block::class`] of the two blocks of a free block of the largest order.
+pub(crate) const CLASS_PAIR: u8 = PAGEBLOCK_ORDER + 1;
+/// [`Block::zone`] of a block that belongs to no zone.
+pub(crate) const NO_ZONE: u8 = 0xff;
+
+/// The descriptor of one pageblock, changed under its zone's lock, read anywhere.
+pub(crate) struct Block {
+    free: AtomicU16,
+    class: AtomicU8,
+    kind: AtomicU8,
+    zone: AtomicU8,
+    clean: AtomicU8,
+}
+
+const _: () = assert!(size_of::<Block>() == 6 || size_of::<Block>() == 8);
+
+impl Block {
+    /// A block of no zone, with no free frame.
+    pub(crate) const fn new() -> Block {
+        Block {
+            free: AtomicU16::new(0),
+            class: AtomicU8::new(CLASS_FULL),
+            kind: AtomicU8::new(MigrateType::Movable as u8),
+            zone: AtomicU8::new(NO_ZONE),
+            clean: AtomicU8::new(0),
+        }
+    }
+
+    /// Free frames.
+    #[inline]
+    pub(crate) fn free(&self) -> usize {
+        self.free.load(Relaxed) as usize
+    }
+
+    #[inline]
+    pub(crate) fn set_free(&self, frames: usize) {
+        debug_assert!(frames <= PAGEBLOCK_PAGES);
+        self.free.store(frames as u16, Relaxed);
+    }
+
+    /// The largest free run's order, [`CLASS_FULL`] or [`CLASS_PAIR`]: where the index has it.
+    #[inline]
+    pub(crate) fn class(&self) -> u8 {
+        self.class.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_class(&self, class: u8) {
+        self.class.store(class, Relaxed);
+    }
+
+    /// The mobility type.
+    #[inline]
+    pub(crate) fn kind(&self) -> MigrateType {
+        MigrateType::ALL[self.kind.load(Relaxed) as usize]
+    }
+
+    #[inline]
+    pub(crate) fn set_kind(&self, kind: MigrateType) {
+        self.kind.store(kind as u8, Relaxed);
+    }
+
+    /// Index of the zone, [`NO_ZONE`] for a hole.
+    #[inline]
+    pub(crate) fn zone(&self) -> u8 {
+        self.zone.load(Relaxed)
+    }
+
+    pub(crate) fn set_zone(&self, zone: u8) {
+        self.zone.store(zone, Relaxed);
+    }
+
+    /// True if the operating system has the memory behind this block (free page reporting): all of
+    /// it is free, and reads as zero where the platform promises that.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.clean.load(Relaxed) != 0
+    }
+
+    #[inline]
+    pub(crate) fn set_clean(&self, clean: u8) {
+        self.clean.store(clean, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(o: u8) -> Order {
+        Order::new(o).unwrap()
+    }
+
+    fn naive_largest(bits: &[bool; 512]) -> Option<u8> {
+        (0..=9u8).rev().find(|&o| bits.chunks(1 << o).any(|run| run.iter().all(|&b| b)))
+    }
+
+    fn naive_best(bits: &[bool; 512], want: u8) -> Option<Run> {
+        (want..=9).find_map(|o| {
+            let size = 1usize << o;
+            (0..512 / size).find_map(|i| {
+                let free = |i: usize| bits[i * size..(i + 1) * size].iter().all(|&b| b);
+                let whole = free(i) && (o == 9 || !free(i ^ 1));
+                whole.then_some(Run { start: i * size, order: o })
+            })
+        })
+    }
+
+    #[test]
+    fn runs_are_found_as_a_naive_search_finds_them() {
+        // A small deterministic generator; densities from nearly full to nearly empty.
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..3000 {
+            let mut bits = [false; 512];
+            for _ in 0..round % 60 {
+                let o = (next() % 10) as u32;
+                let size = 1usize << o;
+                let start = (next() as usize % 512) / size * size;
+                let free = next() % 4 != 0;
+                bits[start..start + size].fill(free);
+            }
+            let mut words = [0u64; 8];
+            for (i, &b) in bits.iter().enumerate() {
+                words[i / 64] |= (b as u64) << (i % 64);
+            }
+            let line = Bits(words);
+            assert_eq!(line.largest(), naive_largest(&bits), "round {round}");
+            for o in 0..=9 {
+                assert_eq!(line.best_run(order(o)), naive_best(&bits, o), "round {round} order {o}");
+            }
+        }
+    }
+
+    #[test]
+    fn best_run_prefers_the_smallest_that_fits() {
+        let mut words = [0u64; 8];
+        words[0] = 0xff00; // an order-3 run
+        words[1] = 0b1100; // an order-1 run
+        assert_eq!(Bits(words).best_run(order(0)), Some(Run { start: 66, order: 1 }));
+        assert_eq!(Bits(words).best_run(order(2)), Some(Run { start: 8, order: 3 }));
+        assert_eq!(Bits(words).best_run(order(4)), None);
+    }
+}

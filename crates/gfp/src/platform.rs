@@ -1,0 +1,211 @@
+//! The one seam: what a machine must offer.
+//!
+//! 1. [`Platform`] is all that a machine must have: where memory is seen, which CPU this is and how
+//!    to keep others off its private state, what context this is, a clock, a way to wait.
+//! 2. Capabilities are traits of their own: [`Paging`] for `vmalloc`. A machine without one loses
+//!    just those calls, at compile time.
+//! 3. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
+
+use crate::frame::{CpuId, Pfn, PhysAddr};
+use crate::report::Report;
+use core::ptr::NonNull;
+
+mod single;
+
+pub use single::{SingleCore, SingleSection};
+
+/// This CPU is already inside the allocator: the caller is an interrupt or a signal handler that
+/// came in the middle of an operation. It must do without private caches and without locks.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Nested;
+
+/// In which context the caller runs.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Context {
+    /// A task that may sleep.
+    Task,
+    /// A task that must not sleep (a spin lock is held, preemption is off).
+    Atomic,
+    /// A hardware or software interrupt.
+    Interrupt,
+    /// An interrupt that can come at any instruction; in a process a signal handler.
+    Nmi,
+}
+
+/// Where physical memory is seen: byte `phys` of RAM stands at `base + phys`.
+#[derive(Copy, Clone, Debug)]
+pub struct DirectMap {
+    base: *mut u8,
+}
+
+// SAFETY: only an address; what is behind it is governed by who owns the frame.
+unsafe impl Send for DirectMap {}
+// SAFETY: as above.
+unsafe impl Sync for DirectMap {}
+
+impl DirectMap {
+    /// `ram` is where the byte at physical address `phys` is seen.
+    pub fn new(ram: *mut u8, phys: PhysAddr) -> DirectMap {
+        DirectMap {
+            base: ram.wrapping_sub(phys.0 as usize),
+        }
+    }
+
+    /// Where a physical address is seen. Meaningful for addresses of RAM only.
+    #[inline]
+    pub fn ptr(self, phys: PhysAddr) -> *mut u8 {
+        self.base.wrapping_add(phys.0 as usize)
+    }
+
+    /// The physical address that a direct-map address shows; of other addresses, nonsense that no
+    /// frame table contains.
+    #[inline]
+    pub fn phys(self, addr: usize) -> PhysAddr {
+        PhysAddr(addr.wrapping_sub(self.base.addr()) as u64)
+    }
+}
+
+/// A machine: the one thing that a kernel, a process or a simulator must provide.
+///
+/// # Safety
+/// The implementor promises, for as long as the value lives:
+/// 1. RAM that the memory map calls usable can be read and written through [`Platform::direct_map`],
+///    and nobody else uses it.
+/// 2. [INV-PCPU-1] For each CPU at most one `Section` exists at any time, over [`Platform::enter`] and
+///    [`Platform::enter_remote`] together; what was written in one section is visible in the next
+///    (release on leaving, acquire on entering).
+/// 3. The CPU ids given are below [`Platform::nr_cpus`].
+/// 4. The thread that entered stays the only one to use its `Section`.
+pub unsafe trait Platform: Sync + Sized {
+    /// Keeps everyone else off one CPU's private state until it is dropped: interrupts off, or a
+    /// thread's busy flag.
+    type Section<'a>
+    where
+        Self: 'a;
+
+    /// Where RAM is seen.
+    fn direct_map(&self) -> DirectMap;
+
+    /// How many CPU ids there can be; each may come to own private caches.
+    fn nr_cpus(&self) -> u32;
+
+    /// How many CPUs really run at once: for the sizes of caches.
+    fn nr_cpus_running(&self) -> u32 {
+        self.nr_cpus()
+    }
+
+    /// Which CPU this is, and the right to its private state.
+    ///
+    /// # Errors
+    /// [`Nested`] if this CPU is inside already.
+    fn enter(&self) -> Result<(CpuId, Self::Section<'_>), Nested>;
+
+    /// Takes the place of another CPU: returns when it is outside, and keeps it out until the section
+    /// is dropped. The caller must hold no section and no lock. `None`: this machine cannot, or
+    /// that CPU id was never used.
+    fn enter_remote(&self, cpu: CpuId) -> Option<Self::Section<'_>> {
+        let _ = cpu;
+        None
+    }
+
+    /// The context of the caller.
+    fn context(&self) -> Context {
+        Context::Task
+    }
+
+    /// Nanoseconds of a clock that never goes back.
+    fn now_ns(&self) -> u64;
+
+    /// Waits a little for another CPU; `spins` counts the calls in this wait.
+    fn relax(&self, spins: u32);
+
+    /// Says what went wrong: a double or wild free, a corrupted structure. Must not allocate.
+    fn report(&self, report: &Report<'_>) {
+        let _ = report;
+    }
+
+    /// Free page reporting: the content of these frames, all free, is not needed until they are
+    /// allocated again. True if they read as zero from now on.
+    fn discard(&self, first: Pfn, pages: usize) -> bool {
+        let _ = (first, pages);
+        false
+    }
+}
+
+/// A run of frames that follow each other.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct FrameRun {
+    /// First frame.
+    pub first: Pfn,
+    /// Number of frames, at least 1.
+    pub pages: usize,
+}
+
+/// Why a mapping could not be made.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum MapError {
+    /// No memory for page tables, or the operating system refused.
+    NoMemory,
+}
+
+/// What the holder of a mapping may do.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Protection {
+    /// Read only.
+    Read,
+    /// Read and write, never execute.
+    ReadWrite,
+}
+
+/// The capability to map frames at chosen virtual addresses: what `vmalloc` needs.
+///
+/// # Safety
+/// The implementor promises that the range of [`Paging::vmalloc_range`] is used by nobody else, that
+/// a mapped page is readable (and writable, as asked) memory of its own until it is unmapped, and
+/// that a page of the range that is not mapped faults.
+pub unsafe trait Paging: Platform {
+    /// The virtual addresses that `vmalloc` may use: start (page aligned) and length in bytes.
+    fn vmalloc_range(&self) -> (NonNull<u8>, usize);
+
+    /// Maps `runs` one after the other from `at` on; the answer says what the pages contain. `table`
+    /// gives a zeroed frame for a page table.
+    ///
+    /// # Errors
+    /// [`MapError`]; nothing is mapped then.
+    ///
+    /// # Safety
+    /// `at` and the pages after it must be inside the vmalloc range, owned by the caller, not mapped;
+    /// the frames must be owned by the caller.
+    unsafe fn map(
+        &self,
+        at: NonNull<u8>,
+        runs: &mut dyn Iterator<Item = FrameRun>,
+        protection: Protection,
+        table: &mut dyn FnMut() -> Option<Pfn>,
+    ) -> Result<Mapped, MapError>;
+
+    /// Takes `pages` pages from `at` on out of the mapping. They fault after [`Paging::flush`], perhaps
+    /// before.
+    ///
+    /// # Safety
+    /// The pages must be mapped by [`Paging::map`] and used by nobody any more.
+    unsafe fn unmap(&self, at: NonNull<u8>, pages: usize);
+
+    /// Makes sure that no CPU remembers a mapping of these pages.
+    fn flush(&self, at: NonNull<u8>, pages: usize);
+
+    /// True if a mapped page shows the very frame, so that the direct
+    /// map sees the same bytes; false if the frame only stands for memory of its own.
+    fn aliases_frames(&self) -> bool {
+        true
+    }
+}
+
+/// What a new mapping contains.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Mapped {
+    /// What the frames contained.
+    Content,
+    /// Zeroes.
+    Zeroed,
+}

@@ -1,0 +1,31 @@
+//! What concurrency needs: atomics behind one facade, ranked locks, memory carved at boot, and
+//! exclusive use of one CPU's private state.
+//!
+//! 1. **Atomics.** Production code imports [`atomic`] only, so that a model checker can take its
+//!    place (`--cfg loom`, `--cfg shuttle`).
+//! 2. **Sections.** All work of the library runs inside a [`Local`]: the right to touch the private
+//!    caches of one CPU, given by [`Platform::enter`](crate::Platform::enter). While a section is
+//!    held, nothing else on this CPU (interrupt, signal handler) enters; who tries is told
+//!    [`Nested`](crate::platform::Nested) and takes the path that needs no lock.
+//! 3. **Locks.** [`Lock`] spins, can be taken only inside a section (so an interrupt on this CPU can
+//!    never spin on a lock that it interrupted), and has a [`Rank`] in its type: debug builds panic
+//!    when locks are taken out of order.
+//! 4. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
+
+mod carved;
+mod local;
+mod lock;
+
+pub use carved::Carved;
+pub use local::Local;
+pub use lock::{Lock, LockGuard, Rank};
+
+/// The atomics of the target, or those of a model checker.
+pub mod atomic {
+    #[cfg(not(any(loom, shuttle)))]
+    pub use core::sync::atomic::*;
+    #[cfg(loom)]
+    pub use loom::sync::atomic::*;
+    #[cfg(shuttle)]
+    pub use shuttle::sync::atomic::*;
+}
