@@ -1,1 +1,21 @@
-//! Pure decisions.
+//! Pure decisions: plain data in, plain data out.
+//!
+//! 1. **Concept.** Every number and every choice that can be made without touching memory is made
+//!    here: how large, which class, which order, is there enough left, may this block be claimed.
+//!    The rooms that own memory ask, and do.
+//! 2. **Structures.** Plain `Copy` values; sizes in bytes, amounts of memory in pages of
+//!    [`order::PAGE_SIZE`] bytes unless a name says `_kb`.
+//! 3. **Safety.** No `unsafe`, no state, no allocation: a wrong answer here wastes memory or fails
+//!    a request, it never breaks memory safety. Every function may be called in any context.
+//! 4. **Failure.** Impossible inputs give `None` or a saturated value, never a panic in release
+//!    builds.
+//! 5. **Contents.** [`order`] (sizes to orders, buddies), [`size_class`] (kmalloc classes),
+//!    [`slab_order`] (slab geometry), [`pcp`] (per-CPU page lists), [`fallback`] (mixing of mobility
+//!    types).
+#![forbid(unsafe_code)]
+
+pub mod fallback;
+pub mod order;
+pub mod pcp;
+pub mod size_class;
+pub mod slab_order;
