@@ -10,8 +10,8 @@
 //! 4. **Failure.** Impossible inputs give `None` or a saturated value, never a panic in release
 //!    builds.
 //! 5. **Contents.** [`order`] (sizes to orders, buddies), [`size_class`] (kmalloc classes),
-//!    [`slab_order`] (slab geometry), [`pcp`] (per-CPU page lists), [`fallback`] (mixing of mobility
-//!    types).
+//!    [`slab_order`] (slab geometry), [`pcp`] (per-CPU page lists), [`watermark`] (how much must
+//!    stay free and who may go below), [`fallback`] (mixing of mobility types).
 #![forbid(unsafe_code)]
 
 pub mod fallback;
@@ -19,3 +19,4 @@ pub mod order;
 pub mod pcp;
 pub mod size_class;
 pub mod slab_order;
+pub mod watermark;
