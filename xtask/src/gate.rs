@@ -1,0 +1,103 @@
+//! The test command: what must hold before a change goes in, cheapest first.
+
+use anyhow::Result;
+use std::time::Instant;
+
+use crate::e2e;
+use crate::parity;
+use crate::shell::{self, Bless, Repo, step};
+use crate::tidy;
+use crate::tools::{self, Need};
+
+/// Runs every step; stops at the first that fails. At the end, the totals of cargo's test runs.
+pub(crate) fn run(repo: &Repo) -> Result<()> {
+    let start = Instant::now();
+    step("tools", "cargo xtask install-tools", || {
+        tools::provide(Need::Test)
+    })?;
+    step("format", "cargo fmt --all", || {
+        shell::run(&mut repo.cargo(&["fmt", "--all", "--check"]))
+    })?;
+    step("tidy", "cargo xtask tidy", || tidy::run(repo, Bless::No))?;
+    step("parity", "cargo xtask parity", || {
+        parity::run(repo, Bless::No)
+    })?;
+    const CLIPPY: &[&str] = &[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    step(
+        "clippy",
+        "cargo clippy --workspace --all-targets -- -D warnings",
+        || shell::run(&mut repo.cargo(CLIPPY)),
+    )?;
+    let build = &["build", "--release", "--workspace"];
+    step(
+        "build --release",
+        "cargo build --release --workspace",
+        || shell::run(&mut repo.cargo(build)),
+    )?;
+    let mut results = Vec::new();
+    for args in [
+        &["test", "--workspace"][..],
+        &["test", "--workspace", "--release", "--lib", "--tests"],
+    ] {
+        let line = format!("cargo {}", args.join(" "));
+        results.extend(step(&line, &line, || {
+            shell::run_and_keep(&mut repo.cargo(args), |line| {
+                line.starts_with("test result:")
+            })
+        })?);
+    }
+    step("e2e --short", "cargo xtask e2e --short", || {
+        e2e::run(repo, &e2e::Options::short())
+    })?;
+
+    let (passed, failed, ignored) = totals(&results);
+    println!("\n==> closing lines of cargo test");
+    results
+        .iter()
+        .filter(|line| !line.contains(" 0 passed;"))
+        .for_each(|line| println!("{line}"));
+    println!("\nall tests: {passed} passed; {failed} failed; {ignored} ignored");
+    println!(
+        "cargo xtask test: ok, {}",
+        shell::show_time(start.elapsed())
+    );
+    Ok(())
+}
+
+/// Sums cargo's closing lines: passed, failed, ignored.
+fn totals(results: &[String]) -> (u64, u64, u64) {
+    let count = |line: &str, word: &str| -> u64 {
+        let before = line.split(word).next().unwrap_or("");
+        let digits = before.trim_end().rsplit(' ').next().unwrap_or("");
+        digits.parse().unwrap_or(0)
+    };
+    results
+        .iter()
+        .fold((0, 0, 0), |(passed, failed, ignored), line| {
+            (
+                passed + count(line, " passed"),
+                failed + count(line, " failed"),
+                ignored + count(line, " ignored"),
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_summed() {
+        let line = "test result: ok. 12 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; \
+                    finished in 0.01s";
+        assert_eq!(totals(&[line.into(), line.into()]), (24, 2, 6));
+        assert_eq!(totals(&[]), (0, 0, 0));
+    }
+}
