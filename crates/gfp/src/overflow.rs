@@ -35,7 +35,8 @@ pub const fn size_add(a: usize, b: usize) -> usize {
 #[must_use = "an overflow is seen only in the result"]
 #[inline]
 pub const fn size_sub(a: usize, b: usize) -> usize {
-    if a == SIZE_MAX || b == SIZE_MAX || a < b {
+    // A poisoned `b` is either larger than `a` or meets a poisoned `a`.
+    if a == SIZE_MAX || a < b {
         SIZE_MAX
     } else {
         a - b

@@ -208,6 +208,18 @@ impl Gfp {
         Ok(())
     }
 
+    /// Whether a task that is itself freeing memory (`PF_MEMALLOC`, the noreclaim scope) may use
+    /// the word (P50).
+    ///
+    /// # Errors
+    /// [`GfpError::NofailInReclaim`]: nobody else can make room for it, so it would wait for ever.
+    pub const fn check_while_reclaiming(self) -> Result<(), GfpError> {
+        if self.intersects(Gfp::NOFAIL) {
+            return Err(GfpError::NofailInReclaim);
+        }
+        Ok(())
+    }
+
     /// [`Gfp::check`], and whether the function `entry` takes the word.
     ///
     /// # Errors

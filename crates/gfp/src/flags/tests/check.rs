@@ -45,6 +45,21 @@ fn nofail_needs_a_caller_that_can_wait() {
 }
 
 #[test]
+fn nofail_cannot_wait_for_itself() {
+    // P50
+    let nofail = GFP_KERNEL | Gfp::NOFAIL;
+    assert_eq!(
+        nofail.check_while_reclaiming(),
+        Err(GfpError::NofailInReclaim)
+    );
+    assert_eq!(
+        (GFP_KERNEL | Gfp::MEMALLOC).check_while_reclaiming(),
+        Ok(())
+    );
+    assert!(GfpError::NofailInReclaim.linux_goes_on());
+}
+
+#[test]
 fn nofail_and_giving_up_contradict() {
     // P51
     for give_up in [
