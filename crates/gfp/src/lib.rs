@@ -8,10 +8,13 @@ pub mod error;
 pub mod flags;
 pub mod frame;
 pub mod overflow;
+pub mod page;
 pub mod platform;
 pub mod policy;
 pub mod report;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 
 pub use error::AllocError;
 pub use platform::{Paging, Platform};

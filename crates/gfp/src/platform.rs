@@ -6,7 +6,7 @@
 //!    just those calls, at compile time.
 //! 3. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
 
-use crate::frame::{CpuId, Pfn, PhysAddr};
+use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
 use crate::report::Report;
 use core::ptr::NonNull;
 
@@ -106,6 +106,11 @@ pub unsafe trait Platform: Sync + Sized {
     fn enter_remote(&self, cpu: CpuId) -> Option<Self::Section<'_>> {
         let _ = cpu;
         None
+    }
+
+    /// The node whose memory is nearest to this CPU.
+    fn node(&self) -> NodeId {
+        NodeId(0)
     }
 
     /// The context of the caller.

@@ -22,6 +22,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// | `Slab` | every frame of a slab | physical address of its descriptor | slab | `Page` |
 /// | `LargeKmalloc` | first frame of a large kmalloc block | 0 | slab | `Page` |
 /// | `Vmalloc` | every frame of a vmalloc area | 0 | vmalloc | `Page` |
+/// | `Deferred` | first frame of a block freed inside the allocator | next + 1 | free | `None` |
 ///
 /// A frame whose word is `None` and whose bitmap bit says "not free" is a later frame of an allocated
 /// block, or was never given to the allocator: freeing it is an error in both cases.
@@ -42,6 +43,8 @@ pub enum FrameKind {
     LargeKmalloc = 5,
     /// Part of a vmalloc area.
     Vmalloc = 6,
+    /// First frame of a block whose free was put off.
+    Deferred = 7,
 }
 
 impl FrameKind {
@@ -53,6 +56,7 @@ impl FrameKind {
             4 => FrameKind::Slab,
             5 => FrameKind::LargeKmalloc,
             6 => FrameKind::Vmalloc,
+            7 => FrameKind::Deferred,
             _ => FrameKind::None,
         }
     }

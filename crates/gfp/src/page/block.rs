@@ -66,13 +66,19 @@ impl Bits {
             if k >= order.get() {
                 let single = full & !(pairs | pairs << width);
                 if single != 0 {
-                    return Some(Run { start: single.trailing_zeros() as usize * 64, order: k });
+                    return Some(Run {
+                        start: single.trailing_zeros() as usize * 64,
+                        order: k,
+                    });
                 }
             }
             full = pairs;
         }
         let whole = full & 1 != 0 && order.get() <= PAGEBLOCK_ORDER;
-        whole.then_some(Run { start: 0, order: PAGEBLOCK_ORDER })
+        whole.then_some(Run {
+            start: 0,
+            order: PAGEBLOCK_ORDER,
+        })
     }
 
     /// The order of the largest free aligned run.
@@ -146,7 +152,9 @@ impl Line {
         if order.get() < 6 {
             return self.0[start / 64].load(Relaxed) & mask(start, order) == 0;
         }
-        self.0[start / 64..][..order.pages() / 64].iter().all(|w| w.load(Relaxed) == 0)
+        self.0[start / 64..][..order.pages() / 64]
+            .iter()
+            .all(|w| w.load(Relaxed) == 0)
     }
 
     /// True if this frame is free.
@@ -284,7 +292,9 @@ mod tests {
     }
 
     fn naive_largest(bits: &[bool; 512]) -> Option<u8> {
-        (0..=9u8).rev().find(|&o| bits.chunks(1 << o).any(|run| run.iter().all(|&b| b)))
+        (0..=9u8)
+            .rev()
+            .find(|&o| bits.chunks(1 << o).any(|run| run.iter().all(|&b| b)))
     }
 
     fn naive_best(bits: &[bool; 512], want: u8) -> Option<Run> {
@@ -293,7 +303,10 @@ mod tests {
             (0..512 / size).find_map(|i| {
                 let free = |i: usize| bits[i * size..(i + 1) * size].iter().all(|&b| b);
                 let whole = free(i) && (o == 9 || !free(i ^ 1));
-                whole.then_some(Run { start: i * size, order: o })
+                whole.then_some(Run {
+                    start: i * size,
+                    order: o,
+                })
             })
         })
     }
@@ -324,7 +337,11 @@ mod tests {
             let line = Bits(words);
             assert_eq!(line.largest(), naive_largest(&bits), "round {round}");
             for o in 0..=9 {
-                assert_eq!(line.best_run(order(o)), naive_best(&bits, o), "round {round} order {o}");
+                assert_eq!(
+                    line.best_run(order(o)),
+                    naive_best(&bits, o),
+                    "round {round} order {o}"
+                );
             }
         }
     }
@@ -334,8 +351,17 @@ mod tests {
         let mut words = [0u64; 8];
         words[0] = 0xff00; // an order-3 run
         words[1] = 0b1100; // an order-1 run
-        assert_eq!(Bits(words).best_run(order(0)), Some(Run { start: 66, order: 1 }));
-        assert_eq!(Bits(words).best_run(order(2)), Some(Run { start: 8, order: 3 }));
+        assert_eq!(
+            Bits(words).best_run(order(0)),
+            Some(Run {
+                start: 66,
+                order: 1
+            })
+        );
+        assert_eq!(
+            Bits(words).best_run(order(2)),
+            Some(Run { start: 8, order: 3 })
+        );
         assert_eq!(Bits(words).best_run(order(4)), None);
     }
 }

@@ -53,7 +53,8 @@ impl Counter {
     /// Adds without a locked instruction: the section is held, so this CPU is the only writer.
     #[inline]
     pub(crate) fn add(&self, n: usize) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n as u64), Relaxed);
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(n as u64), Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -108,7 +109,9 @@ impl ZoneCache {
         let list = list_of(kind);
         let len = self.len[list][slot].load(Relaxed);
         let top = len.checked_sub(1)?;
-        let entry = self.entries[list].get(START[slot] + top as usize)?.load(Relaxed);
+        let entry = self.entries[list]
+            .get(START[slot] + top as usize)?
+            .load(Relaxed);
         // The store that publishes: before it nothing has happened.
         self.len[list][slot].store(top, Relaxed);
         self.add_count(-(1isize << ORDERS[slot]));
@@ -150,8 +153,8 @@ impl ZoneCache {
         self.add_count(-((out << ORDERS[slot]) as isize));
     }
 
-    /// Takes every block of every list and hands it to `f`.
-    pub(crate) fn drain(&self, mut f: impl FnMut(u32, Order)) {
+    /// Shows every block of every list to `f`.
+    pub(crate) fn each(&self, mut f: impl FnMut(u32, Order)) {
         for list in 0..TYPES {
             for (slot, &order) in ORDERS.iter().enumerate() {
                 let len = self.len[list][slot].load(Relaxed) as usize;
@@ -159,8 +162,15 @@ impl ZoneCache {
                 for entry in &self.entries[list][START[slot]..][..len] {
                     f(entry.load(Relaxed), order);
                 }
-                self.len[list][slot].store(0, Relaxed);
             }
+        }
+    }
+
+    /// Takes every block of every list and hands it to `f`.
+    pub(crate) fn drain(&self, f: impl FnMut(u32, Order)) {
+        self.each(f);
+        for len in self.len.iter().flatten() {
+            len.store(0, Relaxed);
         }
         self.count.store(0, Relaxed);
     }
@@ -196,7 +206,11 @@ mod tests {
     fn every_list_keeps_its_own_blocks() {
         let cache = ZoneCache::new();
         let mut n = 0;
-        for kind in [MigrateType::Unmovable, MigrateType::Movable, MigrateType::Reclaimable] {
+        for kind in [
+            MigrateType::Unmovable,
+            MigrateType::Movable,
+            MigrateType::Reclaimable,
+        ] {
             for &order in &ORDERS {
                 let slot = slot(Order::new(order).unwrap()).unwrap();
                 while cache.push(slot, kind, n) {

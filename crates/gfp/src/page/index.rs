@@ -18,11 +18,6 @@ pub(crate) struct BlockIndex {
 }
 
 impl BlockIndex {
-    /// A set that can hold nothing.
-    pub(crate) const fn empty() -> BlockIndex {
-        BlockIndex { words: Carved::empty(), start: [0; LEVELS], top: 0 }
-    }
-
     /// Words needed for block numbers below `blocks`.
     pub(crate) const fn words_for(blocks: usize) -> usize {
         let mut total = 0;
@@ -50,7 +45,11 @@ impl BlockIndex {
             n = n.div_ceil(64);
             total += n;
         }
-        BlockIndex { words, start, top: top as u8 }
+        BlockIndex {
+            words,
+            start,
+            top: top as u8,
+        }
     }
 
     #[inline]
@@ -136,11 +135,15 @@ mod tests {
     use std::vec::Vec;
 
     fn index(blocks: usize) -> BlockIndex {
-        let words: Vec<AtomicU64> =
-            (0..BlockIndex::words_for(blocks)).map(|_| AtomicU64::new(0)).collect();
+        let words: Vec<AtomicU64> = (0..BlockIndex::words_for(blocks))
+            .map(|_| AtomicU64::new(0))
+            .collect();
         let words = Box::leak(words.into_boxed_slice());
         // SAFETY: the slice is leaked, so it lives for ever; nobody else has it.
-        BlockIndex::new(unsafe { Carved::new(NonNull::from(&*words).cast(), words.len()) }, blocks)
+        BlockIndex::new(
+            unsafe { Carved::new(NonNull::from(&*words).cast(), words.len()) },
+            blocks,
+        )
     }
 
     #[test]
@@ -150,7 +153,9 @@ mod tests {
             let mut model = BTreeSet::new();
             let mut x = 12345usize;
             for _ in 0..4000 {
-                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                x = x
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 let b = (x >> 33) % blocks;
                 if x >> 20 & 3 == 0 {
                     set.insert(b);

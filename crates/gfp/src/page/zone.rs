@@ -6,7 +6,10 @@ use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{NR_ORDERS, NodeId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
 use crate::policy::fallback;
-use crate::policy::watermark::{AllocFlags, FreeState, Watermarks, zone_watermark_ok};
+use crate::policy::fallback::{BlockUse, Claim, Grouping};
+use crate::policy::watermark::{
+    AllocFlags, FreeState, Watermarks, order0_watermark_ok, zone_watermark_ok,
+};
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Carved, Local, Lock, LockGuard, Rank};
 
@@ -33,18 +36,24 @@ impl Blocks {
     #[inline]
     pub(crate) fn zone_of(&self, pfn: Pfn) -> Option<usize> {
         let zone = self.blocks[self.of(pfn)?].zone();
-        if zone == NO_ZONE { None } else { Some(zone as usize) }
+        if zone == NO_ZONE {
+            None
+        } else {
+            Some(zone as usize)
+        }
     }
 
     /// The mobility type of a frame's block.
     #[inline]
     pub(crate) fn kind_of(&self, pfn: Pfn) -> MigrateType {
-        self.of(pfn).map_or(MigrateType::Movable, |b| self.blocks[b].kind())
+        self.of(pfn)
+            .map_or(MigrateType::Movable, |b| self.blocks[b].kind())
     }
 
     /// True if the bitmap says that this frame is free.
     pub(crate) fn is_free(&self, pfn: Pfn) -> bool {
-        self.of(pfn).is_some_and(|b| self.lines[b].is_free(pfn.0 % PAGEBLOCK_PAGES))
+        self.of(pfn)
+            .is_some_and(|b| self.lines[b].is_free(pfn.0 % PAGEBLOCK_PAGES))
     }
 
     #[inline]
@@ -156,6 +165,16 @@ impl Zone {
         self.nr_free[order][kind as usize].load(Relaxed)
     }
 
+    /// True if the index of a type and order has this block.
+    pub(crate) fn index_contains(&self, list: usize, order: usize, block: usize) -> bool {
+        self.index[list][order].contains(block - self.first_block)
+    }
+
+    /// Wholly free blocks that wait for free page reporting.
+    pub(crate) fn nr_dirty(&self) -> usize {
+        self.nr_dirty.load(Relaxed)
+    }
+
     /// Pages free in blocks of this type that only requests with a right to them may count.
     pub(crate) fn free_state(&self) -> FreeState {
         FreeState {
@@ -168,7 +187,12 @@ impl Zone {
     /// The watermarks, boost not added.
     pub(crate) fn watermarks(&self) -> Watermarks {
         let [min, low, high, promo] = core::array::from_fn(|i| self.mark[i].load(Relaxed));
-        Watermarks { min, low, high, promo }
+        Watermarks {
+            min,
+            low,
+            high,
+            promo,
+        }
     }
 
     pub(crate) fn set_watermarks(&self, w: Watermarks) {
@@ -194,13 +218,20 @@ impl Zone {
 
     /// The watermark check (P267-P272).
     pub(crate) fn watermark_ok(&self, order: Order, highest: ZoneKind, flags: AllocFlags) -> bool {
-        let mark = flags.mark_of(&self.watermarks()) + self.boost();
+        let (marks, boost, reserve) = (self.watermarks(), self.boost(), self.reserve(highest));
+        let state = self.free_state();
+        if order == Order::ZERO {
+            // The one-page check takes the mark and the boost apart (P272).
+            let mark = marks.level(flags.level(), 0);
+            return order0_watermark_ok(mark, boost, reserve, flags, &state);
+        }
+        let mark = marks.level(flags.level(), boost);
         zone_watermark_ok(
-            order.get(),
+            order.get().into(),
             mark,
-            self.reserve(highest),
+            reserve,
             flags,
-            &self.free_state(),
+            &state,
             |order, kind| self.nr_free(order as usize, kind) != 0,
         )
     }
@@ -212,7 +243,11 @@ impl Zone {
         blocks: &'z Blocks,
         local: &'z Local<'_, P>,
     ) -> ZoneGuard<'z> {
-        ZoneGuard { zone: self, blocks, _guard: self.lock.lock(local) }
+        ZoneGuard {
+            zone: self,
+            blocks,
+            _guard: self.lock.lock(local),
+        }
     }
 }
 
@@ -255,7 +290,10 @@ impl ZoneGuard<'_> {
     }
 
     fn index(&self, kind: MigrateType, class: u8) -> Option<&BlockIndex> {
-        self.zone.index.get(kind as usize).map(|orders| &orders[class as usize])
+        self.zone
+            .index
+            .get(kind as usize)
+            .map(|orders| &orders[class as usize])
     }
 
     /// Moves a block to the index of another class.
@@ -316,7 +354,9 @@ impl ZoneGuard<'_> {
                     self.used(block);
                 }
                 self.account(kind, -(Order::MAX.pages() as isize));
-                return Taken { pfn: self.blocks.pfn(block.min(partner)) };
+                return Taken {
+                    pfn: self.blocks.pfn(block.min(partner)),
+                };
             }
             self.count(PAGEBLOCK_ORDER, kind, 2);
             self.reclass(block, PAGEBLOCK_ORDER);
@@ -324,8 +364,14 @@ impl ZoneGuard<'_> {
         }
         let bits = line.bits();
         let run = bits.best_run(order);
-        debug_assert!(run.is_some(), "the index says that the block has such a run");
-        let run = run.unwrap_or(super::block::Run { start: 0, order: order.get() });
+        debug_assert!(
+            run.is_some(),
+            "the index says that the block has such a run"
+        );
+        let run = run.unwrap_or(super::block::Run {
+            start: 0,
+            order: order.get(),
+        });
         line.clear(run.start, order);
         self.count(run.order, kind, -1);
         for o in order.get()..run.order {
@@ -337,7 +383,9 @@ impl ZoneGuard<'_> {
             self.reclass(block, line.bits().largest().unwrap_or(CLASS_FULL));
         }
         self.used(block);
-        Taken { pfn: self.blocks.pfn(block).add(run.start) }
+        Taken {
+            pfn: self.blocks.pfn(block).add(run.start),
+        }
     }
 
     /// Notes that a block is not wholly free any more.
@@ -369,7 +417,9 @@ impl ZoneGuard<'_> {
             return self.put_as(pfn, Order::PAGEBLOCK, clean)
                 && self.put_as(half, Order::PAGEBLOCK, clean);
         }
-        let Some(block) = self.blocks.of(pfn) else { return false };
+        let Some(block) = self.blocks.of(pfn) else {
+            return false;
+        };
         let line = &self.blocks.lines[block];
         let start = pfn.0 % PAGEBLOCK_PAGES;
         if !line.none_free(start, order) {
@@ -412,13 +462,21 @@ impl ZoneGuard<'_> {
             let n = &self.zone.nr_dirty;
             n.store(n.load(Relaxed) + 1, Relaxed);
         }
-        let Some(partner) = self.partner(block) else { return };
+        self.join(block);
+    }
+
+    /// Makes a wholly free block and its partner one block of the largest order, if that may be.
+    fn join(&mut self, block: usize) {
+        let b = &self.blocks.blocks[block];
+        let Some(partner) = self.partner(block) else {
+            return;
+        };
         let p = &self.blocks.blocks[partner];
         if p.class() != PAGEBLOCK_ORDER || p.free() != PAGEBLOCK_PAGES {
             return;
         }
         if p.kind() != b.kind() {
-            if !fallback::mergeable(p.kind()) || !fallback::mergeable(b.kind()) {
+            if !fallback::is_mergeable(p.kind()) || !fallback::is_mergeable(b.kind()) {
                 return;
             }
             self.retype(partner, b.kind());
@@ -472,51 +530,54 @@ impl ZoneGuard<'_> {
     }
 
     /// Takes from the memory of another type (P314-P319): claims a whole pageblock where the rules
-    /// allow it, takes a single block elsewhere.
-    pub(crate) fn take_fallback(&mut self, order: Order, kind: MigrateType) -> Option<Taken> {
-        for o in (order.get()..=Order::MAX.get()).rev() {
+    /// allow it, else takes a single block and leaves the pageblock its type.
+    pub(crate) fn take_fallback(
+        &mut self,
+        order: Order,
+        kind: MigrateType,
+        grouping: Grouping,
+    ) -> Option<Taken> {
+        for found in (order.get()..=Order::MAX.get()).rev() {
+            if !fallback::should_try_claim(found.into(), kind, grouping) {
+                continue;
+            }
             for &from in fallback::fallbacks(kind) {
-                if !fallback::may_claim(o, order.get(), kind) {
-                    continue;
-                }
-                let Some(member) = self.zone.index[from as usize][o as usize].first() else {
-                    continue;
-                };
-                let block = member + self.zone.first_block;
-                if self.claim(block, o, kind) {
+                let first = self.zone.index[from as usize][found as usize].first();
+                let Some(member) = first else { continue };
+                if self.claim(member + self.zone.first_block, found, kind, grouping) {
                     return self.take(order, kind);
                 }
             }
         }
-        for o in order.get()..=Order::MAX.get() {
-            for &from in fallback::fallbacks(kind) {
-                if let Some(member) = self.zone.index[from as usize][o as usize].first() {
-                    return Some(self.take_from(member + self.zone.first_block, order));
-                }
-            }
-        }
-        None
+        (order.get()..=Order::MAX.get()).find_map(|found| {
+            let first =
+                |from: &MigrateType| self.zone.index[*from as usize][found as usize].first();
+            let member = fallback::fallbacks(kind).iter().find_map(first)?;
+            Some(self.take_from(member + self.zone.first_block, order))
+        })
     }
 
-    /// Claims a block for `kind` if the rules say so.
-    fn claim(&mut self, block: usize, found: u8, kind: MigrateType) -> bool {
-        if found == CLASS_PAIR {
-            let partner = self.partner(block);
-            self.unpair(block);
-            self.retype(block, kind);
-            if let Some(partner) = partner {
-                self.retype(partner, kind);
+    /// Retypes a block for `kind` if the rules say so (P318).
+    fn claim(&mut self, block: usize, found: u8, kind: MigrateType, grouping: Grouping) -> bool {
+        let b = &self.blocks.blocks[block];
+        // Who uses the pages of a block is not known before reclaim tracks movable pages.
+        let usage = || BlockUse {
+            free: b.free(),
+            movable: 0,
+        };
+        match fallback::claim(found.into(), kind, b.kind(), grouping, usage) {
+            Claim::LeaveBlock => return false,
+            Claim::RetypeBlock | Claim::WholeBlocks { count: 1 } => _ = self.retype(block, kind),
+            Claim::WholeBlocks { .. } => {
+                let partner = self.partner(block);
+                self.unpair(block);
+                self.retype(block, kind);
+                if let Some(partner) = partner {
+                    self.retype(partner, kind);
+                }
+                self.join(block);
             }
-            return true;
         }
-        if found < PAGEBLOCK_ORDER {
-            let b = &self.blocks.blocks[block];
-            // Pages of compatible use are not known before reclaim tracks them; free ones are.
-            if !fallback::claims_block(b.free(), 0) {
-                return false;
-            }
-        }
-        self.retype(block, kind);
         true
     }
 
@@ -529,11 +590,6 @@ impl ZoneGuard<'_> {
         let block = self.zone.dirty.last()? + self.zone.first_block;
         self.unpair(block);
         Some(self.take_from(block, Order::PAGEBLOCK))
-    }
-
-    /// The number of wholly free blocks that wait for free page reporting.
-    pub(crate) fn nr_dirty(&self) -> usize {
-        self.zone.nr_dirty.load(Relaxed)
     }
 }
 

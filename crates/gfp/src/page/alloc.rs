@@ -1,0 +1,577 @@
+//! The fast paths: allocation from and free to this CPU's caches.
+
+use super::cache::{self, ZoneCache};
+use super::zone::Zone;
+use super::{PageAllocator, PageRequest};
+use crate::error::AllocError;
+use crate::flags::{Gfp, MigrateType, ZoneKind};
+use crate::frame::{CpuId, FrameKind, FrameWord, NodeId, Order, PAGE_SIZE, Pfn};
+use crate::platform::Platform;
+use crate::policy::watermark::AllocFlags;
+use crate::report::{Caller, Misuse, Owner, Report};
+use crate::sync::Local;
+use crate::sync::atomic::Ordering;
+
+impl<P: Platform> PageAllocator<P> {
+    /// Allocates 2^order pages, physically contiguous and aligned to their size (P341).
+    ///
+    /// The first frame has one reference; free with [`PageAllocator::free`] and the same order. With
+    /// `ZERO` the pages read as zero, else their content is arbitrary.
+    ///
+    /// Context: any that is not inside the allocator already; may wait only with `DIRECT_RECLAIM`.
+    ///
+    /// # Errors
+    /// [`AllocError::NoMemory`], [`AllocError::BadFlags`], [`AllocError::Nested`].
+    #[inline]
+    pub fn alloc(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+        self.check(req)?;
+        let local = Local::enter(&self.platform)?;
+        let pfn = match self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) {
+            Some(pfn) => {
+                drop(local);
+                pfn
+            }
+            None => {
+                drop(local);
+                self.alloc_slow(req)?
+            }
+        };
+        self.hand_out(pfn, req);
+        Ok(pfn)
+    }
+
+    /// Makes a block that was just taken the caller's.
+    #[inline]
+    fn hand_out(&self, pfn: Pfn, req: &PageRequest) {
+        let compound = req.gfp.contains(Gfp::COMP) && req.order > Order::ZERO;
+        let kind = if compound {
+            FrameKind::Compound
+        } else {
+            FrameKind::Page
+        };
+        self.frames.set(pfn, FrameWord::new(kind, req.order, 1));
+        if req.gfp.contains(Gfp::ZERO) {
+            // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no cache.
+            unsafe { self.ptr_of(pfn).as_ptr().write_bytes(0, req.order.bytes()) };
+        }
+    }
+
+    /// One pass over the zones that the request may use, with the given rights (P275).
+    pub(super) fn alloc_local(
+        &self,
+        local: &Local<'_, P>,
+        req: &PageRequest,
+        flags: AllocFlags,
+    ) -> Option<Pfn> {
+        let highest = req.highest();
+        let kind = self.mobility(req.gfp);
+        let node = req.node.unwrap_or_else(|| self.platform.node());
+        let list = self.lists.get(node.0 as usize)?;
+        let mut preferred: Option<&Zone> = None;
+        for &id in list.ids() {
+            let zone = &self.zones[id as usize];
+            if zone.kind > highest || (req.gfp.contains(Gfp::THISNODE) && zone.node != node) {
+                continue;
+            }
+            let first = *preferred.get_or_insert(zone);
+            let found = self.take(local, zone, req.order, kind, highest, flags, first);
+            if let Some(pfn) = found {
+                return Some(pfn);
+            }
+        }
+        None
+    }
+
+    /// Takes a block from one zone: this CPU's cache, or a refill of it.
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    fn take(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        order: Order,
+        kind: MigrateType,
+        highest: ZoneKind,
+        flags: AllocFlags,
+        preferred: &Zone,
+    ) -> Option<Pfn> {
+        let cache = self.cache(local, zone);
+        let mine = core::ptr::eq(zone, preferred);
+        // A page cached from the preferred zone was paid for when the cache was filled; for another
+        // zone the reserve that protects it must be looked at (P207).
+        let cached = match (cache, cache::slot(order)) {
+            (Some(cache), Some(slot)) if mine || zone.watermark_ok(order, highest, flags) => {
+                cache.pop(slot, kind)
+            }
+            _ => None,
+        };
+        let pfn = match cached {
+            Some(frame) => Pfn(self.frames.base().0 + frame as usize),
+            None => self.refill(local, zone, cache, order, kind, highest, flags)?,
+        };
+        if let Some(cache) = cache {
+            cache.events.alloc_pages.add(order.pages());
+            if mine || zone.node == preferred.node {
+                cache.events.numa_hit.add(1);
+            } else {
+                cache.events.numa_miss.add(1);
+                if let Some(wanted) = self.cache(local, preferred) {
+                    wanted.events.numa_foreign.add(1);
+                }
+            }
+        }
+        Some(pfn)
+    }
+
+    /// Takes a batch from the zone under its lock: one block for the caller, the rest for the cache.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(never)]
+    fn refill(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        cache: Option<&ZoneCache>,
+        order: Order,
+        kind: MigrateType,
+        highest: ZoneKind,
+        flags: AllocFlags,
+    ) -> Option<Pfn> {
+        self.take_deferred(local);
+        if !flags.contains(AllocFlags::NO_WATERMARKS) && !zone.watermark_ok(order, highest, flags) {
+            return None;
+        }
+        let extra = match (cache, cache::slot(order)) {
+            (Some(cache), Some(slot)) => {
+                let sizing = &self.sizing[zone.id as usize];
+                // P326: order 0 takes a batch, higher orders a few, never past what may be kept.
+                let wanted = (sizing.batch >> order.get()).max(2);
+                let fits = sizing.high_min.saturating_sub(cache.count()) >> order.get();
+                wanted
+                    .min(fits)
+                    .min(cache.room(slot, kind))
+                    .saturating_sub(1)
+            }
+            _ => 0,
+        };
+        let mut guard = zone.lock(&self.blocks, local);
+        let first = guard
+            .take(order, kind)
+            .or_else(|| guard.take_fallback(order, kind, self.grouping))?;
+        if let (Some(cache), Some(slot)) = (cache, cache::slot(order)) {
+            for _ in 0..extra {
+                if !zone.watermark_ok(order, highest, flags) {
+                    break;
+                }
+                let Some(taken) = guard.take(order, kind) else {
+                    break;
+                };
+                self.frames
+                    .set(taken.pfn, FrameWord::new(FrameKind::Cached, order, 0));
+                let pushed = cache.push(slot, kind, self.frame_index(taken.pfn));
+                debug_assert!(pushed, "the room was counted");
+            }
+        }
+        Some(first.pfn)
+    }
+
+    fn frame_index(&self, pfn: Pfn) -> u32 {
+        debug_assert!(pfn.0 - self.frames.base().0 <= u32::MAX as usize);
+        (pfn.0 - self.frames.base().0) as u32
+    }
+
+    /// The caches of the section's CPU for one zone; made on first use.
+    #[inline]
+    pub(super) fn cache(&self, local: &Local<'_, P>, zone: &Zone) -> Option<&ZoneCache> {
+        match self.caches_of(local.cpu()) {
+            Some(caches) => caches.get(zone.id as usize),
+            None => self.make_caches(local)?.get(zone.id as usize),
+        }
+    }
+
+    /// The caches of a CPU, one a zone.
+    #[inline]
+    pub(super) fn caches_of(&self, cpu: CpuId) -> Option<&[ZoneCache]> {
+        // Acquire: pairs with the Release in `make_caches`, for readers on other CPUs.
+        let caches = self.cpus.get(cpu.0 as usize)?.load(Ordering::Acquire);
+        if caches.is_null() {
+            return None;
+        }
+        // SAFETY: [INV-PCPU-2] once published, the caches of a CPU stay where they are until the
+        // machine is dropped; all their fields are atomics.
+        Some(unsafe { core::slice::from_raw_parts(caches, self.zones.len()) })
+    }
+
+    /// Takes memory for the caches of the section's CPU. `None`: none left, go without.
+    #[cold]
+    fn make_caches(&self, local: &Local<'_, P>) -> Option<&[ZoneCache]> {
+        let slot = self.cpus.get(local.cpu().0 as usize)?;
+        let order = Order::for_bytes(self.zones.len() * size_of::<ZoneCache>())?;
+        let zone = self.zones.iter().rev().find(|z| {
+            z.kind <= ZoneKind::Normal && z.watermark_ok(order, ZoneKind::Normal, AllocFlags::MIN)
+        })?;
+        let mut guard = zone.lock(&self.blocks, local);
+        let kind = MigrateType::Unmovable;
+        let taken = guard
+            .take(order, kind)
+            .or_else(|| guard.take_fallback(order, kind, self.grouping))?;
+        drop(guard);
+        let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
+        for i in 0..self.zones.len() {
+            // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned enough.
+            unsafe { caches.as_ptr().add(i).write(ZoneCache::new()) };
+        }
+        // Release: the caches are written before another CPU finds them. Only this CPU stores here.
+        slot.store(caches.as_ptr(), Ordering::Release);
+        self.caches_of(local.cpu())
+    }
+
+    /// Fills the empty places of `out` with single pages, as many as come without effort (P344).
+    /// Returns how many places from the start on are filled.
+    ///
+    /// Context: as [`PageAllocator::alloc`].
+    pub fn alloc_bulk(&self, req: &PageRequest, out: &mut [Option<Pfn>]) -> usize {
+        let req = PageRequest {
+            order: Order::ZERO,
+            ..*req
+        };
+        let flags = AllocFlags::fast(req.gfp);
+        let mut got = false;
+        if self.check(&req).is_ok()
+            && let Ok(local) = Local::enter(&self.platform)
+        {
+            for place in out.iter_mut().filter(|p| p.is_none()) {
+                let Some(pfn) = self.alloc_local(&local, &req, flags) else {
+                    break;
+                };
+                *place = Some(pfn);
+                self.hand_out(pfn, &req);
+                got = true;
+            }
+        }
+        if !got && let Some(place) = out.iter_mut().find(|p| p.is_none()) {
+            *place = self.alloc(&req).ok();
+        }
+        out.iter().take_while(|p| p.is_some()).count()
+    }
+
+    /// Allocates exactly the pages that `bytes` need: the rest of the block is freed at once (P346).
+    /// Every page is an order-0 block of its own.
+    ///
+    /// # Errors
+    /// As [`PageAllocator::alloc`]; [`AllocError::TooLarge`] above the largest order.
+    pub fn alloc_exact(&self, bytes: usize, gfp: Gfp) -> Result<(Pfn, usize), AllocError> {
+        let (gfp, _) = gfp.sanitize_for(crate::flags::Entry::Exact);
+        if bytes == 0 {
+            return Err(AllocError::ZeroSize);
+        }
+        let order = Order::for_bytes(bytes).ok_or(AllocError::TooLarge {
+            max: Order::MAX.bytes(),
+        })?;
+        let pfn = self.alloc(&PageRequest::new(gfp, order))?;
+        let pages = bytes.div_ceil(PAGE_SIZE);
+        self.split(pfn, order);
+        for i in (pages..order.pages()).rev() {
+            // SAFETY: the pages after the last that was asked for are ours and used by nobody.
+            let freed = unsafe { self.free(pfn.add(i), Order::ZERO) };
+            debug_assert!(freed.is_ok());
+        }
+        Ok((pfn, pages))
+    }
+
+    /// Frees what [`PageAllocator::alloc_exact`] gave.
+    ///
+    /// # Errors
+    /// The first misuse found; the pages after it are freed all the same.
+    ///
+    /// # Safety
+    /// As [`PageAllocator::free`].
+    pub unsafe fn free_exact(&self, pfn: Pfn, pages: usize) -> Result<(), Misuse> {
+        let mut result = Ok(());
+        for i in 0..pages {
+            // SAFETY: promised by the caller.
+            result = result.and(unsafe { self.free(pfn.add(i), Order::ZERO) });
+        }
+        result
+    }
+
+    /// Makes each page of a block that is not compound an order-0 block with one reference (P347).
+    pub fn split(&self, pfn: Pfn, order: Order) {
+        debug_assert!(self.frames.get(pfn).is_block(FrameKind::Page, order));
+        for i in 0..order.pages() {
+            self.frames
+                .set(pfn.add(i), FrameWord::new(FrameKind::Page, Order::ZERO, 1));
+        }
+    }
+
+    /// Takes one more reference of an allocated block. False if it is none.
+    pub fn get_ref(&self, pfn: Pfn) -> bool {
+        loop {
+            let old = self.frames.get(pfn);
+            if !old.is(FrameKind::Page) && !old.is(FrameKind::Compound) {
+                return false;
+            }
+            let new = FrameWord::new(old.kind(), old.order(), old.payload() + 1);
+            if self.frames.replace(pfn, old, new) {
+                return true;
+            }
+        }
+    }
+
+    /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
+    ///
+    /// Context: any; inside the allocator (an interrupt, a signal handler) the free is put off.
+    ///
+    /// # Errors
+    /// What is wrong with the block; it is not freed then.
+    ///
+    /// # Safety
+    /// Nobody may use the block any more through this reference.
+    #[inline]
+    pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
+        let word = self.frames.get(pfn);
+        let mine =
+            word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
+        if !mine {
+            return Err(self.diagnose(pfn, order));
+        }
+        if word.payload() != 1 {
+            return self.drop_shared(pfn, word);
+        }
+        match Local::enter(&self.platform) {
+            Ok(local) => self.free_local(&local, pfn, order),
+            Err(_) => self.defer(pfn, order),
+        }
+        Ok(())
+    }
+
+    /// Drops one of several references (P342): of a compound block nothing else happens; of another
+    /// the pages after the first are freed, and the first follows with its last reference.
+    #[cold]
+    fn drop_shared(&self, pfn: Pfn, word: FrameWord) -> Result<(), Misuse> {
+        let order = word.order();
+        let left = if word.is(FrameKind::Compound) {
+            order
+        } else {
+            Order::ZERO
+        };
+        let new = FrameWord::new(word.kind(), left, word.payload() - 1);
+        if !self.frames.replace(pfn, word, new) {
+            // Somebody else changed the count: look again.
+            // SAFETY: the caller of `free` gave up its reference, and it is still there.
+            return unsafe { self.free(pfn, order) };
+        }
+        if left != order {
+            for o in (0..order.get()).rev().filter_map(Order::new) {
+                let part = pfn.add(o.pages());
+                self.frames.set(part, FrameWord::new(FrameKind::Page, o, 1));
+                // SAFETY: these pages belonged to the reference that was dropped, and nobody else.
+                unsafe { self.free(part, o)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a block into this CPU's cache, or into its zone.
+    #[inline]
+    pub(super) fn free_local(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) {
+        let Some(id) = self.blocks.zone_of(pfn) else {
+            return;
+        };
+        let zone = &self.zones[id];
+        let kind = self.blocks.kind_of(pfn);
+        let cache = self.cache(local, zone);
+        if let Some(cache) = cache {
+            cache.events.free_pages.add(order.pages());
+        }
+        if let (Some(cache), Some(slot)) = (cache, cache::slot(order))
+            && kind != MigrateType::Isolate
+        {
+            let high = self.sizing[id].high_min;
+            if cache.count() + order.pages() > high {
+                self.flush(local, zone, cache, slot, order, kind);
+            }
+            if cache.count() + order.pages() <= high {
+                self.frames
+                    .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
+                if cache.push(slot, kind, self.frame_index(pfn)) {
+                    return;
+                }
+                self.flush(local, zone, cache, slot, order, kind);
+                if cache.push(slot, kind, self.frame_index(pfn)) {
+                    return;
+                }
+            }
+        }
+        self.frames.set(pfn, FrameWord::NONE);
+        self.put(local, zone, pfn, order);
+    }
+
+    /// Gives the oldest half of a cache list back to its zone.
+    #[inline(never)]
+    fn flush(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        cache: &ZoneCache,
+        slot: usize,
+        order: Order,
+        kind: MigrateType,
+    ) {
+        let mut guard = zone.lock(&self.blocks, local);
+        let mut twice = None;
+        cache.flush_half(slot, kind, |frame| {
+            let pfn = Pfn(self.frames.base().0 + frame as usize);
+            self.frames.set(pfn, FrameWord::NONE);
+            if !guard.put(pfn, order) {
+                twice = Some(pfn);
+            }
+        });
+        drop(guard);
+        self.after_put(local, zone, twice);
+    }
+
+    /// Gives one block back to its zone.
+    pub(super) fn put(&self, local: &Local<'_, P>, zone: &Zone, pfn: Pfn, order: Order) {
+        let put = zone.lock(&self.blocks, local).put(pfn, order);
+        self.after_put(local, zone, (!put).then_some(pfn));
+    }
+
+    /// What follows a return of memory to a zone: free page reporting, and the report of a block
+    /// that was free already (two frees raced, or somebody wrote the frame table).
+    fn after_put(&self, local: &Local<'_, P>, zone: &Zone, twice: Option<Pfn>) {
+        if let Some(pfn) = twice {
+            self.complain(&Report {
+                misuse: Misuse::DoubleFree,
+                addr: self.ptr_of(pfn).addr().get(),
+                owner: Owner::Free { pfn },
+                caller: Caller::here(),
+            });
+        }
+        self.report_free(local, zone, self.report_keep_blocks);
+    }
+
+    /// Free page reporting: gives wholly free blocks beyond the first `keep` to the platform.
+    /// Returns how many blocks it took.
+    pub(super) fn report_free(&self, local: &Local<'_, P>, zone: &Zone, keep: usize) -> usize {
+        let mut reported = 0;
+        if zone.nr_dirty() <= keep {
+            return reported;
+        }
+        loop {
+            let taken = zone.lock(&self.blocks, local).take_reportable(keep);
+            let Some(taken) = taken else { return reported };
+            // Without the lock: the platform may take its time. The block is ours meanwhile.
+            self.platform.discard(taken.pfn, Order::PAGEBLOCK.pages());
+            let put = zone
+                .lock(&self.blocks, local)
+                .put_as(taken.pfn, Order::PAGEBLOCK, true);
+            debug_assert!(put);
+            reported += 1;
+        }
+    }
+
+    /// A free from inside the allocator: the block waits on a stack that is linked through the frame
+    /// words (P173), until the next refill.
+    #[cold]
+    fn defer(&self, pfn: Pfn, order: Order) {
+        let me = self.frame_index(pfn) as u64 + 1;
+        let mut head = self.deferred.load(Ordering::Relaxed);
+        loop {
+            self.frames
+                .set(pfn, FrameWord::new(FrameKind::Deferred, order, head));
+            // Release: pairs with the Acquire in `take_deferred`; the word is seen before the entry.
+            let pushed =
+                self.deferred
+                    .compare_exchange_weak(head, me, Ordering::Release, Ordering::Relaxed);
+            match pushed {
+                Ok(_) => return,
+                Err(new) => head = new,
+            }
+        }
+    }
+
+    /// Frees what [`PageAllocator::defer`] put off.
+    #[inline]
+    pub(super) fn take_deferred(&self, local: &Local<'_, P>) {
+        if self.deferred.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        // Acquire: pairs with the Release in `defer`. The whole list is taken, so there is no ABA.
+        let mut head = self.deferred.swap(0, Ordering::Acquire);
+        while let Some(index) = head.checked_sub(1) {
+            let pfn = Pfn(self.frames.base().0 + index as usize);
+            let word = self.frames.get(pfn);
+            debug_assert!(word.is(FrameKind::Deferred));
+            head = word.payload();
+            self.frames.set(pfn, FrameWord::NONE);
+            if let Some(zone) = self.blocks.zone_of(pfn) {
+                self.put(local, &self.zones[zone], pfn, word.order());
+            }
+        }
+    }
+
+    /// Why a block cannot be freed with this order.
+    #[cold]
+    pub fn diagnose(&self, pfn: Pfn, order: Order) -> Misuse {
+        let word = self.frames.get(pfn);
+        match word.kind() {
+            FrameKind::Page | FrameKind::Compound => Misuse::WrongOrder { freed_as: order },
+            FrameKind::Cached | FrameKind::Deferred => Misuse::DoubleFree,
+            FrameKind::Slab | FrameKind::LargeKmalloc | FrameKind::Vmalloc => Misuse::WrongCall,
+            FrameKind::None if self.blocks.is_free(pfn) => Misuse::DoubleFree,
+            FrameKind::None => match self.head_of(pfn) {
+                Some((_, w)) if w.is(FrameKind::Cached) || w.is(FrameKind::Deferred) => {
+                    Misuse::DoubleFree
+                }
+                Some(_) => Misuse::InteriorFree,
+                None => Misuse::WildFree,
+            },
+        }
+    }
+
+    /// The block that a frame is a later frame of: its first frame and that frame's word.
+    pub fn head_of(&self, pfn: Pfn) -> Option<(Pfn, FrameWord)> {
+        (0..=Order::MAX.get())
+            .filter_map(Order::new)
+            .find_map(|order| {
+                let head = Pfn(pfn.0 & !(order.pages() - 1));
+                let word = self.frames.get(head);
+                let covers = word.kind() != FrameKind::None && word.order() >= order;
+                covers.then_some((head, word))
+            })
+    }
+
+    /// Whose the memory of a frame is, as far as pages can tell.
+    pub fn owner_of(&self, pfn: Pfn) -> Owner<'static> {
+        if self.blocks.is_free(pfn) {
+            return Owner::Free { pfn };
+        }
+        match self.head_of(pfn) {
+            None => Owner::Unmanaged,
+            Some((head, word)) => match word.kind() {
+                FrameKind::Cached | FrameKind::Deferred => Owner::Free { pfn: head },
+                FrameKind::LargeKmalloc => Owner::LargeKmalloc {
+                    start: self.ptr_of(head).addr().get(),
+                    size: word.order().bytes(),
+                },
+                _ => Owner::Pages {
+                    pfn: head,
+                    order: word.order(),
+                },
+            },
+        }
+    }
+
+    /// Sets the word of a frame of a block that the caller owns: how a subsystem marks its pages.
+    #[inline]
+    pub fn set_word(&self, pfn: Pfn, word: FrameWord) {
+        self.frames.set(pfn, word);
+    }
+
+    /// The nodes that have memory.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        (0..crate::frame::MAX_NODES as u8)
+            .map(NodeId)
+            .filter(|n| self.zones.iter().any(|z| z.node == *n))
+    }
+}

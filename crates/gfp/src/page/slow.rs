@@ -1,0 +1,131 @@
+//! When the first pass finds nothing: more rights, and what other CPUs keep.
+//!
+//! What reclaim, compaction and the OOM killer add comes with the effort table; until then a request
+//! has the passes P109-P115 and P132 name, and a `NOFAIL` request waits for others to free memory.
+
+use super::zone::Zone;
+use super::{PageAllocator, PageRequest};
+use crate::error::AllocError;
+use crate::flags::Gfp;
+use crate::frame::{CpuId, FrameWord, Pfn};
+use crate::platform::{Context, Platform};
+use crate::policy::watermark::{AllocFlags, ExecContext, TaskRights};
+use crate::sync::Local;
+use crate::sync::atomic::Ordering::Relaxed;
+
+impl<P: Platform> PageAllocator<P> {
+    /// The slow path of [`PageAllocator::alloc`].
+    #[cold]
+    #[inline(never)]
+    pub(super) fn alloc_slow(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+        let flags = self.slow_rights(req);
+        if let Some(pfn) = self.pass(req, flags)? {
+            return Ok(pfn);
+        }
+        // Others may keep what we need: take it back (P118, P821). Not from where we may not wait.
+        if self.may_wait_for_others(req.gfp) {
+            self.drain_all();
+            if let Some(pfn) = self.pass(req, flags)? {
+                return Ok(pfn);
+            }
+        }
+        let mut spins = 0;
+        while req.gfp.contains(Gfp::NOFAIL) && req.gfp.allows_blocking() {
+            // P132: with the rights of a reserve, for ever.
+            if let Some(pfn) = self.pass(req, flags.with(AllocFlags::MIN_RESERVE))? {
+                return Ok(pfn);
+            }
+            self.platform.relax(spins);
+            spins = spins.saturating_add(1);
+            self.drain_all();
+        }
+        self.failures[req.order.index()].fetch_add(1, Relaxed);
+        Err(AllocError::NoMemory {
+            order: req.order,
+            gfp: req.gfp,
+        })
+    }
+
+    /// The rights of the slow path: those of the request, and those of who asks (P262-P265).
+    fn slow_rights(&self, req: &PageRequest) -> AllocFlags {
+        let context = match self.platform.context() {
+            Context::Task | Context::Atomic => ExecContext::Task,
+            Context::Interrupt | Context::Nmi => ExecContext::HardIrq,
+        };
+        let task = TaskRights {
+            context,
+            ..TaskRights::default()
+        };
+        let flags = AllocFlags::slow(req.gfp, req.order.get().into(), &task);
+        match AllocFlags::reserves(req.gfp, &task) {
+            Some(reserves) => flags.with(reserves),
+            None => flags,
+        }
+    }
+
+    fn pass(&self, req: &PageRequest, flags: AllocFlags) -> Result<Option<Pfn>, AllocError> {
+        let local = Local::enter(&self.platform)?;
+        Ok(self.alloc_local(&local, req, flags))
+    }
+
+    fn may_wait_for_others(&self, gfp: Gfp) -> bool {
+        gfp.allows_spinning() && matches!(self.platform.context(), Context::Task | Context::Atomic)
+    }
+
+    /// Gives back what all CPUs have cached. Returns the pages that came back.
+    ///
+    /// Context: task, outside of any section; waits for other CPUs to leave theirs.
+    pub fn drain_all(&self) -> usize {
+        let mut pages = 0;
+        for cpu in 0..self.cpus.len() {
+            let cpu = CpuId(cpu as u32);
+            if self.cached_pages(cpu) == 0 {
+                continue;
+            }
+            pages += match Local::enter(&self.platform) {
+                Ok(local) if local.cpu() == cpu => self.drain(&local),
+                Ok(_) | Err(_) => 0,
+            };
+            if self.cached_pages(cpu) != 0
+                && let Some(local) = Local::enter_remote(&self.platform, cpu)
+            {
+                pages += self.drain(&local);
+            }
+        }
+        pages
+    }
+
+    /// Pages that a CPU has cached.
+    pub fn cached_pages(&self, cpu: CpuId) -> usize {
+        let caches = self.caches_of(cpu).unwrap_or(&[]);
+        caches.iter().map(|c| c.count()).sum()
+    }
+
+    /// Gives back what the section's CPU has cached. Returns the pages that came back.
+    pub fn drain(&self, local: &Local<'_, P>) -> usize {
+        let caches = self.caches_of(local.cpu()).unwrap_or(&[]);
+        let mut pages = 0;
+        for (zone, cache) in self.zones.iter().zip(caches) {
+            pages += cache.count();
+            cache.drain(|frame, order| {
+                let pfn = Pfn(self.frames.base().0 + frame as usize);
+                self.frames.set(pfn, FrameWord::NONE);
+                self.put(local, zone, pfn, order);
+            });
+        }
+        pages
+    }
+
+    /// Gives all free memory that the platform could use back to it, now. Returns the pages.
+    ///
+    /// Context: as [`PageAllocator::drain_all`].
+    pub fn trim(&self) -> usize {
+        self.drain_all();
+        let Ok(local) = Local::enter(&self.platform) else {
+            return 0;
+        };
+        let report = |zone: &Zone| self.report_free(&local, zone, 0);
+        let blocks: usize = self.zones.iter().map(report).sum();
+        blocks * crate::frame::PAGEBLOCK_PAGES
+    }
+}

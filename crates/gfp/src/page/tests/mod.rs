@@ -1,0 +1,5 @@
+//! Tests of the page allocator.
+
+mod boot;
+mod model;
+mod rules;

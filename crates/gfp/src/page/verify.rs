@@ -1,0 +1,209 @@
+//! A full check of a machine's page accounting, for tests and for who suspects memory corruption.
+
+use super::PageAllocator;
+use super::block::{CLASS_FULL, CLASS_PAIR};
+use super::zone::{NR_LISTS, runs};
+use crate::flags::MigrateType;
+use crate::frame::{CpuId, FrameKind, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
+use crate::platform::Platform;
+use core::fmt;
+
+/// What [`PageAllocator::verify`] found wrong.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct VerifyError {
+    /// The rule that does not hold.
+    pub rule: &'static str,
+    /// Where: a block, frame, zone or object number.
+    pub at: usize,
+    /// What was found.
+    pub found: usize,
+    /// What should be there.
+    pub expected: usize,
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VerifyError {
+            rule,
+            at,
+            found,
+            expected,
+        } = self;
+        write!(f, "{rule}: at {at:#x} found {found}, expected {expected}")
+    }
+}
+
+impl core::error::Error for VerifyError {}
+
+/// `Ok` if `found == expected`.
+pub(crate) fn same(
+    rule: &'static str,
+    at: usize,
+    found: usize,
+    expected: usize,
+) -> Result<(), VerifyError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(VerifyError {
+            rule,
+            at,
+            found,
+            expected,
+        })
+    }
+}
+
+impl<P: Platform> PageAllocator<P> {
+    /// Checks every invariant of the page allocator: bitmaps against descriptors, indexes, counts,
+    /// frame words and per-CPU caches (P306). Slow; nothing else may run on this machine meanwhile.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn verify(&self) -> Result<(), VerifyError> {
+        for zone in self.zones.iter() {
+            let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
+            let mut free = 0;
+            let blocks = zone.first_block..zone.first_block + zone.nr_blocks;
+            for i in blocks.clone() {
+                let block = &self.blocks.blocks[i];
+                if block.zone() != zone.id {
+                    continue;
+                }
+                let line = &self.blocks.lines[i];
+                let frames = (0..PAGEBLOCK_PAGES).filter(|f| line.is_free(*f)).count();
+                same("block free count is its bits", i, block.free(), frames)?;
+                free += frames;
+                let kind = block.kind() as usize;
+                if block.class() == CLASS_PAIR {
+                    same(
+                        "a block of a pair is wholly free",
+                        i,
+                        frames,
+                        PAGEBLOCK_PAGES,
+                    )?;
+                    let lower = (i + self.blocks.first).is_multiple_of(2);
+                    counts[PAGEBLOCK_ORDER as usize + 1][kind] += lower as usize;
+                    self.verify_member(zone, i, CLASS_PAIR, lower)?;
+                } else {
+                    for (order, n) in runs(line).into_iter().enumerate() {
+                        counts[order][kind] += n as usize;
+                    }
+                    let class = line.bits().largest().unwrap_or(CLASS_FULL);
+                    same(
+                        "class is the largest run",
+                        i,
+                        block.class().into(),
+                        class.into(),
+                    )?;
+                    self.verify_member(zone, i, class, true)?;
+                }
+                self.verify_words(i)?;
+            }
+            same(
+                "zone free count is its bits",
+                zone.id.into(),
+                zone.free_pages(),
+                free,
+            )?;
+            for (order, kinds) in counts.iter().enumerate() {
+                for kind in MigrateType::ALL {
+                    let found = zone.nr_free(order, kind);
+                    same(
+                        "count per order and type",
+                        order,
+                        found,
+                        kinds[kind as usize],
+                    )?;
+                }
+            }
+        }
+        self.verify_caches()
+    }
+
+    /// A block is in the index of its type and class, and in no other.
+    fn verify_member(
+        &self,
+        zone: &super::Zone,
+        block: usize,
+        class: u8,
+        stands: bool,
+    ) -> Result<(), VerifyError> {
+        let kind = self.blocks.blocks[block].kind() as usize;
+        for list in 0..NR_LISTS {
+            for order in 0..NR_ORDERS {
+                let expected = stands && list == kind && order == class as usize;
+                let found = zone.index_contains(list, order, block);
+                same("index membership", block, found.into(), expected.into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A free frame has no word; an owned block covers no free frame and no other owner.
+    fn verify_words(&self, block: usize) -> Result<(), VerifyError> {
+        let line = &self.blocks.lines[block];
+        let first = (self.blocks.first + block) << PAGEBLOCK_ORDER;
+        let mut frame = 0;
+        while frame < PAGEBLOCK_PAGES {
+            let pfn = Pfn(first + frame);
+            let word = self.frames.get(pfn);
+            match word.kind() {
+                FrameKind::None => frame += 1,
+                FrameKind::Slab | FrameKind::Vmalloc => {
+                    same(
+                        "an owned frame is not free",
+                        pfn.0,
+                        line.is_free(frame).into(),
+                        0,
+                    )?;
+                    frame += 1;
+                }
+                _ => {
+                    let order = word.order();
+                    let aligned = pfn.is_aligned(order);
+                    same("a block is aligned", pfn.0, aligned.into(), 1)?;
+                    let inside = Order::PAGEBLOCK.min(order);
+                    let none_free = line.none_free(frame, inside);
+                    same("an owned block is not free", pfn.0, none_free.into(), 1)?;
+                    for later in 1..inside.pages() {
+                        let kind = self.frames.get(pfn.add(later)).kind();
+                        let none = kind == FrameKind::None;
+                        same("later frames have no word", pfn.0 + later, none.into(), 1)?;
+                    }
+                    frame += inside.pages();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in a per-CPU cache is marked so, and each cache counts right.
+    fn verify_caches(&self) -> Result<(), VerifyError> {
+        for cpu in 0..self.cpus.len() {
+            for cache in self.caches_of(CpuId(cpu as u32)).unwrap_or(&[]) {
+                let mut pages = 0;
+                let mut wrong = None;
+                cache.each(|frame, order| {
+                    let pfn = Pfn(self.frames.base().0 + frame as usize);
+                    if !self.frames.get(pfn).is_block(FrameKind::Cached, order) {
+                        wrong = Some(pfn.0);
+                    }
+                    pages += order.pages();
+                });
+                if let Some(at) = wrong {
+                    same("a cached block is marked so", at, 0, 1)?;
+                }
+                same("cached pages", cpu, cache.count(), pages)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages in the caches of all CPUs.
+    pub fn cached_page_count(&self) -> usize {
+        (0..self.cpus.len())
+            .map(|cpu| self.cached_pages(CpuId(cpu as u32)))
+            .sum()
+    }
+}

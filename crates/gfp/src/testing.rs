@@ -1,0 +1,167 @@
+//! A machine for unit tests: RAM from the heap, CPUs that the test switches by hand.
+
+use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
+use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
+use crate::platform::{DirectMap, Nested, Platform};
+use crate::report::Report;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::string::{String, ToString};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::vec::Vec;
+
+/// CPUs of a [`TestPlatform`].
+pub(crate) const CPUS: usize = 4;
+
+/// RAM from the heap; one thread plays all CPUs in turn.
+pub(crate) struct TestPlatform {
+    ram: *mut u8,
+    layout: Layout,
+    map: DirectMap,
+    /// The CPU that the test plays now.
+    pub(crate) cpu: AtomicU32,
+    /// Fails every [`Platform::enter`]: the test plays an interrupt in the middle of an operation.
+    pub(crate) nested: AtomicBool,
+    inside: [AtomicBool; CPUS],
+    pub(crate) reports: Mutex<Vec<String>>,
+    pub(crate) discarded: AtomicUsize,
+    ticks: AtomicU32,
+}
+
+// SAFETY: the pointer is only the address of RAM, which the allocator under test governs.
+unsafe impl Sync for TestPlatform {}
+// SAFETY: as above.
+unsafe impl Send for TestPlatform {}
+
+impl TestPlatform {
+    /// `bytes` of RAM that are seen at physical address `phys`, a multiple of 4 MiB.
+    pub(crate) fn new(phys: u64, bytes: usize) -> TestPlatform {
+        let layout = Layout::from_size_align(bytes, PAGE_SIZE << MAX_PAGE_ORDER).unwrap();
+        // SAFETY: the size is not zero.
+        let ram = unsafe { alloc_zeroed(layout) };
+        assert!(!ram.is_null());
+        TestPlatform {
+            ram,
+            layout,
+            map: DirectMap::new(ram, PhysAddr(phys)),
+            cpu: AtomicU32::new(0),
+            nested: AtomicBool::new(false),
+            inside: Default::default(),
+            reports: Mutex::default(),
+            discarded: AtomicUsize::new(0),
+            ticks: AtomicU32::new(0),
+        }
+    }
+
+    /// Plays another CPU from now on.
+    pub(crate) fn on(&self, cpu: u32) {
+        assert!((cpu as usize) < CPUS);
+        self.cpu.store(cpu, Ordering::Relaxed);
+    }
+
+    /// What was reported so far.
+    pub(crate) fn reports(&self) -> Vec<String> {
+        self.reports.lock().unwrap().clone()
+    }
+}
+
+impl Drop for TestPlatform {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.ram, self.layout) };
+    }
+}
+
+/// Leaves the CPU when dropped.
+pub(crate) struct TestSection<'a>(&'a AtomicBool);
+
+impl Drop for TestSection<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+// SAFETY: RAM is ours until drop; `inside` is taken by compare-and-swap, so one section a CPU exists.
+unsafe impl Platform for TestPlatform {
+    type Section<'a> = TestSection<'a>;
+
+    fn direct_map(&self) -> DirectMap {
+        self.map
+    }
+
+    fn nr_cpus(&self) -> u32 {
+        CPUS as u32
+    }
+
+    fn enter(&self) -> Result<(CpuId, TestSection<'_>), Nested> {
+        let cpu = self.cpu.load(Ordering::Relaxed);
+        let inside = &self.inside[cpu as usize];
+        if self.nested.load(Ordering::Relaxed) || inside.swap(true, Ordering::Acquire) {
+            return Err(Nested);
+        }
+        Ok((CpuId(cpu), TestSection(inside)))
+    }
+
+    fn enter_remote(&self, cpu: CpuId) -> Option<TestSection<'_>> {
+        let inside = self.inside.get(cpu.0 as usize)?;
+        (!inside.swap(true, Ordering::Acquire)).then_some(TestSection(inside))
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.ticks.fetch_add(1, Ordering::Relaxed).into()
+    }
+
+    fn relax(&self, spins: u32) {
+        assert!(spins < 1000, "a test machine waits for ever");
+    }
+
+    fn report(&self, report: &Report<'_>) {
+        self.reports.lock().unwrap().push(report.to_string());
+    }
+
+    fn discard(&self, first: Pfn, pages: usize) -> bool {
+        // SAFETY: the frames are free and lent to us by the caller.
+        unsafe { self.map.ptr(first.phys()).write_bytes(0, pages * PAGE_SIZE) };
+        self.discarded.fetch_add(pages, Ordering::Relaxed);
+        true
+    }
+}
+
+/// A usable region of node 0.
+pub(crate) fn region(start: u64, end: u64) -> MemoryRegion {
+    MemoryRegion {
+        start: PhysAddr(start),
+        end: PhysAddr(end),
+        node: NodeId(0),
+        kind: RegionKind::Usable,
+    }
+}
+
+/// The page allocator of a machine with one zone Normal of about `mib` MiB at 4 GiB.
+pub(crate) fn pages(mib: usize) -> PageAllocator<TestPlatform> {
+    let start = 4u64 << 30;
+    let platform = TestPlatform::new(start, mib << 20);
+    let map = [region(start, start + ((mib as u64) << 20))];
+    let config = BootConfig {
+        memory_is_zero: true,
+        ..BootConfig::default()
+    };
+    PageAllocator::boot(platform, &map, &config).unwrap()
+}
+
+/// A small deterministic generator for randomised tests; print the seed in every failure.
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) as usize) % n
+    }
+}
