@@ -42,25 +42,32 @@ fn need_nightly() -> Result<()> {
     Ok(())
 }
 
-fn hosted_tests(repo: &Repo, name: &str, flags: &str, options: (&str, &str)) -> Result<()> {
+fn hosted_tests(repo: &Repo, name: &str, flags: &str, options: (&str, String)) -> Result<()> {
     need_nightly()?;
     step(name, &format!("cargo xtask {name}"), || {
         let mut command = repo.cargo_nightly(&["test", "--target", TARGET, "--lib", "--tests"]);
         command.args(["-p", "gfp", "-p", "gfp-host", "-p", "gfp-malloc"]);
         command.arg("--target-dir").arg(repo.target.join(name));
-        command.env("RUSTFLAGS", flags).env(options.0, options.1);
+        command.env("RUSTFLAGS", flags).env(options.0, &options.1);
         shell::run(&mut command)
     })
 }
 
 /// The hosted tests under AddressSanitizer, leaks included.
 pub(crate) fn asan(repo: &Repo) -> Result<()> {
-    hosted_tests(repo, "asan", ADDRESS, ("ASAN_OPTIONS", "detect_leaks=1"))
+    hosted_tests(
+        repo,
+        "asan",
+        ADDRESS,
+        ("ASAN_OPTIONS", "detect_leaks=1".to_owned()),
+    )
 }
 
 /// The hosted tests under ThreadSanitizer.
 pub(crate) fn tsan(repo: &Repo) -> Result<()> {
-    hosted_tests(repo, "tsan", THREAD, ("TSAN_OPTIONS", "halt_on_error=1"))
+    let known = repo.root.join("xtask/tsan-suppressions.txt");
+    let options = format!("suppressions={}", known.display());
+    hosted_tests(repo, "tsan", THREAD, ("TSAN_OPTIONS", options))
 }
 
 /// The core's tests under Miri with strict provenance; where the component is missing, one line

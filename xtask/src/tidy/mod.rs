@@ -16,9 +16,11 @@
 //! | [`ratchet`] | length of files and of lines |
 //! | [`layers`] | dependencies inside `crates/gfp/src` run downwards |
 //! | [`rules`] | SAFETY comments, words that must not be left, statics, `mod.rs` theories, places |
+//! | [`links`] | links in Markdown, and invariants that SAFETY comments cite |
 //! | [`mask`] | comments, strings and test modules blanked out |
 
 mod layers;
+mod links;
 mod mask;
 mod ratchet;
 mod rules;
@@ -153,6 +155,7 @@ pub(crate) fn run(repo: &Repo, bless: Bless) -> Result<()> {
     let mut findings = ratchet.check(&sources);
     findings.extend(layers::check(&sources));
     findings.extend(rules::check(&sources));
+    findings.extend(links::check(&sources, |path| repo.root.join(path).exists()));
     findings.sort();
     for finding in &findings {
         println!("{finding}");
