@@ -15,9 +15,15 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
     step("tools", "cargo xtask install-tools", || {
         tools::provide(Need::Test)
     })?;
-    step("format", "cargo fmt --all", || {
-        shell::run(&mut repo.cargo(&["fmt", "--all", "--check"]))
-    })?;
+    step(
+        "format",
+        "cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml",
+        || {
+            shell::run(&mut repo.cargo(&["fmt", "--all", "--check"]))?;
+            let fuzz = &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"];
+            shell::run(&mut repo.cargo(fuzz))
+        },
+    )?;
     step("tidy", "cargo xtask tidy", || tidy::run(repo, Bless::No))?;
     step("parity", "cargo xtask parity", || {
         parity::run(repo, Bless::No)

@@ -19,10 +19,13 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const ADDRESS: &str = "-Zsanitizer=address";
 const THREAD: &str = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg gfp_tsan";
 /// Edge counters, the table of program counters, and comparisons: what libFuzzer feeds on.
-const COVERAGE: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
+const COVERAGE: &str = "--cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Cdebug-assertions";
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+/// Targets that bring a `malloc` of their own, where AddressSanitizer would bring another.
+const OWN_MALLOC: &[&str] = &["malloc_abi"];
+/// The budget of a target that lives on gfp: ample for libFuzzer, small enough to be used up.
+const FUZZ_MEMORY_BYTES: u64 = 1 << 30;
 
 #[derive(Args)]
 pub(crate) struct FuzzOptions {
@@ -107,13 +110,19 @@ pub(crate) fn fuzz(repo: &Repo, options: &FuzzOptions) -> Result<()> {
 }
 
 fn fuzz_one(repo: &Repo, name: &str, seconds: u32) -> Result<()> {
-    let target_dir = repo.target.join("fuzz");
+    let own_malloc = OWN_MALLOC.contains(&name);
+    let (folder, flags) = if own_malloc {
+        ("fuzz-plain", COVERAGE.to_owned())
+    } else {
+        ("fuzz-asan", format!("{ADDRESS} {COVERAGE}"))
+    };
+    let target_dir = repo.target.join(folder);
     let mut build = repo.cargo_nightly(&["build", "--release", "--target", TARGET, "--bin", name]);
     build
         .current_dir(repo.root.join("fuzz"))
         .arg("--target-dir")
         .arg(&target_dir);
-    shell::run(build.env("RUSTFLAGS", COVERAGE))?;
+    shell::run(build.env("RUSTFLAGS", flags))?;
     // libFuzzer adds what it finds to the first folder; the committed corpus is only read.
     let found = target_dir.join("found").join(name);
     let artifacts = target_dir.join("artifacts").join(name);
@@ -125,7 +134,9 @@ fn fuzz_one(repo: &Repo, name: &str, seconds: u32) -> Result<()> {
     if corpus.is_dir() {
         run.arg(corpus);
     }
-    run.arg(format!("-max_total_time={seconds}"));
+    run.arg(format!("-max_total_time={seconds}"))
+        .arg("-print_final_stats=1");
+    run.env("GFP_MEMORY", FUZZ_MEMORY_BYTES.to_string());
     run.arg(format!("-artifact_prefix={}/", artifacts.display()));
     shell::run(&mut run).with_context(|| {
         let program = run.get_program().to_string_lossy().into_owned();
