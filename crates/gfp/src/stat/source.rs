@@ -15,6 +15,42 @@ use core::fmt;
 ///
 /// Every visitor is shown everything once, in the order given at the method; nothing may change the
 /// set of nodes and zones in between.
+///
+/// ```
+/// use gfp::flags::{MigrateType, ZoneKind};
+/// use gfp::frame::NodeId;
+/// use gfp::stat::*;
+///
+/// /// A machine with one free block of 4 MiB.
+/// struct Tiny;
+///
+/// impl Source for Tiny {
+///     fn for_each_node(&self, visit: &mut dyn FnMut(&NodeView)) {
+///         visit(&NodeView::new(NodeId(0)));
+///     }
+///     fn for_each_zone(&self, node: NodeId, visit: &mut dyn FnMut(&ZoneView)) {
+///         let mut zone = ZoneView::empty(node, ZoneKind::Normal);
+///         (zone.present, zone.managed) = (1024, 1024);
+///         zone.nr_free[10][MigrateType::Movable.index()] = 1;
+///         zone.counters.set(ZoneCounter::FreePages, 1024);
+///         visit(&zone);
+///     }
+///     fn for_each_pageset(&self, _: NodeId, _: ZoneKind, _: &mut dyn FnMut(&PagesetView)) {}
+///     fn for_each_cache(&self, _: &mut dyn FnMut(&CacheView<'_>)) {}
+///     fn for_each_area(&self, _: &mut dyn FnMut(&AreaView<'_>)) {}
+///     fn vm_events(&self) -> VmEvents {
+///         VmEvents::ZERO
+///     }
+///     fn machine(&self) -> MachineView {
+///         MachineView::ZERO
+///     }
+/// }
+///
+/// let mut text = String::new();
+/// View::Buddyinfo.write(&Tiny, &mut text).unwrap();
+/// assert!(text.starts_with("Node 0, zone   Normal      0      0 "));
+/// assert!(text.ends_with("      1 \n"));
+/// ```
 pub trait Source {
     /// True if the machine is built with zones of this kind. Kinds without are left out of
     /// `zoneinfo`, of protection vectors, and of the events that are kept by zone.
