@@ -1,4 +1,5 @@
-//! Text of GFP flags: any text parses or is refused, and what is printed reads back as the same value.
+//! Text of GFP flags: any text parses or is refused, and what is printed reads back as the same
+//! value.
 
 #![no_main]
 

@@ -21,7 +21,7 @@ pub(crate) enum Need {
 /// One tool: how to see that it is there, and Debian's packages that bring it.
 struct Tool {
     name: &'static str,
-    packages: &'static [&'static str],
+    packages: fn() -> Vec<String>,
     only_for: Need,
     is_there: fn() -> bool,
 }
@@ -30,10 +30,34 @@ fn runs(program: &str, args: &[&str]) -> bool {
     shell::succeeds(Path::new(program), args)
 }
 
+fn own(packages: &[&str]) -> Vec<String> {
+    packages
+        .iter()
+        .map(|package| (*package).to_owned())
+        .collect()
+}
+
+/// The package with the tests is named after the version, which only the interpreter knows.
+fn python_packages() -> Vec<String> {
+    const VERSION: &str = "import sys; print('%d.%d' % sys.version_info[:2])";
+    let version = Command::new("/usr/bin/python3")
+        .args(["-c", VERSION])
+        .output();
+    match version {
+        Ok(output) if output.status.success() => {
+            vec![format!(
+                "libpython{}-testsuite",
+                String::from_utf8_lossy(&output.stdout).trim()
+            )]
+        }
+        _ => own(&["python3"]),
+    }
+}
+
 const TOOLS: &[Tool] = &[
     Tool {
         name: "gcc with a C library to link",
-        packages: &["gcc", "libc6-dev"],
+        packages: || own(&["gcc", "libc6-dev"]),
         only_for: Need::Test,
         is_there: || {
             runs("gcc", &["--version"])
@@ -42,37 +66,37 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "git",
-        packages: &["git"],
+        packages: || own(&["git"]),
         only_for: Need::Test,
         is_there: || runs("git", &["--version"]),
     },
     Tool {
         name: "perl",
-        packages: &["perl"],
+        packages: || own(&["perl"]),
         only_for: Need::Test,
         is_there: || runs("perl", &["-e", "1"]),
     },
     Tool {
         name: "xz",
-        packages: &["xz-utils"],
+        packages: || own(&["xz-utils"]),
         only_for: Need::Test,
         is_there: || runs("xz", &["--version"]),
     },
     Tool {
         name: "sqlite3",
-        packages: &["sqlite3"],
+        packages: || own(&["sqlite3"]),
         only_for: Need::Test,
         is_there: || runs("sqlite3", &["--version"]),
     },
     Tool {
         name: "python3 with its `test` package",
-        packages: &["python3", "libpython3-testsuite"],
+        packages: python_packages,
         only_for: Need::Test,
         is_there: || python_with_tests().is_some(),
     },
     Tool {
         name: "redis-server and redis-benchmark",
-        packages: &["redis-server", "redis-tools"],
+        packages: || own(&["redis-server", "redis-tools"]),
         only_for: Need::Everything,
         is_there: || {
             runs("redis-server", &["--version"]) && runs("redis-benchmark", &["--version"])
@@ -107,11 +131,8 @@ fn missing(need: Need) -> Vec<&'static Tool> {
         .collect()
 }
 
-fn packages_of(tools: &[&Tool]) -> Vec<&'static str> {
-    tools
-        .iter()
-        .flat_map(|tool| tool.packages.iter().copied())
-        .collect()
+fn packages_of(tools: &[&Tool]) -> Vec<String> {
+    tools.iter().flat_map(|tool| (tool.packages)()).collect()
 }
 
 fn is_root() -> bool {
@@ -121,45 +142,53 @@ fn is_root() -> bool {
         .is_ok_and(|output| output.stdout == b"0\n")
 }
 
+fn names_of(tools: &[&Tool]) -> String {
+    let names: Vec<_> = tools.iter().map(|tool| tool.name).collect();
+    names.join(", ")
+}
+
+/// `apt-get ARGS`, without questions.
+fn apt(args: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    // RUNLEVEL=1 keeps packages from starting their daemons: the rows start their own.
+    command
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("RUNLEVEL", "1");
+    shell::run(&mut command)
+}
+
 /// Makes sure that the tools are there: installs them as root, else fails with the line to run.
 pub(crate) fn provide(need: Need) -> Result<()> {
-    let absent = missing(need);
-    if absent.is_empty() {
-        println!("all tools are here");
-        return Ok(());
+    // Twice: which package has python's tests is known once python is there.
+    for round in 0..2 {
+        let absent = missing(need);
+        if absent.is_empty() {
+            println!("all tools are here");
+            return Ok(());
+        }
+        let (names, packages) = (names_of(&absent), packages_of(&absent));
+        println!("missing: {names}");
+        if !is_root() || !runs("apt-get", &["--version"]) {
+            bail!(
+                "missing: {names}; install them, on Debian or Ubuntu with\n  \
+                 sudo apt-get update && sudo apt-get install -y {}\n\
+                 and, where python3 was missing, run this again: it names the package of its tests",
+                packages.join(" ")
+            );
+        }
+        if round == 0 {
+            apt(&["update", "-q"])?;
+        }
+        let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+        install.extend(packages.iter().map(String::as_str));
+        apt(&install)?;
     }
-    let names: Vec<_> = absent.iter().map(|tool| tool.name).collect();
-    let packages = packages_of(&absent);
-    println!("missing: {}", names.join(", "));
-    if !is_root() || !runs("apt-get", &["--version"]) {
-        bail!(
-            "missing: {}; install them, on Debian or Ubuntu with\n  sudo apt-get install -y {}",
-            names.join(", "),
-            packages.join(" ")
-        );
-    }
-    let apt = |args: &[&str]| {
-        let mut command = Command::new("apt-get");
-        // RUNLEVEL=1 keeps packages from starting their daemons: the rows start their own.
-        command
-            .args(args)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("RUNLEVEL", "1");
-        shell::run(&mut command)
-    };
-    apt(&["update", "-q"])?;
-    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
-    install.extend(&packages);
-    apt(&install)?;
     let still = missing(need);
     if !still.is_empty() {
-        let names: Vec<_> = still.iter().map(|tool| tool.name).collect();
-        bail!(
-            "still missing after `apt-get {}`: {}",
-            install.join(" "),
-            names.join(", ")
-        );
+        bail!("still missing after apt-get: {}", names_of(&still));
     }
+    println!("all tools are here now");
     Ok(())
 }
 
@@ -172,7 +201,7 @@ mod tests {
         assert!(
             TOOLS
                 .iter()
-                .all(|tool| !tool.packages.is_empty() && !tool.name.is_empty())
+                .all(|tool| !(tool.packages)().is_empty() && !tool.name.is_empty())
         );
         let redis: Vec<_> = TOOLS
             .iter()

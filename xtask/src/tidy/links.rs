@@ -1,5 +1,5 @@
-//! What is pointed at exists: files behind links in Markdown, pages of the book, and invariants that
-//! SAFETY comments cite.
+//! What is pointed at exists: files behind links in Markdown, pages of the book, and invariants
+//! that SAFETY comments cite.
 
 use std::collections::BTreeSet;
 use std::path::Path;

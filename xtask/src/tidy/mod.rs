@@ -62,9 +62,11 @@ impl Source {
         self.path.ends_with(".rs")
     }
 
-    /// Is the whole file test code? (`tests.rs`, or below a folder `tests` or `benches`)
+    /// Is the whole file test code? (`tests.rs`, `testing.rs`, or below `tests` or `benches`)
     pub(crate) fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs")
+        ["/tests.rs", "/testing.rs"]
+            .iter()
+            .any(|end| self.path.ends_with(end))
             || self
                 .path
                 .split('/')
