@@ -1,9 +1,10 @@
 //! CPython's own tests: which modules, and the outcome of a run.
 
+use anyhow::{Context, Result, bail};
 use std::path::Path;
+use std::process::Command;
 
 use super::rows::{Compare, Length, Row};
-use crate::shell;
 
 /// Modules that take a few seconds each.
 const SHORT: &[&str] = &[
@@ -30,12 +31,17 @@ const SHORT: &[&str] = &[
     "test_mmap",
     "test_threading",
     "test_multiprocessing_main_handling",
+    // Two names of one package: Python 3.11 changed it.
+    "test_sqlite3",
+    "test_sqlite",
 ];
 /// Modules that take longer.
 const LONG: &[&str] = &[
     "test_subprocess",
     "test_io",
     "test_asyncio",
+    "test_multiprocessing_fork",
+    "test_concurrent_futures",
     "test_queue",
     "test_weakref",
     "test_decimal",
@@ -44,20 +50,56 @@ const LONG: &[&str] = &[
 /// Else CPython takes small objects from arenas of its own, and gfp would see few of them.
 const MALLOC: &[(&str, &str)] = &[("PYTHONMALLOC", "malloc"), ("PYTHONHASHSEED", "0")];
 
-/// One row a module.
-pub(super) fn rows(python: &Path) -> Vec<Row> {
+/// Modules that must be there, whatever a distribution of Python leaves out.
+const MODULES_MIN: usize = 20;
+
+/// One row for each module that this Python ships, and rows of our own for what some leave out.
+pub(super) fn rows(python: &Path) -> Result<Vec<Row>> {
     let short = SHORT.iter().map(|module| (*module, Length::Short));
     let long = LONG.iter().map(|module| (*module, Length::Long));
-    // Python 3.11 gave the package its new name.
-    let has_new_name = shell::succeeds(python, &["-c", "import test.test_sqlite3"]);
-    let sqlite = if has_new_name {
-        "test_sqlite3"
-    } else {
-        "test_sqlite"
-    };
-    let all = short.chain([(sqlite, Length::Short)]).chain(long);
-    all.map(|(module, length)| row(python, module, length))
-        .collect()
+    let shipped = shipped(python)?;
+    let all = short
+        .chain(long)
+        .filter(|(module, _)| shipped.iter().any(|name| name == module));
+    let mut rows: Vec<Row> = all
+        .map(|(module, length)| row(python, module, length))
+        .collect();
+    if rows.len() < MODULES_MIN {
+        bail!(
+            "{} ships only {} of the test modules",
+            python.display(),
+            rows.len()
+        );
+    }
+    let pool = include_str!("inputs/pool.py");
+    rows.push(script(python, "python-multiprocessing", pool, "forks 50\n"));
+    let sqlite = include_str!("inputs/rows.py");
+    rows.push(script(python, "python-sqlite3", sqlite, "rows read\n"));
+    Ok(rows)
+}
+
+/// Which of our modules this Python has.
+fn shipped(python: &Path) -> Result<Vec<String>> {
+    const PROBE: &str = "import sys; from importlib.util import find_spec; \
+        print('\\n'.join(name for name in sys.argv[1:] if find_spec('test.' + name)))";
+    let mut command = Command::new(python);
+    command.args(["-c", PROBE]).args(SHORT).args(LONG);
+    let output = command
+        .output()
+        .with_context(|| format!("run {}", python.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}
+
+fn script(python: &Path, name: &str, text: &str, must_contain: &'static str) -> Row {
+    let command = [&python.display().to_string(), "script.py"].map(str::to_owned);
+    let mut row = Row::new(name, Length::Short, command.to_vec());
+    row.environment = MALLOC;
+    row.files = vec![("script.py", text.to_owned())];
+    row.compare = Compare::Exact { must_contain };
+    row
 }
 
 fn row(python: &Path, module: &str, length: Length) -> Row {

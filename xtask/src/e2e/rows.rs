@@ -91,7 +91,7 @@ pub(super) fn all(python: &Path) -> Result<Vec<Row>> {
     sum.memory = Some("256M");
 
     let mut rows = vec![sum];
-    rows.extend(python::rows(python));
+    rows.extend(python::rows(python)?);
     let gcc = "gcc -O2 -o program program.c && ./program";
     rows.push(
         Row::shell(
