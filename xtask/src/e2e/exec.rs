@@ -2,7 +2,7 @@
 //! writes.
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -108,52 +108,66 @@ fn wait(child: &mut Child, row: &Row, start: Instant) -> Result<ExitStatus> {
     }
 }
 
-/// What we read of `gfp run --report`.
-#[derive(Debug)]
+/// What we read of `gfp run --report`; the file has more.
+#[derive(Debug, Deserialize)]
 pub(super) struct Report {
-    /// The highest peak of any process of the tree
-    pub(super) peak_bytes: u64,
-    /// Failed allocations of all processes
-    pub(super) failed_allocations: u64,
+    library_loaded: bool,
+    processes: Vec<Process>,
+    unreadable_records: Vec<String>,
+}
+
+/// One process image of the tree.
+#[derive(Debug, Deserialize)]
+struct Process {
+    name: String,
+    state: String,
+    peak_bytes: u64,
+    failed: Total,
+    misuse: Total,
+}
+
+#[derive(Debug, Deserialize)]
+struct Total {
+    total: u64,
 }
 
 impl Report {
     pub(super) fn read(path: &Path) -> Result<Report> {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        Report::parse(&text)
+        serde_json::from_str(&text).context("the report has another form")
     }
 
-    /// Takes the keys wherever they stand: one object, or a list of processes.
-    pub(super) fn parse(text: &str) -> Result<Report> {
-        let value: Value = serde_json::from_str(text).context("the report is not JSON")?;
-        let mut peaks = Vec::new();
-        numbers(&value, "peak_bytes", &mut peaks);
-        let mut failed = Vec::new();
-        numbers(&value, "failed_allocations", &mut failed);
-        let peak_bytes = peaks
-            .into_iter()
+    /// The highest peak of any process of the tree.
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.processes
+            .iter()
+            .map(|process| process.peak_bytes)
             .max()
-            .context("the report has no `peak_bytes`")?;
-        Ok(Report {
-            peak_bytes,
-            failed_allocations: failed.iter().sum(),
-        })
+            .unwrap_or(0)
     }
-}
 
-/// Every number under `key`; of a list or an object under `key`, its numbers called `count`.
-fn numbers(value: &Value, key: &str, found: &mut Vec<u64>) {
-    match value {
-        Value::Object(fields) => {
-            for (name, inner) in fields {
-                match inner.as_u64() {
-                    Some(number) if name == key => found.push(number),
-                    _ if name == key => numbers(inner, "count", found),
-                    _ => numbers(inner, key, found),
-                }
-            }
+    /// Failed allocations of all processes.
+    pub(super) fn failed_allocations(&self) -> u64 {
+        self.processes
+            .iter()
+            .map(|process| process.failed.total)
+            .sum()
+    }
+
+    /// What a right program's report must not have.
+    pub(super) fn fault(&self) -> Option<String> {
+        if !self.library_loaded || self.peak_bytes() == 0 {
+            return Some("no memory was taken from gfp: was the library loaded?".to_owned());
         }
-        Value::Array(items) => items.iter().for_each(|item| numbers(item, key, found)),
-        _ => {}
+        if let Some(record) = self.unreadable_records.first() {
+            return Some(format!("a record could not be read: {record}"));
+        }
+        let wrong = |process: &&Process| process.misuse.total > 0 || process.state == "aborted";
+        let process = self.processes.iter().find(wrong)?;
+        let (name, state) = (&process.name, &process.state);
+        Some(format!(
+            "{} misuses reported in {name} ({state})",
+            process.misuse.total
+        ))
     }
 }

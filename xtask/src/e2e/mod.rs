@@ -190,7 +190,7 @@ fn run_row(gfp: &Path, folder: &Path, row: &Row) -> Result<RowResult> {
     Ok(RowResult {
         plain: plain.map(|run| run.time),
         gfp: under.time,
-        peak_bytes: report.as_ref().ok().map(|report| report.peak_bytes),
+        peak_bytes: report.as_ref().ok().map(Report::peak_bytes),
         fault,
     })
 }
@@ -239,7 +239,7 @@ fn fault_of(
                 Some(format!("expected on stdout: {stdout}\n{}", under.show()))
             } else if report
                 .as_ref()
-                .is_ok_and(|report| report.failed_allocations == 0)
+                .is_ok_and(|report| report.failed_allocations() == 0)
             {
                 Some("the report counts no failed allocation".to_owned())
             } else {
@@ -253,10 +253,7 @@ fn fault_of(
     }
     match report {
         Err(error) => Some(format!("no readable report: {error:#}\n{}", under.show())),
-        Ok(report) if report.peak_bytes == 0 => {
-            Some("the report shows no memory taken from gfp: was the library loaded?".to_owned())
-        }
-        Ok(_) => None,
+        Ok(report) => report.fault(),
     }
 }
 

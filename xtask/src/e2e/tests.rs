@@ -17,8 +17,22 @@ fn stand_in(name: &str, lines: &str) -> (PathBuf, PathBuf) {
     (gfp, folder)
 }
 
-const REPORT: &str = "echo '{\"processes\":[{\"peak_bytes\":10},{\"peak_bytes\":4096,\
-                      \"failed_allocations\":[{\"size\":1,\"count\":2}]}]}' > \"$report\"";
+/// A report with one process.
+fn report(peak: u64, failed: u64, misuse: u64) -> String {
+    format!(
+        r#"{{"schema": "gfp-run/1", "library_loaded": true, "unreadable_records": [], "processes": [
+        {{"name": "sh", "state": "exited", "peak_bytes": {peak}, "failed": {{"total": {failed}}},
+          "misuse": {{"total": {misuse}}}}}]}}"#
+    )
+}
+
+/// Shell lines that write it and run the program.
+fn honest(peak: u64, failed: u64, misuse: u64) -> String {
+    format!(
+        "echo '{}' > \"$report\"\nexec \"$@\"",
+        report(peak, failed, misuse)
+    )
+}
 
 fn echo_row() -> Row {
     let command = ["sh", "-c", "cat input; exit 0"]
@@ -38,26 +52,21 @@ fn fault(name: &str, lines: &str, row: &Row) -> Option<String> {
 
 #[test]
 fn a_run_that_is_the_same_passes() {
-    assert_eq!(
-        fault("same", &format!("{REPORT}\nexec \"$@\""), &echo_row()),
-        None
-    );
+    assert_eq!(fault("same", &honest(4096, 2, 0), &echo_row()), None);
 }
 
 #[test]
 fn other_output_status_or_no_memory_from_gfp_fails() {
     let row = echo_row();
-    let other = fault("output", &format!("{REPORT}\necho more\nexec \"$@\""), &row).unwrap();
+    let more = format!("echo more\n{}", honest(4096, 0, 0));
+    let other = fault("output", &more, &row).unwrap();
     assert!(other.contains("output differs"), "{other}");
-    let status = fault("status", &format!("{REPORT}\n\"$@\"\nexit 3"), &row).unwrap();
+    let status = fault("status", "\"$@\"\nexit 3", &row).unwrap();
     assert!(status.contains("gfp: exit status: 3"), "{status}");
-    let unused = fault(
-        "unused",
-        "echo '{\"peak_bytes\":0}' > \"$report\"\nexec \"$@\"",
-        &row,
-    )
-    .unwrap();
+    let unused = fault("unused", &honest(0, 0, 0), &row).unwrap();
     assert!(unused.contains("was the library loaded"), "{unused}");
+    let misused = fault("misuse", &honest(4096, 0, 1), &row).unwrap();
+    assert!(misused.contains("1 misuses reported in sh"), "{misused}");
     let silent = fault("silent", "exec \"$@\"", &row).unwrap();
     assert!(silent.contains("no readable report"), "{silent}");
 }
@@ -68,7 +77,7 @@ fn a_plain_run_that_fails_proves_nothing() {
     row.compare = Compare::Exact {
         must_contain: "good bye",
     };
-    let fault = fault("plain", &format!("{REPORT}\nexec \"$@\""), &row).unwrap();
+    let fault = fault("plain", &honest(4096, 2, 0), &row).unwrap();
     assert!(fault.contains("the plain run itself failed"), "{fault}");
 }
 
@@ -76,19 +85,12 @@ fn a_plain_run_that_fails_proves_nothing() {
 fn a_limit_must_be_met_and_counted() {
     let mut row = echo_row();
     row.compare = Compare::Limit { stdout: "hello\n" };
-    assert_eq!(
-        fault("limit", &format!("{REPORT}\nexec \"$@\""), &row),
-        None
-    );
-    let uncounted = "echo '{\"peak_bytes\":5,\"failed_allocations\":0}' > \"$report\"\nexec \"$@\"";
-    assert!(
-        fault("uncounted", uncounted, &row)
-            .unwrap()
-            .contains("no failed allocation")
-    );
+    assert_eq!(fault("limit", &honest(4096, 2, 0), &row), None);
+    let uncounted = fault("uncounted", &honest(4096, 0, 0), &row).unwrap();
+    assert!(uncounted.contains("no failed allocation"), "{uncounted}");
     row.compare = Compare::Limit { stdout: "other\n" };
     assert!(
-        fault("unmet", &format!("{REPORT}\nexec \"$@\""), &row)
+        fault("unmet", &honest(4096, 2, 0), &row)
             .unwrap()
             .contains("expected")
     );
@@ -108,18 +110,6 @@ fn a_row_that_hangs_is_ended() {
         .expect("it must be ended");
     assert!(format!("{error:#}").contains("was ended"), "{error:#}");
     fs::remove_dir_all(&folder).unwrap();
-}
-
-#[test]
-fn the_report_is_read_wherever_its_keys_stand() {
-    let report = Report::parse(
-        "{\"processes\":[{\"peak_bytes\":3,\"failed_allocations\":1},\
-         {\"peak_bytes\":7,\"failed_allocations\":[{\"size\":8,\"count\":4}]}]}",
-    )
-    .unwrap();
-    assert_eq!((report.peak_bytes, report.failed_allocations), (7, 5));
-    assert!(Report::parse("{}").is_err());
-    assert!(Report::parse("no").is_err());
 }
 
 #[test]
