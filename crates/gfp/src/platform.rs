@@ -67,13 +67,12 @@ impl DirectMap {
 
 /// A machine: the one thing that a kernel, a process or a simulator must provide.
 ///
-/// # Safety
-/// The implementor promises, for as long as the value lives:
-/// 1. RAM that the memory map calls usable can be read and written through [`Platform::direct_map`],
-///    and nobody else uses it.
-/// 2. [INV-PCPU-1] For each CPU at most one `Section` exists at any time, over [`Platform::enter`] and
-///    [`Platform::enter_remote`] together; what was written in one section is visible in the next
-///    (release on leaving, acquire on entering).
+/// # Safety The implementor promises, for as long as the value lives:
+/// 1. RAM that the memory map calls usable can be read and written through
+///    [`Platform::direct_map`], and nobody else uses it.
+/// 2. [INV-PCPU-1] For each CPU at most one `Section` exists at any time, over [`Platform::enter`]
+///    and [`Platform::enter_remote`] together; what was written in one section is visible in the
+///    next (release on leaving, acquire on entering).
 /// 3. The CPU ids given are below [`Platform::nr_cpus`].
 /// 4. The thread that entered stays the only one to use its `Section`.
 pub unsafe trait Platform: Sync + Sized {
@@ -100,9 +99,9 @@ pub unsafe trait Platform: Sync + Sized {
     /// [`Nested`] if this CPU is inside already.
     fn enter(&self) -> Result<(CpuId, Self::Section<'_>), Nested>;
 
-    /// Takes the place of another CPU: returns when it is outside, and keeps it out until the section
-    /// is dropped. The caller must hold no section and no lock. `None`: this machine cannot, or
-    /// that CPU id was never used.
+    /// Takes the place of another CPU: returns when it is outside, and keeps it out until the
+    /// section is dropped. The caller must hold no section and no lock. `None`: this machine
+    /// cannot, or that CPU id was never used.
     fn enter_remote(&self, cpu: CpuId) -> Option<Self::Section<'_>> {
         let _ = cpu;
         None
@@ -164,23 +163,21 @@ pub enum Protection {
 
 /// The capability to map frames at chosen virtual addresses: what `vmalloc` needs.
 ///
-/// # Safety
-/// The implementor promises that the range of [`Paging::vmalloc_range`] is used by nobody else, that
-/// a mapped page is readable (and writable, as asked) memory of its own until it is unmapped, and
-/// that a page of the range that is not mapped faults.
+/// # Safety The implementor promises that the range of [`Paging::vmalloc_range`] is used by nobody
+/// else, that a mapped page is readable (and writable, as asked) memory of its own until it is
+/// unmapped, and that a page of the range that is not mapped faults.
 pub unsafe trait Paging: Platform {
     /// The virtual addresses that `vmalloc` may use: start (page aligned) and length in bytes.
     fn vmalloc_range(&self) -> (NonNull<u8>, usize);
 
-    /// Maps `runs` one after the other from `at` on; the answer says what the pages contain. `table`
-    /// gives a zeroed frame for a page table.
+    /// Maps `runs` one after the other from `at` on; the answer says what the pages contain.
+    /// `table` gives a zeroed frame for a page table.
     ///
     /// # Errors
     /// [`MapError`]; nothing is mapped then.
     ///
-    /// # Safety
-    /// `at` and the pages after it must be inside the vmalloc range, owned by the caller, not mapped;
-    /// the frames must be owned by the caller.
+    /// # Safety `at` and the pages after it must be inside the vmalloc range, owned by the caller,
+    /// not mapped; the frames must be owned by the caller.
     unsafe fn map(
         &self,
         at: NonNull<u8>,
@@ -189,8 +186,8 @@ pub unsafe trait Paging: Platform {
         table: &mut dyn FnMut() -> Option<Pfn>,
     ) -> Result<Mapped, MapError>;
 
-    /// Takes `pages` pages from `at` on out of the mapping. They fault after [`Paging::flush`], perhaps
-    /// before.
+    /// Takes `pages` pages from `at` on out of the mapping. They fault after [`Paging::flush`],
+    /// perhaps before.
     ///
     /// # Safety
     /// The pages must be mapped by [`Paging::map`] and used by nobody any more.

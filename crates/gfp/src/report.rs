@@ -151,7 +151,8 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// What to do on a misuse. The memory is never freed or handed out because of it: at worst it leaks.
+/// What to do on a misuse. The memory is never freed or handed out because of it: at worst it
+/// leaks.
 #[derive(Copy, Clone, Default)]
 pub enum OnMisuse {
     /// Tell the platform ([`Platform::report`](crate::Platform::report)) and go on.

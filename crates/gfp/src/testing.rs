@@ -81,7 +81,8 @@ impl Drop for TestSection<'_> {
     }
 }
 
-// SAFETY: RAM is ours until drop; `inside` is taken by compare-and-swap, so one section a CPU exists.
+// SAFETY: RAM is ours until drop; `inside` is taken by compare-and-swap, so one section a CPU
+// exists.
 unsafe impl Platform for TestPlatform {
     type Section<'a> = TestSection<'a>;
 

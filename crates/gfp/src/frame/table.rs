@@ -24,8 +24,8 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// | `Vmalloc` | every frame of a vmalloc area | 0 | vmalloc | `Page` |
 /// | `Deferred` | first frame of a block freed inside the allocator | next + 1 | free | `None` |
 ///
-/// A frame whose word is `None` and whose bitmap bit says "not free" is a later frame of an allocated
-/// block, or was never given to the allocator: freeing it is an error in both cases.
+/// A frame whose word is `None` and whose bitmap bit says "not free" is a later frame of an
+/// allocated block, or was never given to the allocator: freeing it is an error in both cases.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum FrameKind {

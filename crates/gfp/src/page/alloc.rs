@@ -8,15 +8,15 @@ use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, FrameKind, FrameWord, NodeId, Order, PAGE_SIZE, Pfn};
 use crate::platform::Platform;
 use crate::policy::watermark::AllocFlags;
-use crate::report::{Caller, Misuse, Owner, Report};
+use crate::report::Misuse;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
 
 impl<P: Platform> PageAllocator<P> {
     /// Allocates 2^order pages, physically contiguous and aligned to their size (P341).
     ///
-    /// The first frame has one reference; free with [`PageAllocator::free`] and the same order. With
-    /// `ZERO` the pages read as zero, else their content is arbitrary.
+    /// The first frame has one reference; free with [`PageAllocator::free`] and the same order.
+    /// With `ZERO` the pages read as zero, else their content is arbitrary.
     ///
     /// Context: any that is not inside the allocator already; may wait only with `DIRECT_RECLAIM`.
     ///
@@ -51,7 +51,8 @@ impl<P: Platform> PageAllocator<P> {
         };
         self.frames.set(pfn, FrameWord::new(kind, req.order, 1));
         if req.gfp.contains(Gfp::ZERO) {
-            // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no cache.
+            // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no
+            // cache.
             unsafe { self.ptr_of(pfn).as_ptr().write_bytes(0, req.order.bytes()) };
         }
     }
@@ -123,7 +124,8 @@ impl<P: Platform> PageAllocator<P> {
         Some(pfn)
     }
 
-    /// Takes a batch from the zone under its lock: one block for the caller, the rest for the cache.
+    /// Takes a batch from the zone under its lock: one block for the caller, the rest for the
+    /// cache.
     #[allow(clippy::too_many_arguments)]
     #[inline(never)]
     fn refill(
@@ -174,7 +176,7 @@ impl<P: Platform> PageAllocator<P> {
         Some(first.pfn)
     }
 
-    fn frame_index(&self, pfn: Pfn) -> u32 {
+    pub(super) fn frame_index(&self, pfn: Pfn) -> u32 {
         debug_assert!(pfn.0 - self.frames.base().0 <= u32::MAX as usize);
         (pfn.0 - self.frames.base().0) as u32
     }
@@ -217,7 +219,8 @@ impl<P: Platform> PageAllocator<P> {
         drop(guard);
         let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
         for i in 0..self.zones.len() {
-            // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned enough.
+            // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned
+            // enough.
             unsafe { caches.as_ptr().add(i).write(ZoneCache::new()) };
         }
         // Release: the caches are written before another CPU finds them. Only this CPU stores here.
@@ -254,8 +257,8 @@ impl<P: Platform> PageAllocator<P> {
         out.iter().take_while(|p| p.is_some()).count()
     }
 
-    /// Allocates exactly the pages that `bytes` need: the rest of the block is freed at once (P346).
-    /// Every page is an order-0 block of its own.
+    /// Allocates exactly the pages that `bytes` need: the rest of the block is freed at once
+    /// (P346). Every page is an order-0 block of its own.
     ///
     /// # Errors
     /// As [`PageAllocator::alloc`]; [`AllocError::TooLarge`] above the largest order.
@@ -314,251 +317,6 @@ impl<P: Platform> PageAllocator<P> {
             if self.frames.replace(pfn, old, new) {
                 return true;
             }
-        }
-    }
-
-    /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
-    ///
-    /// Context: any; inside the allocator (an interrupt, a signal handler) the free is put off.
-    ///
-    /// # Errors
-    /// What is wrong with the block; it is not freed then.
-    ///
-    /// # Safety
-    /// Nobody may use the block any more through this reference.
-    #[inline]
-    pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
-        let word = self.frames.get(pfn);
-        let mine =
-            word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
-        if !mine {
-            return Err(self.diagnose(pfn, order));
-        }
-        if word.payload() != 1 {
-            return self.drop_shared(pfn, word);
-        }
-        match Local::enter(&self.platform) {
-            Ok(local) => self.free_local(&local, pfn, order),
-            Err(_) => self.defer(pfn, order),
-        }
-        Ok(())
-    }
-
-    /// Drops one of several references (P342): of a compound block nothing else happens; of another
-    /// the pages after the first are freed, and the first follows with its last reference.
-    #[cold]
-    fn drop_shared(&self, pfn: Pfn, word: FrameWord) -> Result<(), Misuse> {
-        let order = word.order();
-        let left = if word.is(FrameKind::Compound) {
-            order
-        } else {
-            Order::ZERO
-        };
-        let new = FrameWord::new(word.kind(), left, word.payload() - 1);
-        if !self.frames.replace(pfn, word, new) {
-            // Somebody else changed the count: look again.
-            // SAFETY: the caller of `free` gave up its reference, and it is still there.
-            return unsafe { self.free(pfn, order) };
-        }
-        if left != order {
-            for o in (0..order.get()).rev().filter_map(Order::new) {
-                let part = pfn.add(o.pages());
-                self.frames.set(part, FrameWord::new(FrameKind::Page, o, 1));
-                // SAFETY: these pages belonged to the reference that was dropped, and nobody else.
-                unsafe { self.free(part, o)? };
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a block into this CPU's cache, or into its zone.
-    #[inline]
-    pub(super) fn free_local(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) {
-        let Some(id) = self.blocks.zone_of(pfn) else {
-            return;
-        };
-        let zone = &self.zones[id];
-        let kind = self.blocks.kind_of(pfn);
-        let cache = self.cache(local, zone);
-        if let Some(cache) = cache {
-            cache.events.free_pages.add(order.pages());
-        }
-        if let (Some(cache), Some(slot)) = (cache, cache::slot(order))
-            && kind != MigrateType::Isolate
-        {
-            let high = self.sizing[id].high_min;
-            if cache.count() + order.pages() > high {
-                self.flush(local, zone, cache, slot, order, kind);
-            }
-            if cache.count() + order.pages() <= high {
-                self.frames
-                    .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
-                if cache.push(slot, kind, self.frame_index(pfn)) {
-                    return;
-                }
-                self.flush(local, zone, cache, slot, order, kind);
-                if cache.push(slot, kind, self.frame_index(pfn)) {
-                    return;
-                }
-            }
-        }
-        self.frames.set(pfn, FrameWord::NONE);
-        self.put(local, zone, pfn, order);
-    }
-
-    /// Gives the oldest half of a cache list back to its zone.
-    #[inline(never)]
-    fn flush(
-        &self,
-        local: &Local<'_, P>,
-        zone: &Zone,
-        cache: &ZoneCache,
-        slot: usize,
-        order: Order,
-        kind: MigrateType,
-    ) {
-        let mut guard = zone.lock(&self.blocks, local);
-        let mut twice = None;
-        cache.flush_half(slot, kind, |frame| {
-            let pfn = Pfn(self.frames.base().0 + frame as usize);
-            self.frames.set(pfn, FrameWord::NONE);
-            if !guard.put(pfn, order) {
-                twice = Some(pfn);
-            }
-        });
-        drop(guard);
-        self.after_put(local, zone, twice);
-    }
-
-    /// Gives one block back to its zone.
-    pub(super) fn put(&self, local: &Local<'_, P>, zone: &Zone, pfn: Pfn, order: Order) {
-        let put = zone.lock(&self.blocks, local).put(pfn, order);
-        self.after_put(local, zone, (!put).then_some(pfn));
-    }
-
-    /// What follows a return of memory to a zone: free page reporting, and the report of a block
-    /// that was free already (two frees raced, or somebody wrote the frame table).
-    fn after_put(&self, local: &Local<'_, P>, zone: &Zone, twice: Option<Pfn>) {
-        if let Some(pfn) = twice {
-            self.complain(&Report {
-                misuse: Misuse::DoubleFree,
-                addr: self.ptr_of(pfn).addr().get(),
-                owner: Owner::Free { pfn },
-                caller: Caller::here(),
-            });
-        }
-        self.report_free(local, zone, self.report_keep_blocks);
-    }
-
-    /// Free page reporting: gives wholly free blocks beyond the first `keep` to the platform.
-    /// Returns how many blocks it took.
-    pub(super) fn report_free(&self, local: &Local<'_, P>, zone: &Zone, keep: usize) -> usize {
-        let mut reported = 0;
-        if zone.nr_dirty() <= keep {
-            return reported;
-        }
-        loop {
-            let taken = zone.lock(&self.blocks, local).take_reportable(keep);
-            let Some(taken) = taken else { return reported };
-            // Without the lock: the platform may take its time. The block is ours meanwhile.
-            self.platform.discard(taken.pfn, Order::PAGEBLOCK.pages());
-            let put = zone
-                .lock(&self.blocks, local)
-                .put_as(taken.pfn, Order::PAGEBLOCK, true);
-            debug_assert!(put);
-            reported += 1;
-        }
-    }
-
-    /// A free from inside the allocator: the block waits on a stack that is linked through the frame
-    /// words (P173), until the next refill.
-    #[cold]
-    fn defer(&self, pfn: Pfn, order: Order) {
-        let me = self.frame_index(pfn) as u64 + 1;
-        let mut head = self.deferred.load(Ordering::Relaxed);
-        loop {
-            self.frames
-                .set(pfn, FrameWord::new(FrameKind::Deferred, order, head));
-            // Release: pairs with the Acquire in `take_deferred`; the word is seen before the entry.
-            let pushed =
-                self.deferred
-                    .compare_exchange_weak(head, me, Ordering::Release, Ordering::Relaxed);
-            match pushed {
-                Ok(_) => return,
-                Err(new) => head = new,
-            }
-        }
-    }
-
-    /// Frees what [`PageAllocator::defer`] put off.
-    #[inline]
-    pub(super) fn take_deferred(&self, local: &Local<'_, P>) {
-        if self.deferred.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        // Acquire: pairs with the Release in `defer`. The whole list is taken, so there is no ABA.
-        let mut head = self.deferred.swap(0, Ordering::Acquire);
-        while let Some(index) = head.checked_sub(1) {
-            let pfn = Pfn(self.frames.base().0 + index as usize);
-            let word = self.frames.get(pfn);
-            debug_assert!(word.is(FrameKind::Deferred));
-            head = word.payload();
-            self.frames.set(pfn, FrameWord::NONE);
-            if let Some(zone) = self.blocks.zone_of(pfn) {
-                self.put(local, &self.zones[zone], pfn, word.order());
-            }
-        }
-    }
-
-    /// Why a block cannot be freed with this order.
-    #[cold]
-    pub fn diagnose(&self, pfn: Pfn, order: Order) -> Misuse {
-        let word = self.frames.get(pfn);
-        match word.kind() {
-            FrameKind::Page | FrameKind::Compound => Misuse::WrongOrder { freed_as: order },
-            FrameKind::Cached | FrameKind::Deferred => Misuse::DoubleFree,
-            FrameKind::Slab | FrameKind::LargeKmalloc | FrameKind::Vmalloc => Misuse::WrongCall,
-            FrameKind::None if self.blocks.is_free(pfn) => Misuse::DoubleFree,
-            FrameKind::None => match self.head_of(pfn) {
-                Some((_, w)) if w.is(FrameKind::Cached) || w.is(FrameKind::Deferred) => {
-                    Misuse::DoubleFree
-                }
-                Some(_) => Misuse::InteriorFree,
-                None => Misuse::WildFree,
-            },
-        }
-    }
-
-    /// The block that a frame is a later frame of: its first frame and that frame's word.
-    pub fn head_of(&self, pfn: Pfn) -> Option<(Pfn, FrameWord)> {
-        (0..=Order::MAX.get())
-            .filter_map(Order::new)
-            .find_map(|order| {
-                let head = Pfn(pfn.0 & !(order.pages() - 1));
-                let word = self.frames.get(head);
-                let covers = word.kind() != FrameKind::None && word.order() >= order;
-                covers.then_some((head, word))
-            })
-    }
-
-    /// Whose the memory of a frame is, as far as pages can tell.
-    pub fn owner_of(&self, pfn: Pfn) -> Owner<'static> {
-        if self.blocks.is_free(pfn) {
-            return Owner::Free { pfn };
-        }
-        match self.head_of(pfn) {
-            None => Owner::Unmanaged,
-            Some((head, word)) => match word.kind() {
-                FrameKind::Cached | FrameKind::Deferred => Owner::Free { pfn: head },
-                FrameKind::LargeKmalloc => Owner::LargeKmalloc {
-                    start: self.ptr_of(head).addr().get(),
-                    size: word.order().bytes(),
-                },
-                _ => Owner::Pages {
-                    pfn: head,
-                    order: word.order(),
-                },
-            },
         }
     }
 

@@ -1,8 +1,8 @@
 //! Per-CPU page caches: plain arrays of frame numbers in front of a zone.
 //!
-//! One [`ZoneCache`] a (CPU, zone). Its owner is whoever holds the CPU's section ([INV-PCPU-1]), so every
-//! access is a plain load or store; the fields are atomics only because statistics are read from
-//! elsewhere.
+//! One [`ZoneCache`] a (CPU, zone). Its owner is whoever holds the CPU's section ([INV-PCPU-1]), so
+//! every access is a plain load or store; the fields are atomics only because statistics are read
+//! from elsewhere.
 
 use crate::flags::MigrateType;
 use crate::frame::Order;

@@ -1,7 +1,8 @@
-//! A set of block numbers as a 64-ary bitmap: insert, remove, lowest and highest member in O(levels).
+//! A set of block numbers as a 64-ary bitmap: insert, remove, lowest and highest member in
+//! O(levels).
 //!
-//! Level 0 has one bit a block; each level above has one bit a word of the level below. 64^4 blocks of
-//! 2 MiB are 32 TiB, so four levels do for any machine.
+//! Level 0 has one bit a block; each level above has one bit a word of the level below. 64^4 blocks
+//! of 2 MiB are 32 TiB, so four levels do for any machine.
 
 use crate::sync::Carved;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};

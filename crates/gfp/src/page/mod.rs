@@ -1,20 +1,21 @@
 //! The page allocator: physically contiguous blocks of 2^order pages.
 //!
-//! 1. **Concepts.** A *zone* is one kind of memory on one node. Its memory is cut into *pageblocks* of
-//!    2 MiB; a block has 512 bits that say which frames are free, and a mobility *type*, so that
+//! 1. **Concepts.** A *zone* is one kind of memory on one node. Its memory is cut into *pageblocks*
+//!    of 2 MiB; a block has 512 bits that say which frames are free, and a mobility *type*, so that
 //!    memory that can be moved lies apart from memory that cannot.
 //! 2. **Structures.** `block`: the bits and the descriptor of a pageblock. `index`: for each (type,
-//!    order) the set of blocks whose largest free run has that order, as a 64-ary bitmap: any order is
-//!    found in a few loads, smallest fit first, also when memory is fragmented. `zone`: both under
-//!    one lock, with exact counts per order. `cache`: per-CPU arrays of blocks in front of a zone.
-//! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for a
-//!    batch and looks at the watermarks then. `slow` tries with more rights, and takes back what other
-//!    CPUs cached, before it fails.
-//! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The bits
-//!    merge with free buddies as they are set. A frame that is free already is seen there always,
-//!    and mostly before, by its word.
-//! 5. **Locking.** One lock a zone, innermost ([`Rank::Zone`](crate::sync::Rank)); caches belong to who
-//!    holds the CPU's section.
+//!    order) the set of blocks whose largest free run has that order, as a 64-ary bitmap: any order
+//!    is found in a few loads, smallest fit first, also when memory is fragmented. `zone`: both
+//!    under one lock, with exact counts per order. `cache`: per-CPU arrays of blocks in front of a
+//!    zone.
+//! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for
+//!    a batch and looks at the watermarks then. `slow` tries with more rights, and takes back what
+//!    other CPUs cached, before it fails.
+//! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
+//!    bits merge with free buddies as they are set. A frame that is free already is seen there
+//!    always, and mostly before, by its word.
+//! 5. **Locking.** One lock a zone, innermost ([`Rank::Zone`](crate::sync::Rank)); caches belong to
+//!    who holds the CPU's section.
 //! 6. **Failure.** [`AllocError`] with the reason. Misuse is reported and the memory leaks; it is
 //!    never given out twice.
 //! 7. **What it does not do yet.** Reclaim, compaction, OOM (issue 4); shards, remote-free rings,
@@ -24,11 +25,17 @@ mod alloc;
 mod block;
 mod boot;
 mod cache;
+mod claim;
+mod free;
+mod guard;
 mod index;
+mod map;
+mod owner;
 mod slow;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod view;
 mod zone;
 
 use crate::error::AllocError;
@@ -43,8 +50,11 @@ use crate::sync::Carved;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::ptr::NonNull;
 
-pub use boot::{BootConfig, BootError, MemoryRegion, RegionKind};
+pub use map::{BootConfig, BootError, MemoryRegion, RegionKind};
 pub use verify::VerifyError;
+#[allow(unused_imports, reason = "the rooms above verify with it")]
+pub(crate) use verify::same;
+pub use view::{ZoneEvents, ZoneStats};
 
 use cache::ZoneCache;
 use zone::{Blocks, Zone};

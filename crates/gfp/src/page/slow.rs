@@ -1,13 +1,14 @@
 //! When the first pass finds nothing: more rights, and what other CPUs keep.
 //!
-//! What reclaim, compaction and the OOM killer add comes with the effort table; until then a request
-//! has the passes P109-P115 and P132 name, and a `NOFAIL` request waits for others to free memory.
+//! What reclaim, compaction and the OOM killer add comes with the effort table; until then a
+//! request has the passes P109-P115 and P132 name, and a `NOFAIL` request waits for others to free
+//! memory.
 
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::Gfp;
-use crate::frame::{CpuId, FrameWord, Pfn};
+use crate::frame::{CpuId, FrameWord, Order, Pfn};
 use crate::platform::{Context, Platform};
 use crate::policy::watermark::{AllocFlags, ExecContext, TaskRights};
 use crate::sync::Local;
@@ -23,7 +24,7 @@ impl<P: Platform> PageAllocator<P> {
             return Ok(pfn);
         }
         // Others may keep what we need: take it back (P118, P821). Not from where we may not wait.
-        if self.may_wait_for_others(req.gfp) {
+        if self.may_wait_for_others(req) {
             self.drain_all();
             if let Some(pfn) = self.pass(req, flags)? {
                 return Ok(pfn);
@@ -68,8 +69,13 @@ impl<P: Platform> PageAllocator<P> {
         Ok(self.alloc_local(&local, req, flags))
     }
 
-    fn may_wait_for_others(&self, gfp: Gfp) -> bool {
-        gfp.allows_spinning() && matches!(self.platform.context(), Context::Task | Context::Atomic)
+    /// Draining all caches costs the others theirs: a request that is only a first try, with
+    /// another way to go on, does without.
+    fn may_wait_for_others(&self, req: &PageRequest) -> bool {
+        let gfp = req.gfp;
+        let in_earnest = gfp.allows_blocking() && !gfp.contains(Gfp::NORETRY);
+        let task = matches!(self.platform.context(), Context::Task | Context::Atomic);
+        task && gfp.allows_spinning() && (in_earnest || req.order == Order::ZERO)
     }
 
     /// Gives back what all CPUs have cached. Returns the pages that came back.

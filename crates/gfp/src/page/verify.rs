@@ -2,7 +2,8 @@
 
 use super::PageAllocator;
 use super::block::{CLASS_FULL, CLASS_PAIR};
-use super::zone::{NR_LISTS, runs};
+use super::guard::runs;
+use super::zone::NR_LISTS;
 use crate::flags::MigrateType;
 use crate::frame::{CpuId, FrameKind, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;

@@ -7,8 +7,8 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One CPU, a direct map, and nothing else: enough to boot with.
 ///
-/// An interrupt handler may call the allocator: if it came in the middle of an operation it is told so
-/// and its allocation fails, its free is put off.
+/// An interrupt handler may call the allocator: if it came in the middle of an operation it is told
+/// so and its allocation fails, its free is put off.
 pub struct SingleCore {
     map: DirectMap,
     inside: AtomicBool,

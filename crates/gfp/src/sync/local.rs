@@ -6,8 +6,8 @@ use core::cell::Cell;
 
 /// The right to touch the private state of one CPU, and to take locks.
 ///
-/// [INV-PCPU-1] At most one `Local` of a machine exists for a CPU at any time: the platform promises
-/// it ([`Platform::enter`], [`Platform::enter_remote`]).
+/// [INV-PCPU-1] At most one `Local` of a machine exists for a CPU at any time: the platform
+/// promises it ([`Platform::enter`], [`Platform::enter_remote`]).
 pub struct Local<'a, P: Platform> {
     cpu: CpuId,
     platform: &'a P,

@@ -29,7 +29,8 @@ pub struct Lock<T, const RANK: u8> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: [INV-LOCK-1] `value` is reached only through a `LockGuard`, of which one exists at a time.
+// SAFETY: [INV-LOCK-1] `value` is reached only through a `LockGuard`, of which one exists at a
+// time.
 unsafe impl<T: Send, const RANK: u8> Sync for Lock<T, RANK> {}
 
 impl<T, const RANK: u8> Lock<T, RANK> {

@@ -7,9 +7,9 @@
 //!    caches of one CPU, given by [`Platform::enter`](crate::Platform::enter). While a section is
 //!    held, nothing else on this CPU (interrupt, signal handler) enters; who tries is told
 //!    [`Nested`](crate::platform::Nested) and takes the path that needs no lock.
-//! 3. **Locks.** [`Lock`] spins, can be taken only inside a section (so an interrupt on this CPU can
-//!    never spin on a lock that it interrupted), and has a [`Rank`] in its type: debug builds panic
-//!    when locks are taken out of order.
+//! 3. **Locks.** [`Lock`] spins, can be taken only inside a section (so an interrupt on this CPU
+//!    can never spin on a lock that it interrupted), and has a [`Rank`] in its type: debug builds
+//!    panic when locks are taken out of order.
 //! 4. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
 
 mod carved;

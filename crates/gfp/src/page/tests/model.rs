@@ -88,7 +88,8 @@ fn after_all_is_freed_the_largest_blocks_are_back() {
     let cpu_caches = machine.managed_pages() - live.len() - machine.free_page_count();
     for i in 0..live.len() {
         let pfn = live[(i * 7919) % live.len()];
-        // SAFETY: 7919 is prime and larger than no factor of the length that matters: checked below.
+        // SAFETY: 7919 is prime and larger than no factor of the length that matters: checked
+        // below.
         _ = unsafe { machine.free(pfn, Order::ZERO) };
     }
     machine.drain_all();
@@ -99,8 +100,8 @@ fn after_all_is_freed_the_largest_blocks_are_back() {
     assert!(before[10] - after[10] <= 1, "{before:?} {after:?}");
 }
 
-/// Every sequence of a few operations on a tiny machine (small scope hypothesis): orders 0, 1 and 9,
-/// two types, free of any live block.
+/// Every sequence of a few operations on a tiny machine (small scope hypothesis): orders 0, 1 and
+/// 9, two types, free of any live block.
 #[test]
 fn every_short_sequence_keeps_the_books() {
     let depth = if cfg!(miri) { 2 } else { 5 };

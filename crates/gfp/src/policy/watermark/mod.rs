@@ -25,6 +25,8 @@ mod check;
 mod reserve;
 mod rights;
 #[cfg(test)]
+mod rights_tests;
+#[cfg(test)]
 mod tests;
 mod values;
 

@@ -1,0 +1,207 @@
+//! Free: to this CPU's cache, to the zone, and put off from inside the allocator.
+
+use super::PageAllocator;
+use super::cache::{self, ZoneCache};
+use super::zone::Zone;
+use crate::flags::MigrateType;
+use crate::frame::{FrameKind, FrameWord, Order, Pfn};
+use crate::platform::Platform;
+use crate::report::{Caller, Misuse, Owner, Report};
+use crate::sync::Local;
+use crate::sync::atomic::Ordering;
+
+impl<P: Platform> PageAllocator<P> {
+    /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
+    ///
+    /// Context: any; inside the allocator (an interrupt, a signal handler) the free is put off.
+    ///
+    /// # Errors
+    /// What is wrong with the block; it is not freed then.
+    ///
+    /// # Safety
+    /// Nobody may use the block any more through this reference.
+    #[inline]
+    pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
+        let word = self.frames.get(pfn);
+        let mine =
+            word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
+        if !mine {
+            return Err(self.diagnose(pfn, order));
+        }
+        if word.payload() != 1 {
+            return self.drop_shared(pfn, word);
+        }
+        match Local::enter(&self.platform) {
+            Ok(local) => self.free_local(&local, pfn, order),
+            Err(_) => self.defer(pfn, order),
+        }
+        Ok(())
+    }
+
+    /// Drops one of several references (P342): of a compound block nothing else happens; of another
+    /// the pages after the first are freed, and the first follows with its last reference.
+    #[cold]
+    fn drop_shared(&self, pfn: Pfn, word: FrameWord) -> Result<(), Misuse> {
+        let order = word.order();
+        let left = if word.is(FrameKind::Compound) {
+            order
+        } else {
+            Order::ZERO
+        };
+        let new = FrameWord::new(word.kind(), left, word.payload() - 1);
+        if !self.frames.replace(pfn, word, new) {
+            // Somebody else changed the count: look again.
+            // SAFETY: the caller of `free` gave up its reference, and it is still there.
+            return unsafe { self.free(pfn, order) };
+        }
+        if left != order {
+            for o in (0..order.get()).rev().filter_map(Order::new) {
+                let part = pfn.add(o.pages());
+                self.frames.set(part, FrameWord::new(FrameKind::Page, o, 1));
+                // SAFETY: these pages belonged to the reference that was dropped, and nobody else.
+                unsafe { self.free(part, o)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a block into this CPU's cache, or into its zone.
+    #[inline]
+    pub(super) fn free_local(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) {
+        let Some(id) = self.blocks.zone_of(pfn) else {
+            return;
+        };
+        let zone = &self.zones[id];
+        let kind = self.blocks.kind_of(pfn);
+        let cache = self.cache(local, zone);
+        if let Some(cache) = cache {
+            cache.events.free_pages.add(order.pages());
+        }
+        if let (Some(cache), Some(slot)) = (cache, cache::slot(order))
+            && kind != MigrateType::Isolate
+        {
+            let high = self.sizing[id].high_min;
+            if cache.count() + order.pages() > high {
+                self.flush(local, zone, cache, slot, order, kind);
+            }
+            if cache.count() + order.pages() <= high {
+                self.frames
+                    .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
+                if cache.push(slot, kind, self.frame_index(pfn)) {
+                    return;
+                }
+                self.flush(local, zone, cache, slot, order, kind);
+                if cache.push(slot, kind, self.frame_index(pfn)) {
+                    return;
+                }
+            }
+        }
+        self.frames.set(pfn, FrameWord::NONE);
+        self.put(local, zone, pfn, order);
+    }
+
+    /// Gives the oldest half of a cache list back to its zone.
+    #[inline(never)]
+    fn flush(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        cache: &ZoneCache,
+        slot: usize,
+        order: Order,
+        kind: MigrateType,
+    ) {
+        let mut guard = zone.lock(&self.blocks, local);
+        let mut twice = None;
+        cache.flush_half(slot, kind, |frame| {
+            let pfn = Pfn(self.frames.base().0 + frame as usize);
+            self.frames.set(pfn, FrameWord::NONE);
+            if !guard.put(pfn, order) {
+                twice = Some(pfn);
+            }
+        });
+        drop(guard);
+        self.after_put(local, zone, twice);
+    }
+
+    /// Gives one block back to its zone.
+    pub(super) fn put(&self, local: &Local<'_, P>, zone: &Zone, pfn: Pfn, order: Order) {
+        let put = zone.lock(&self.blocks, local).put(pfn, order);
+        self.after_put(local, zone, (!put).then_some(pfn));
+    }
+
+    /// What follows a return of memory to a zone: free page reporting, and the report of a block
+    /// that was free already (two frees raced, or somebody wrote the frame table).
+    fn after_put(&self, local: &Local<'_, P>, zone: &Zone, twice: Option<Pfn>) {
+        if let Some(pfn) = twice {
+            self.complain(&Report {
+                misuse: Misuse::DoubleFree,
+                addr: self.ptr_of(pfn).addr().get(),
+                owner: Owner::Free { pfn },
+                caller: Caller::here(),
+            });
+        }
+        self.report_free(local, zone, self.report_keep_blocks);
+    }
+
+    /// Free page reporting: gives wholly free blocks beyond the first `keep` to the platform.
+    /// Returns how many blocks it took.
+    pub(super) fn report_free(&self, local: &Local<'_, P>, zone: &Zone, keep: usize) -> usize {
+        let mut reported = 0;
+        if zone.nr_dirty() <= keep {
+            return reported;
+        }
+        loop {
+            let taken = zone.lock(&self.blocks, local).take_reportable(keep);
+            let Some(taken) = taken else { return reported };
+            // Without the lock: the platform may take its time. The block is ours meanwhile.
+            self.platform.discard(taken.pfn, Order::PAGEBLOCK.pages());
+            let put = zone
+                .lock(&self.blocks, local)
+                .put_as(taken.pfn, Order::PAGEBLOCK, true);
+            debug_assert!(put);
+            reported += 1;
+        }
+    }
+
+    /// A free from inside the allocator: the block waits on a stack that is linked through the
+    /// frame words (P173), until the next refill.
+    #[cold]
+    fn defer(&self, pfn: Pfn, order: Order) {
+        let me = self.frame_index(pfn) as u64 + 1;
+        let mut head = self.deferred.load(Ordering::Relaxed);
+        loop {
+            self.frames
+                .set(pfn, FrameWord::new(FrameKind::Deferred, order, head));
+            // Release: pairs with the Acquire in `take_deferred`; the word is seen before the
+            // entry.
+            let pushed =
+                self.deferred
+                    .compare_exchange_weak(head, me, Ordering::Release, Ordering::Relaxed);
+            match pushed {
+                Ok(_) => return,
+                Err(new) => head = new,
+            }
+        }
+    }
+
+    /// Frees what [`PageAllocator::defer`] put off.
+    #[inline]
+    pub(super) fn take_deferred(&self, local: &Local<'_, P>) {
+        if self.deferred.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        // Acquire: pairs with the Release in `defer`. The whole list is taken, so there is no ABA.
+        let mut head = self.deferred.swap(0, Ordering::Acquire);
+        while let Some(index) = head.checked_sub(1) {
+            let pfn = Pfn(self.frames.base().0 + index as usize);
+            let word = self.frames.get(pfn);
+            debug_assert!(word.is(FrameKind::Deferred));
+            head = word.payload();
+            self.frames.set(pfn, FrameWord::NONE);
+            if let Some(zone) = self.blocks.zone_of(pfn) {
+                self.put(local, &self.zones[zone], pfn, word.order());
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The memory map: what firmware says, checked and cut into parts of zones.
+
+use crate::flags::ZoneKind;
+use crate::frame::{MAX_NODES, NodeId, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
+use crate::frame::{Pfn, PhysAddr};
+use crate::report::OnMisuse;
+use core::fmt;
+
+/// What a range of physical addresses is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum RegionKind {
+    /// RAM that the allocator may use.
+    Usable,
+    /// RAM or device space that it must leave alone.
+    Reserved,
+}
+
+/// A range of physical addresses, as firmware lists them.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct MemoryRegion {
+    /// First byte.
+    pub start: PhysAddr,
+    /// First byte after it.
+    pub end: PhysAddr,
+    /// The node it belongs to.
+    pub node: NodeId,
+    /// What it is.
+    pub kind: RegionKind,
+}
+
+/// Where zones end, and what is fixed at boot. `Default` is an x86_64 machine.
+#[derive(Copy, Clone, Debug)]
+pub struct BootConfig {
+    /// End of ZONE_DMA; `None`: no such zone (P200).
+    pub dma_end: Option<PhysAddr>,
+    /// End of ZONE_DMA32; `None`: no such zone.
+    pub dma32_end: Option<PhysAddr>,
+    /// Start of ZONE_HIGHMEM, memory that the direct map does not show; `None`: no such zone.
+    pub highmem_start: Option<PhysAddr>,
+    /// Bytes of ZONE_MOVABLE, taken from the end of the highest zone of each node in turn.
+    pub movable_bytes: u64,
+    /// True if all usable memory reads as zero at boot; then metadata is not cleared again.
+    pub memory_is_zero: bool,
+    /// `vm.min_free_kbytes`; `None`: computed from the size (P210).
+    pub min_free_kbytes: Option<u64>,
+    /// `vm.watermark_scale_factor` (P701).
+    pub watermark_scale_factor: usize,
+    /// `vm.lowmem_reserve_ratio` (P703).
+    pub lowmem_reserve_ratio: [usize; ZoneKind::COUNT],
+    /// Distance of two nodes; `None`: 10 to itself, 20 to each other.
+    pub distance: Option<fn(NodeId, NodeId) -> u8>,
+    /// Wholly free pageblocks that a zone keeps before it gives further ones back to the platform.
+    pub report_keep_blocks: usize,
+    /// What to do on a double or wild free.
+    pub on_misuse: OnMisuse,
+}
+
+impl Default for BootConfig {
+    fn default() -> BootConfig {
+        BootConfig {
+            dma_end: Some(PhysAddr(16 << 20)),
+            dma32_end: Some(PhysAddr(4 << 30)),
+            highmem_start: None,
+            movable_bytes: 0,
+            memory_is_zero: false,
+            min_free_kbytes: None,
+            watermark_scale_factor: 10,
+            lowmem_reserve_ratio: [256, 256, 32, 0, 0],
+            distance: None,
+            report_keep_blocks: 16,
+            on_misuse: OnMisuse::Report,
+        }
+    }
+}
+
+/// Why a machine could not boot.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum BootError {
+    /// No usable page in the map.
+    NoMemory,
+    /// A region ends before it starts.
+    BadRegion {
+        /// Its index in the map.
+        index: usize,
+    },
+    /// Two regions overlap, or the map is not sorted by address.
+    Overlap {
+        /// Index of the second of the two.
+        index: usize,
+    },
+    /// A node id of 8 or more.
+    BadNode {
+        /// Index of the region.
+        index: usize,
+    },
+    /// More regions and zone limits than fit (64 extents).
+    TooManyRegions,
+    /// The largest region cannot hold the metadata.
+    NoRoomForMetadata {
+        /// Bytes needed in one region.
+        bytes: usize,
+    },
+    /// A limit in the configuration is not a multiple of 2 MiB.
+    UnalignedLimit,
+    /// The platform refused to enter: it was called in the middle of another machine's work.
+    Nested,
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            BootError::NoMemory => f.write_str("the memory map has no usable page"),
+            BootError::BadRegion { index } => {
+                write!(f, "region {index} of the memory map ends before it starts")
+            }
+            BootError::Overlap { index } => write!(
+                f,
+                "region {index} of the memory map overlaps the one before: sort and separate them"
+            ),
+            BootError::BadNode { index } => {
+                write!(
+                    f,
+                    "region {index} of the memory map has a node id above {}",
+                    MAX_NODES - 1
+                )
+            }
+            BootError::TooManyRegions => f.write_str("the memory map has too many regions: merge"),
+            BootError::NoRoomForMetadata { bytes } => {
+                write!(
+                    f,
+                    "no usable region can hold the {bytes} bytes of metadata: give more RAM"
+                )
+            }
+            BootError::UnalignedLimit => {
+                f.write_str("zone limits must be multiples of 2 MiB: round them")
+            }
+            BootError::Nested => f.write_str("boot was called from inside the allocator"),
+        }
+    }
+}
+
+impl core::error::Error for BootError {}
+
+/// Part of one zone.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Extent {
+    pub(super) node: NodeId,
+    pub(super) kind: ZoneKind,
+    pub(super) start: Pfn,
+    pub(super) end: Pfn,
+}
+
+const MAX_EXTENTS: usize = 64;
+
+/// The extents of a map, sorted by address.
+pub(super) struct Extents {
+    list: [Extent; MAX_EXTENTS],
+    len: usize,
+}
+
+impl Extents {
+    fn push(&mut self, e: Extent) -> Result<(), BootError> {
+        if e.start < e.end {
+            *self
+                .list
+                .get_mut(self.len)
+                .ok_or(BootError::TooManyRegions)? = e;
+            self.len += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Extent> {
+        self.list[..self.len].iter()
+    }
+
+    /// Checks the map and cuts it at the zone limits.
+    pub(super) fn new(map: &[MemoryRegion], config: &BootConfig) -> Result<Extents, BootError> {
+        let none = Extent {
+            node: NodeId(0),
+            kind: ZoneKind::Dma,
+            start: Pfn(0),
+            end: Pfn(0),
+        };
+        let mut extents = Extents {
+            list: [none; MAX_EXTENTS],
+            len: 0,
+        };
+        let limits = [
+            (ZoneKind::Dma, config.dma_end),
+            (ZoneKind::Dma32, config.dma32_end),
+            (
+                ZoneKind::Normal,
+                Some(config.highmem_start.unwrap_or(PhysAddr(u64::MAX))),
+            ),
+            (
+                ZoneKind::HighMem,
+                config.highmem_start.map(|_| PhysAddr(u64::MAX)),
+            ),
+        ];
+        for (_, limit) in limits {
+            let mask = ((PAGEBLOCK_PAGES as u64) << PAGE_SHIFT) - 1;
+            if limit.is_some_and(|l| l.0 != u64::MAX && l.0 & mask != 0) {
+                return Err(BootError::UnalignedLimit);
+            }
+        }
+        let mut last = PhysAddr(0);
+        for (index, region) in map.iter().enumerate() {
+            if region.end < region.start {
+                return Err(BootError::BadRegion { index });
+            }
+            if region.start < last {
+                return Err(BootError::Overlap { index });
+            }
+            if region.node.0 as usize >= MAX_NODES {
+                return Err(BootError::BadNode { index });
+            }
+            last = region.end;
+            if region.kind != RegionKind::Usable {
+                continue;
+            }
+            let mut at = Pfn(region.start.0.div_ceil(PAGE_SIZE as u64) as usize);
+            let end = region.end.pfn();
+            for (kind, limit) in limits {
+                let Some(limit) = limit else { continue };
+                let cut = limit.pfn().min(end);
+                if cut > at {
+                    extents.push(Extent {
+                        node: region.node,
+                        kind,
+                        start: at,
+                        end: cut,
+                    })?;
+                    at = cut;
+                }
+            }
+        }
+        extents.carve_movable(config.movable_bytes >> PAGE_SHIFT)?;
+        extents.one_zone_a_block();
+        if extents.len == 0 {
+            Err(BootError::NoMemory)
+        } else {
+            Ok(extents)
+        }
+    }
+
+    /// Turns the last pages of each node into ZONE_MOVABLE, the same number on each (P206).
+    fn carve_movable(&mut self, pages: u64) -> Result<(), BootError> {
+        let mut nodes = [false; MAX_NODES];
+        self.iter().for_each(|e| nodes[e.node.0 as usize] = true);
+        let count = nodes.iter().filter(|n| **n).count().max(1);
+        let share = pages as usize / count / PAGEBLOCK_PAGES * PAGEBLOCK_PAGES;
+        for node in (0..MAX_NODES).filter(|n| nodes[*n] && share > 0) {
+            let mut left = share;
+            while left > 0 {
+                let last = self.list[..self.len].iter_mut().rev().find(|e| {
+                    e.node.0 as usize == node && e.kind != ZoneKind::Movable && e.start < e.end
+                });
+                let Some(e) = last else { break };
+                let block = PAGEBLOCK_PAGES;
+                let cut = e.end.0.saturating_sub(left).max(e.start.0).div_ceil(block) * block;
+                if cut >= e.end.0 {
+                    break;
+                }
+                let movable = Extent {
+                    kind: ZoneKind::Movable,
+                    start: Pfn(cut),
+                    ..*e
+                };
+                left = left.saturating_sub(e.end.0 - cut);
+                e.end = Pfn(cut);
+                self.push(movable)?;
+            }
+        }
+        let list = &mut self.list[..self.len];
+        list.sort_unstable_by_key(|e| (e.start, e.end));
+        Ok(())
+    }
+
+    /// A pageblock belongs to one zone: where two meet inside one, the later loses its part of it.
+    fn one_zone_a_block(&mut self) {
+        let mut owner: Option<(usize, NodeId, ZoneKind)> = None;
+        for e in self.list[..self.len].iter_mut().filter(|e| e.start < e.end) {
+            let block = e.start.0 >> PAGEBLOCK_ORDER;
+            let stranger =
+                owner.is_some_and(|(b, node, kind)| b == block && (node, kind) != (e.node, e.kind));
+            if stranger {
+                e.start = Pfn(e.end.0.min((block + 1) << PAGEBLOCK_ORDER));
+            }
+            if e.start < e.end {
+                owner = Some(((e.end.0 - 1) >> PAGEBLOCK_ORDER, e.node, e.kind));
+            }
+        }
+    }
+}

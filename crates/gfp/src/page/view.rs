@@ -1,0 +1,120 @@
+//! What the rest of the machine may know of zones and caches: plain copies.
+
+use super::PageAllocator;
+use super::zone::Zone;
+use crate::flags::{MigrateType, ZoneKind};
+use crate::frame::{CpuId, NR_ORDERS, NodeId, Pfn};
+use crate::platform::Platform;
+use crate::policy::pcp::PcpLimits;
+use crate::policy::watermark::{FreeState, Watermarks};
+
+/// One zone at about one moment; in pages.
+#[derive(Copy, Clone, Debug)]
+pub struct ZoneStats {
+    /// Its node.
+    pub node: NodeId,
+    /// Its kind.
+    pub kind: ZoneKind,
+    /// First frame.
+    pub start: Pfn,
+    /// Extent, holes included.
+    pub spanned: usize,
+    /// RAM in it.
+    pub present: usize,
+    /// RAM given to the allocator.
+    pub managed: usize,
+    /// Free pages.
+    pub free: FreeState,
+    /// The most that was ever in use.
+    pub peak_used: usize,
+    /// Watermarks without boost.
+    pub watermarks: Watermarks,
+    /// Boost.
+    pub boost: usize,
+    /// Pages kept from requests by their highest zone (P207).
+    pub protection: [usize; ZoneKind::COUNT],
+    /// Free blocks.
+    pub nr_free: [[usize; MigrateType::COUNT]; NR_ORDERS],
+    /// Pageblocks.
+    pub blocks_by_type: [usize; MigrateType::COUNT],
+    /// What happened, all CPUs.
+    pub events: ZoneEvents,
+}
+
+/// Events of one zone, all CPUs (P615, P617).
+#[derive(Copy, Clone, Default, Debug)]
+pub struct ZoneEvents {
+    /// Pages allocated.
+    pub alloc_pages: u64,
+    /// Pages freed.
+    pub free_pages: u64,
+    /// Requests served by the node that was wanted.
+    pub numa_hit: u64,
+    /// Requests served here that wanted another node.
+    pub numa_miss: u64,
+    /// Requests that wanted this node and were served elsewhere.
+    pub numa_foreign: u64,
+}
+
+impl<P: Platform> PageAllocator<P> {
+    /// Every populated zone, by node, then by kind.
+    pub fn zone_stats(&self) -> impl Iterator<Item = ZoneStats> {
+        self.zones.iter().map(|zone| self.stats_of(zone))
+    }
+
+    fn stats_of(&self, zone: &Zone) -> ZoneStats {
+        let mut blocks_by_type = [0; MigrateType::COUNT];
+        for block in &self.blocks.blocks[zone.first_block..][..zone.nr_blocks] {
+            if block.zone() == zone.id {
+                blocks_by_type[block.kind() as usize] += 1;
+            }
+        }
+        let mut events = ZoneEvents::default();
+        for cpu in 0..self.cpus.len() {
+            let caches = self.caches_of(CpuId(cpu as u32)).unwrap_or(&[]);
+            if let Some(cache) = caches.get(zone.id as usize) {
+                events.alloc_pages += cache.events.alloc_pages.get();
+                events.free_pages += cache.events.free_pages.get();
+                events.numa_hit += cache.events.numa_hit.get();
+                events.numa_miss += cache.events.numa_miss.get();
+                events.numa_foreign += cache.events.numa_foreign.get();
+            }
+        }
+        ZoneStats {
+            node: zone.node,
+            kind: zone.kind,
+            start: zone.start,
+            spanned: zone.spanned,
+            present: zone.present,
+            managed: zone.managed_pages(),
+            free: zone.free_state(),
+            peak_used: zone.peak_used(),
+            watermarks: zone.watermarks(),
+            boost: zone.boost(),
+            protection: ZoneKind::ALL.map(|kind| zone.reserve(kind)),
+            nr_free: core::array::from_fn(|order| {
+                MigrateType::ALL.map(|kind| zone.nr_free(order, kind))
+            }),
+            blocks_by_type,
+            events,
+        }
+    }
+
+    /// Shows the cache of each CPU that has one for a zone: CPU, pages, limits.
+    pub fn for_each_pageset(
+        &self,
+        node: NodeId,
+        kind: ZoneKind,
+        visit: &mut dyn FnMut(CpuId, usize, &PcpLimits),
+    ) {
+        let Some(zone) = self.zones.iter().find(|z| z.node == node && z.kind == kind) else {
+            return;
+        };
+        for cpu in 0..self.cpus.len() {
+            let cpu = CpuId(cpu as u32);
+            if let Some(cache) = self.caches_of(cpu).and_then(|c| c.get(zone.id as usize)) {
+                visit(cpu, cache.count(), &self.sizing[zone.id as usize]);
+            }
+        }
+    }
+}
