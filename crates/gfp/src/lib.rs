@@ -16,6 +16,7 @@ pub mod stat;
 pub mod sync;
 #[cfg(test)]
 mod testing;
+pub mod vmalloc;
 
 pub use error::AllocError;
 pub use platform::{Paging, Platform};

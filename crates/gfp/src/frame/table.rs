@@ -21,7 +21,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// | `Compound` | the same, with `__GFP_COMP` | references | page allocator | `None`, `Cached` |
 /// | `Slab` | every frame of a slab | physical address of its descriptor | slab | `Page` |
 /// | `LargeKmalloc` | first frame of a large kmalloc block | 0 | slab | `Page` |
-/// | `Vmalloc` | every frame of a vmalloc area | 0 | vmalloc | `Page` |
+/// | `Vmalloc` | every frame of a vmalloc area | page number in the window | vmalloc | `Page` |
 /// | `Deferred` | first frame of a block freed inside the allocator | next + 1 | free | `None` |
 ///
 /// A frame whose word is `None` and whose bitmap bit says "not free" is a later frame of an

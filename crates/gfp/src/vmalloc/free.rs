@@ -1,0 +1,166 @@
+//! Taking an area apart, and the flush before its addresses are used again.
+
+use super::Vmalloc;
+use super::areas::Found;
+use crate::error::AllocError;
+use crate::frame::PAGE_SHIFT;
+use crate::platform::{Context, Nested, Paging};
+use crate::report::{Caller, Misuse, Owner, Report};
+
+/// Pages of addresses that may wait for a flush, for each doubling of the CPUs: 32 MiB (V17).
+const LAZY_PAGES: usize = (32 << 20) >> PAGE_SHIFT;
+
+/// Who takes an area apart.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum When {
+    /// The caller.
+    Now,
+    /// The next call from a task.
+    Later,
+}
+
+impl<P: Paging> Vmalloc<P> {
+    /// `vfree`: frees an area; null is nothing to do (V10).
+    ///
+    /// Context: any. In an interrupt, and inside the allocator, the work is left to the next
+    /// vmalloc or vfree of a task; a misuse found only then is reported there with this `caller`.
+    ///
+    /// # Errors
+    /// The misuse; nothing is freed then. An area that waits for its flush still knows that it was
+    /// freed; after that a second free is a [`Misuse::WildFree`].
+    ///
+    /// # Safety
+    /// Nobody may use the area any more.
+    pub unsafe fn vfree(&self, ptr: *mut u8, caller: Caller) -> Result<(), Misuse> {
+        let addr = ptr.addr();
+        if addr == 0 {
+            return Ok(());
+        }
+        if !self.is_vmalloc_addr(addr) {
+            return Err(Misuse::WildFree);
+        }
+        let when = match self.platform().context() {
+            Context::Task | Context::Atomic => When::Now,
+            Context::Interrupt | Context::Nmi => When::Later,
+        };
+        match self.give_up(addr, when) {
+            Ok(Ok(found)) if when == When::Now => {
+                self.dismantle(&found);
+                let finished = self.finish_postponed();
+                debug_assert!(finished.is_ok(), "we were inside a moment ago");
+                self.purge_if_many();
+                Ok(())
+            }
+            Ok(result) => result.map(|_| ()),
+            // SAFETY: promised by the caller.
+            Err(Nested) => unsafe { self.write_down(ptr, caller) },
+        }
+    }
+
+    /// Takes an area from its user; with [`When::Now`] the caller must dismantle it.
+    fn give_up(&self, addr: usize, when: When) -> Result<Result<Found, Misuse>, Nested> {
+        self.with_space(|space| {
+            let found = space.exact(addr)?;
+            space.begin_free(found.node);
+            if when == When::Later {
+                space.postpone(found.node);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Frees the area that an array of frames lives in.
+    pub(super) fn free_array_area(&self, array: *mut u32) {
+        match self.give_up(array.addr(), When::Now) {
+            Ok(Ok(found)) => self.dismantle(&found),
+            result => debug_assert!(false, "an array is an area of ours: {result:?}"),
+        }
+    }
+
+    /// Unmaps an area that was given up, and returns its memory. Its addresses wait (V17).
+    fn dismantle(&self, found: &Found) {
+        let area = found.area;
+        // SAFETY: [INV-VM-2] `publish` came after `map`; the area was given up and is ours now.
+        unsafe { self.platform().unmap(self.ptr_at(found.start), area.pages) };
+        self.release_frames(&area, 0..area.pages);
+        self.free_array(&area);
+        let retired = self.with_space(|space| space.retire(found.node));
+        debug_assert!(retired.is_ok(), "we were inside a moment ago");
+    }
+
+    /// Does what frees in other contexts left to do.
+    ///
+    /// # Errors
+    /// [`Nested`]: not from here.
+    pub(super) fn finish_postponed(&self) -> Result<(), Nested> {
+        if self.any_written_down() {
+            while let Some((addr, caller)) = self.take_slot() {
+                self.finish(addr, caller)?;
+            }
+            let mut ptr = self.take_stack();
+            while !ptr.is_null() {
+                // SAFETY: it is on the stack that we took, and is freed in the next line.
+                let next = unsafe { self.below(ptr) };
+                self.finish(ptr.addr(), Caller::Address(0))?;
+                ptr = next;
+            }
+        }
+        while let Some(found) = self.with_space(|space| space.take_postponed())? {
+            self.dismantle(&found);
+        }
+        Ok(())
+    }
+
+    /// Frees what was written down; a misuse is reported here, since the caller has gone.
+    fn finish(&self, addr: usize, caller: Caller) -> Result<(), Nested> {
+        match self.give_up(addr, When::Now)? {
+            Ok(found) => self.dismantle(&found),
+            Err(misuse) => {
+                let owner = self.describe(addr).unwrap_or(Owner::Unmanaged);
+                self.pages().complain(&Report {
+                    misuse,
+                    addr,
+                    owner,
+                    caller,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn purge_if_many(&self) {
+        let cpus = self.platform().nr_cpus_running().max(1);
+        let limit = (cpus.ilog2() as usize + 1) * LAZY_PAGES;
+        // A small window must not be used up by what waits.
+        let many =
+            self.with_space(|space| space.lazy_pages() > limit.min(space.window_pages() / 8));
+        if many == Ok(true) && self.platform().context() == Context::Task {
+            self.purge();
+        }
+    }
+
+    /// Flushes all addresses that wait for it, and makes them free (V17, V18): `vm_unmap_aliases`.
+    /// Returns the pages of addresses that came back.
+    ///
+    /// Context: a task. One purge runs at a time; a second one has nothing to do.
+    pub fn purge(&self) -> usize {
+        let Ok(list) = self.with_space(|space| space.take_lazy()) else {
+            return 0;
+        };
+        let mut cursor = list;
+        // Ranges, not the whole span between them: what lies there may be in heavy use.
+        while let Ok(Some((start, pages))) = self.with_space(|space| space.walk(&mut cursor)) {
+            self.platform().flush(self.ptr_at(start), pages);
+        }
+        self.with_space(|space| space.recycle(list)).unwrap_or(0)
+    }
+
+    /// `vm_unmap_aliases`: after it no CPU remembers a mapping of freed addresses.
+    ///
+    /// # Errors
+    /// [`AllocError::Nested`]: not from here.
+    pub fn vm_unmap_aliases(&self) -> Result<usize, AllocError> {
+        self.finish_postponed()?;
+        Ok(self.purge())
+    }
+}

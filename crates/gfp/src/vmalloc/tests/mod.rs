@@ -1,0 +1,8 @@
+//! What is shown about vmalloc, rule by rule.
+
+mod contexts;
+mod machine;
+mod model;
+mod realloc;
+mod rules;
+mod space;
