@@ -1,1 +1,44 @@
-//! placeholder
+//! gfp in a Linux process: RAM from `mmap`, threads as CPUs.
+//!
+//! 1. **RAM.** [`HostPlatform`] reserves a fixed amount of address space once; the operating system
+//!    commits a page when it is touched and gets it back when the library reports it free.
+//!    `ram.rs`.
+//! 2. **CPUs.** A CPU of the library is a *slot*, bound to a thread from its first call to its
+//!    exit. Inside a section the thread marks its slot busy with a plain store; who needs a foreign
+//!    slot stops it with a flag and one `membarrier`. `slots/`, the theory is there.
+//! 3. **vmalloc.** A second range of addresses, reserved without access; mapping makes pages of it
+//!    accessible. `paging.rs`.
+//! 4. **Fork.** [`fork`] brings all slots to rest, so that no lock is held when the process is
+//!    copied.
+//! 5. **What may be called from where.** Nothing here allocates, so all of it may run inside
+//!    `malloc`. `errno` is left alone. A signal handler that interrupts a section is told
+//!    [`Nested`](gfp::platform::Nested).
+//! 6. **Several machines.** Each [`HostPlatform`] is a machine of its own, but the slots are the
+//!    process's: a thread is inside at most one section, of whatever machine. A section of machine
+//!    A inside a section of machine B is refused as nested.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(loom)]
+#[path = "slots/protocol.rs"]
+pub mod protocol;
+
+#[cfg(not(loom))]
+mod paging;
+#[cfg(not(loom))]
+mod platform;
+#[cfg(not(loom))]
+mod ram;
+#[cfg(not(loom))]
+pub mod slots;
+#[cfg(not(loom))]
+mod sys;
+
+#[cfg(not(loom))]
+pub use platform::{HostPlatform, MemoryMap};
+#[cfg(not(loom))]
+pub use ram::{Backing, HostConfig, HostError};
+#[cfg(not(loom))]
+pub use slots::{NR_SLOTS, Section, fork};

@@ -1,0 +1,338 @@
+//! The registry by itself, small enough to run out of slots.
+
+use super::owner_lock::ThreadKey;
+use super::protocol::Slot;
+use super::registry::{Registry, Section};
+use super::tls::{self, Thread};
+use gfp::frame::CpuId;
+use gfp::platform::Nested;
+use std::boxed::Box;
+use std::cell::{Cell, UnsafeCell};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::vec::Vec;
+
+std::thread_local! {
+    static WORD: Cell<usize> = const { Cell::new(tls::NEW) };
+}
+
+/// A thread of a registry of the test's own. Nobody watches its exit: tests call `detach`.
+#[derive(Copy, Clone)]
+struct Me;
+
+impl Thread for Me {
+    fn word(self) -> usize {
+        WORD.get()
+    }
+
+    fn set_word(self, word: usize) {
+        WORD.set(word);
+    }
+
+    fn key(self) -> ThreadKey {
+        WORD.with(|word| word.as_ptr().addr())
+    }
+
+    fn watch_exit(self) {}
+}
+
+fn registry<const N: usize>() -> &'static Registry<N> {
+    leak(Registry::new())
+}
+
+/// Also forgets the slot that this thread had in the registry of an earlier test.
+fn leak<const N: usize>(registry: Registry<N>) -> &'static Registry<N> {
+    WORD.set(tls::NEW);
+    Box::leak(Box::new(registry))
+}
+
+fn cpu<const N: usize>(registry: &Registry<N>) -> CpuId {
+    registry.enter(Me).expect("not nested").0
+}
+
+#[test]
+fn an_entry_inside_a_section_is_nested() {
+    let registry = registry::<2>();
+    let (cpu, section) = registry.enter(Me).unwrap();
+    assert_eq!(cpu, CpuId(0));
+    assert!(matches!(registry.enter(Me), Err(Nested)));
+    assert!(registry.enter_remote(Me, CpuId(0)).is_none());
+    assert!(registry.is_inside(Me));
+    drop(section);
+    assert!(!registry.is_inside(Me));
+    assert!(registry.enter(Me).is_ok());
+}
+
+#[test]
+fn a_remote_section_counts_as_inside() {
+    let registry = registry::<2>();
+    assert_eq!(cpu(registry), CpuId(0));
+    for target in [0, 1] {
+        if target == 1 {
+            assert!(registry.enter_remote(Me, CpuId(1)).is_none(), "never used");
+            thread::spawn(|| assert_eq!(cpu(registry), CpuId(1)))
+                .join()
+                .unwrap();
+        }
+        let section = registry
+            .enter_remote(Me, CpuId(target))
+            .expect("a slot in use");
+        assert!(registry.is_inside(Me));
+        assert!(matches!(registry.enter(Me), Err(Nested)));
+        assert!(registry.enter_remote(Me, CpuId(target)).is_none());
+        drop(section);
+        assert!(registry.enter(Me).is_ok());
+    }
+    assert!(
+        registry.enter_remote(Me, CpuId(2)).is_none(),
+        "nobody was a guest"
+    );
+    assert!(
+        registry.enter_remote(Me, CpuId(3)).is_none(),
+        "no such slot"
+    );
+}
+
+#[test]
+fn a_slot_goes_to_the_next_thread_when_its_owner_ends() {
+    let registry = registry::<2>();
+    for _ in 0..10 {
+        let first = thread::spawn(|| {
+            let first = cpu(registry);
+            assert_eq!(cpu(registry), first, "a thread keeps its slot");
+            registry.detach(Me);
+            assert_eq!(cpu(registry), CpuId(2), "after its end a thread is a guest");
+            first
+        });
+        assert_eq!(first.join().unwrap(), CpuId(0));
+    }
+}
+
+#[test]
+fn a_thread_that_ends_inside_loses_its_slot_for_ever() {
+    let registry = registry::<2>();
+    thread::spawn(|| {
+        let (cpu, section) = registry.enter(Me).unwrap();
+        assert_eq!(cpu, CpuId(0));
+        core::mem::forget(section);
+        registry.detach(Me);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(cpu(registry), CpuId(1));
+    assert!(registry.enter_remote(Me, CpuId(0)).is_none());
+    assert!(registry.quiesce(Me), "a lost slot is not waited for");
+    assert!(registry.resume(Me));
+}
+
+#[test]
+fn threads_beyond_the_last_slot_share_the_guest_slot_one_at_a_time() {
+    const THREADS: usize = 4;
+    const SECTIONS: u64 = 5_000;
+    let registry = registry::<1>();
+    assert_eq!(cpu(registry), CpuId(0));
+    let cache = Cache(UnsafeCell::new(0));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..SECTIONS {
+                    let (cpu, section) = registry.enter(Me).unwrap();
+                    assert_eq!(cpu, CpuId(1));
+                    assert!(matches!(registry.enter(Me), Err(Nested)));
+                    assert!(registry.enter_remote(Me, CpuId(0)).is_none());
+                    cache.touch(&section);
+                    drop(section);
+                    // A thread without a slot can take slots from outside, the guest slot too.
+                    drop(registry.enter_remote(Me, CpuId(0)).expect("a slot in use"));
+                    drop(registry.enter_remote(Me, CpuId(1)).expect("guests exist"));
+                }
+            });
+        }
+        for _ in 0..SECTIONS {
+            let section = registry.enter_remote(Me, CpuId(1));
+            if let Some(section) = section {
+                assert!(matches!(registry.enter(Me), Err(Nested)));
+                cache.touch(&section);
+                cache.undo(&section);
+            }
+        }
+    });
+    assert_eq!(cache.0.into_inner(), THREADS as u64 * SECTIONS);
+    assert!(!registry.is_inside(Me));
+}
+
+/// What a slot protects: changed by plain loads and stores, so that a second one inside shows.
+struct Cache(UnsafeCell<u64>);
+
+// SAFETY: the tests use a cache inside sections of one slot only, which is what they test.
+unsafe impl Sync for Cache {}
+
+impl Cache {
+    fn touch(&self, _section: &Section<'_>) {
+        // SAFETY: as above. Volatile: the load and the store both happen.
+        unsafe {
+            self.0
+                .get()
+                .write_volatile(self.0.get().read_volatile() + 1)
+        };
+    }
+
+    fn undo(&self, _section: &Section<'_>) {
+        // SAFETY: as above.
+        unsafe {
+            self.0
+                .get()
+                .write_volatile(self.0.get().read_volatile() - 1)
+        };
+    }
+}
+
+/// Owners count in their own caches while stoppers count in everybody's: a lost count means that
+/// two were inside at once. (Control, done by hand: with the check of `stop` taken out of
+/// `try_enter`, or the wait out of `enter_remote`, counts are lost in every run.)
+fn nobody_is_inside_with_a_stopper<const N: usize>(registry: &'static Registry<N>) {
+    const OWNERS: usize = 3;
+    const STOPPERS: usize = 2;
+    const DRAINS: u64 = 3_000;
+    let caches = [const { Cache(UnsafeCell::new(0)) }; OWNERS];
+    let stop = AtomicBool::new(false);
+    let own_total = AtomicU64::new(0);
+    let ready = Barrier::new(OWNERS + STOPPERS);
+    let running = AtomicU64::new(STOPPERS as u64);
+    thread::scope(|scope| {
+        for _ in 0..OWNERS {
+            scope.spawn(|| {
+                let mine = cpu(registry);
+                ready.wait();
+                let mut done = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let (cpu, section) = registry.enter(Me).unwrap();
+                    assert_eq!(cpu, mine);
+                    for _ in 0..8 {
+                        caches[cpu.0 as usize].touch(&section);
+                    }
+                    drop(section);
+                    done += 8;
+                }
+                own_total.fetch_add(done, Ordering::Relaxed);
+            });
+        }
+        for _ in 0..STOPPERS {
+            scope.spawn(|| {
+                ready.wait();
+                for round in 0..DRAINS {
+                    let target = round as usize % OWNERS;
+                    let section = registry.enter_remote(Me, CpuId(target as u32)).unwrap();
+                    for _ in 0..64 {
+                        caches[target].touch(&section);
+                    }
+                    drop(section);
+                }
+                if running.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let counted: u64 = caches.into_iter().map(|cache| cache.0.into_inner()).sum();
+    assert_eq!(
+        counted,
+        own_total.into_inner() + STOPPERS as u64 * DRAINS * 64
+    );
+}
+
+#[test]
+fn nobody_is_inside_with_a_stopper_by_membarrier() {
+    nobody_is_inside_with_a_stopper(registry::<3>());
+}
+
+#[test]
+fn nobody_is_inside_with_a_stopper_without_membarrier() {
+    nobody_is_inside_with_a_stopper(leak(Registry::<3>::new().without_membarrier()));
+}
+
+/// Tells the other threads to end, also when an assertion fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn at_rest_nobody_is_inside_but_the_caller_may_enter() {
+    const OWNERS: usize = 3;
+    let registry = registry::<3>(); // one thread is a guest
+    let cache = Cache(UnsafeCell::new(0));
+    let stop = AtomicBool::new(false);
+    let inside = AtomicU64::new(0);
+    assert_eq!(cpu(registry), CpuId(0));
+    thread::scope(|scope| {
+        for _ in 0..OWNERS {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let section = registry.enter(Me).unwrap();
+                    inside.fetch_add(1, Ordering::Relaxed);
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                    drop(section);
+                }
+            });
+        }
+        let _stop = StopOnDrop(&stop);
+        for _ in 0..2_000 {
+            assert!(registry.quiesce(Me));
+            assert_eq!(inside.load(Ordering::Relaxed), 0);
+            let (_, section) = registry.enter(Me).expect("the caller may enter");
+            cache.touch(&section);
+            drop(section);
+            assert_eq!(inside.load(Ordering::Relaxed), 0);
+            assert!(registry.resume(Me));
+        }
+    });
+    assert_eq!(cache.0.into_inner(), 2_000);
+}
+
+#[test]
+fn a_thread_that_is_inside_brings_nobody_to_rest() {
+    let registry = registry::<2>();
+    let (_, section) = registry.enter(Me).unwrap();
+    assert!(!registry.quiesce(Me));
+    assert!(!registry.resume(Me));
+    drop(section);
+    assert!(registry.quiesce(Me));
+    assert!(registry.resume(Me));
+    assert!(!registry.resume(Me), "only once");
+}
+
+#[test]
+fn in_the_child_of_a_fork_the_slots_of_others_are_free() {
+    let registry = registry::<3>();
+    assert_eq!(cpu(registry), CpuId(0));
+    let ready = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(cpu(registry), CpuId(1));
+            ready.wait();
+            ready.wait();
+        });
+        ready.wait();
+        assert!(registry.quiesce(Me));
+        // What the child does; here the other thread lives, and does nothing.
+        registry.resume_child(Me);
+        assert_eq!(cpu(registry), CpuId(0), "the forking thread keeps its slot");
+        let next = scope.spawn(|| cpu(registry)).join().unwrap();
+        assert_eq!(next, CpuId(1));
+        assert!(registry.enter_remote(Me, CpuId(1)).is_some());
+        ready.wait();
+    });
+}
+
+#[test]
+fn every_slot_has_its_own_pair_of_cache_lines() {
+    assert_eq!(size_of::<Slot>(), 128);
+    assert_eq!(align_of::<Slot>(), 128);
+    let both: Vec<usize> = std::vec![size_of::<Section<'_>>(), size_of::<Option<Section<'_>>>()];
+    assert_eq!(both, [16, 16], "an entry stays in two registers");
+}

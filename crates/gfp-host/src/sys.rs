@@ -1,0 +1,226 @@
+//! System calls that leave `errno` alone.
+
+use core::sync::atomic::AtomicU32;
+
+/// A system call that failed.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Errno(pub(crate) i32);
+
+/// # Safety
+/// As the system call itself.
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
+    let answer: isize;
+    // SAFETY: the kernel's calling convention for `syscall`; it clobbers rcx and r11 only. What the
+    // call does to memory is promised by the caller, and no option says that memory is untouched.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") nr as isize => answer,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    answer
+}
+
+/// # Safety
+/// As the system call itself.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
+    // SAFETY: `errno` is a valid place of this thread; the call is the caller's promise.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let answer = libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+        let answer = if answer == -1 {
+            -(*errno as isize)
+        } else {
+            answer as isize
+        };
+        *errno = before;
+        answer
+    }
+}
+
+/// # Safety
+/// As the system call itself.
+unsafe fn call(nr: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let answer = unsafe { raw(nr, args) };
+    // The kernel answers with -4095 ..= -1 for an error.
+    if (-4095..0).contains(&answer) {
+        Err(Errno(-answer as i32))
+    } else {
+        Ok(answer as usize)
+    }
+}
+
+/// # Safety
+/// As `mmap`: with MAP_FIXED the range must be the caller's.
+pub(crate) unsafe fn mmap(
+    at: usize,
+    len: usize,
+    protection: i32,
+    flags: i32,
+    fd: i32,
+    offset: usize,
+) -> Result<usize, Errno> {
+    let args = [
+        at,
+        len,
+        protection as usize,
+        flags as usize,
+        fd as isize as usize,
+        offset,
+    ];
+    // SAFETY: the caller's promise.
+    unsafe { call(libc::SYS_mmap, args) }
+}
+
+/// # Safety
+/// The range must be the caller's, and used by nobody any more.
+pub(crate) unsafe fn munmap(at: usize, len: usize) {
+    // SAFETY: the caller's promise.
+    let done = unsafe { call(libc::SYS_munmap, [at, len, 0, 0, 0, 0]) };
+    debug_assert!(done.is_ok());
+}
+
+/// # Safety
+/// The range must be the caller's.
+pub(crate) unsafe fn mprotect(at: usize, len: usize, protection: i32) -> Result<(), Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(libc::SYS_mprotect, [at, len, protection as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// # Safety
+/// The range must be the caller's, and its content must not be needed if the advice drops it.
+pub(crate) unsafe fn madvise(at: usize, len: usize, advice: i32) -> Result<(), Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(libc::SYS_madvise, [at, len, advice as usize, 0, 0, 0]) }.map(drop)
+}
+
+pub(crate) fn memfd_create() -> Result<i32, Errno> {
+    let name = c"gfp".as_ptr() as usize;
+    // SAFETY: the name is a C string.
+    unsafe {
+        call(
+            libc::SYS_memfd_create,
+            [name, libc::MFD_CLOEXEC as usize, 0, 0, 0, 0],
+        )
+    }
+    .map(|fd| fd as i32)
+}
+
+pub(crate) fn ftruncate(fd: i32, len: usize) -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call(libc::SYS_ftruncate, [fd as usize, len, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// # Safety
+/// The content of that part of the file must not be needed.
+pub(crate) unsafe fn punch_hole(fd: i32, offset: usize, len: usize) -> Result<(), Errno> {
+    let mode = (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as usize;
+    // SAFETY: the caller's promise.
+    unsafe { call(libc::SYS_fallocate, [fd as usize, mode, offset, len, 0, 0]) }.map(drop)
+}
+
+pub(crate) fn close(fd: i32) {
+    // SAFETY: touches no memory; the caller owns `fd`.
+    let done = unsafe { call(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+    debug_assert!(done.is_ok());
+}
+
+pub(crate) fn getpid() -> i32 {
+    // SAFETY: touches no memory. It cannot fail.
+    unsafe { raw(libc::SYS_getpid, [0; 6]) as i32 }
+}
+
+/// Writes all of it, as far as the file takes it.
+pub(crate) fn write(fd: i32, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let args = [fd as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0];
+        // SAFETY: the kernel reads `bytes` only.
+        match unsafe { call(libc::SYS_write, args) } {
+            Ok(0) => return,
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno(libc::EINTR)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+pub(crate) fn sched_yield() {
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(libc::SYS_sched_yield, [0; 6]) };
+}
+
+/// How many CPUs this thread may run on; at least 1.
+pub(crate) fn nr_cpus_allowed() -> u32 {
+    let mut mask = [0u64; 128]; // 8192 CPUs, the most that Linux can be built for
+    let args = [0, size_of_val(&mask), mask.as_mut_ptr() as usize, 0, 0, 0];
+    // SAFETY: the kernel writes at most the given length into `mask`.
+    match unsafe { call(libc::SYS_sched_getaffinity, args) } {
+        Ok(_) => mask
+            .iter()
+            .map(|word| word.count_ones())
+            .sum::<u32>()
+            .max(1),
+        Err(_) => 1,
+    }
+}
+
+/// Sleeps while `word` contains `expected`; may return at any time.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    let op = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
+    let args = [word.as_ptr() as usize, op, expected as usize, 0, 0, 0];
+    // SAFETY: the kernel reads the word atomically; no timeout is given.
+    let _ = unsafe { call(libc::SYS_futex, args) };
+}
+
+/// Wakes up to `count` sleepers of `word`.
+pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
+    let op = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;
+    let args = [word.as_ptr() as usize, op, count as usize, 0, 0, 0];
+    // SAFETY: the kernel uses the address as a key only.
+    let _ = unsafe { call(libc::SYS_futex, args) };
+}
+
+const MEMBARRIER_PRIVATE_EXPEDITED: usize = 1 << 3;
+const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED: usize = 1 << 4;
+
+/// Announces that this process will call [`membarrier`].
+pub(crate) fn membarrier_register() -> Result<(), Errno> {
+    let args = [MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0];
+    // SAFETY: touches no memory.
+    unsafe { call(libc::SYS_membarrier, args) }.map(drop)
+}
+
+/// Every running thread of this process executes a full memory fence before this returns.
+pub(crate) fn membarrier() -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    unsafe {
+        call(
+            libc::SYS_membarrier,
+            [MEMBARRIER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0],
+        )
+    }
+    .map(drop)
+}
+
+/// Waits a little: a few pauses first, then the processor is given to others.
+pub(crate) fn relax(spins: u32) {
+    const PAUSES: u32 = 64; // about 3 us: longer than a section, shorter than a time slice
+    if spins < PAUSES {
+        core::hint::spin_loop();
+    } else {
+        sched_yield();
+    }
+}

@@ -1,0 +1,218 @@
+//! Slots in a real process: signals, threads that end, fork.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{in_child, machine};
+use gfp::frame::CpuId;
+use gfp::platform::{Context, Nested, Platform};
+use gfp_host::slots::{self, GUEST};
+use gfp_host::{Backing, fork};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+
+// --- signals ---
+
+thread_local! {
+    /// What the handler found: 0 not run, 1 nested, 2 entered.
+    static SEEN: Cell<u32> = const { Cell::new(0) };
+}
+
+extern "C" fn handler(_: i32) {
+    SEEN.set(match slots::enter() {
+        Err(Nested) => {
+            assert!(slots::is_inside() && slots::enter_remote(CpuId(0)).is_none());
+            1
+        }
+        Ok(_) => 2,
+    });
+}
+
+fn raise_seen(signal: i32) -> u32 {
+    SEEN.set(0);
+    // SAFETY: the handler is async-signal-safe.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+    SEEN.get()
+}
+
+fn handle(signal: i32) {
+    // SAFETY: the handler is async-signal-safe.
+    let old = unsafe { libc::signal(signal, handler as extern "C" fn(i32) as usize) };
+    assert_ne!(old, libc::SIG_ERR);
+}
+
+#[test]
+fn a_signal_handler_inside_a_section_is_told_so() {
+    let machine = machine(Backing::Private);
+    handle(libc::SIGUSR1);
+    assert_eq!(raise_seen(libc::SIGUSR1), 2);
+    assert_eq!(machine.context(), Context::Task);
+    let (cpu, section) = machine.enter().unwrap();
+    assert_eq!(slots::current(), Some(cpu));
+    assert_eq!(machine.context(), Context::Nmi);
+    assert_eq!(raise_seen(libc::SIGUSR1), 1);
+    drop(section);
+    assert_eq!(raise_seen(libc::SIGUSR1), 2);
+    let remote = machine.enter_remote(cpu).unwrap();
+    assert_eq!(raise_seen(libc::SIGUSR1), 1);
+    drop(remote);
+    assert_eq!(raise_seen(libc::SIGUSR1), 2);
+}
+
+#[test]
+fn signals_at_any_instruction_leave_the_slot_whole() {
+    handle(libc::SIGUSR2);
+    let stop = AtomicBool::new(false);
+    // SAFETY: always valid to call.
+    let target = unsafe { libc::pthread_self() };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20_000 {
+                // SAFETY: the target thread outlives the scope.
+                assert_eq!(unsafe { libc::pthread_kill(target, libc::SIGUSR2) }, 0);
+            }
+            stop.store(true, Ordering::Release);
+        });
+        let mut entries = 0u64;
+        while !stop.load(Ordering::Acquire) {
+            let section = slots::enter().expect("outside");
+            assert!(slots::enter().is_err());
+            drop(section);
+            entries += 1;
+        }
+        assert_ne!(entries, 0);
+    });
+    assert_ne!(SEEN.get(), 0, "the handler ran");
+    assert!(!slots::is_inside());
+}
+
+// --- threads that end ---
+
+/// Thread exits and hooks are the process's: tests that count them run one at a time.
+static EXITS: Mutex<()> = Mutex::new(());
+
+unsafe fn count_exit(data: *const (), cpu: CpuId) {
+    assert_eq!(slots::current(), Some(cpu));
+    assert!(slots::enter().is_ok(), "a hook may enter");
+    // SAFETY: the test passes a counter that outlives the hook.
+    unsafe { &*data.cast::<AtomicU32>() }.fetch_add(1, Ordering::Relaxed);
+}
+
+#[test]
+fn slots_of_threads_that_ended_are_used_again() {
+    let _guard = EXITS.lock().unwrap_or_else(|e| e.into_inner());
+    let count = AtomicU32::new(0);
+    let data = (&raw const count).cast();
+    // SAFETY: `count` outlives the hook, and may be used on any thread.
+    let hook = unsafe { slots::on_thread_exit(count_exit, data) }.unwrap();
+    let mut highest = 0;
+    for _ in 0..2_000 {
+        let used = thread::spawn(|| {
+            let (cpu, section) = slots::enter().unwrap();
+            drop(section);
+            cpu
+        });
+        highest = highest.max(used.join().unwrap().0);
+    }
+    drop(hook);
+    assert!(highest < 256, "slots are given back: {highest}");
+    assert!(
+        count.load(Ordering::Relaxed) >= 2_000,
+        "the hook ran at each end"
+    );
+}
+
+#[test]
+fn hooks_are_few_and_can_be_dropped() {
+    unsafe fn nothing(_: *const (), _: CpuId) {}
+    let _guard = EXITS.lock().unwrap_or_else(|e| e.into_inner());
+    // SAFETY: the hook does nothing.
+    let register = || unsafe { slots::on_thread_exit(nothing, std::ptr::null()) };
+    let mut hooks: Vec<_> = (0..slots::MAX_HOOKS).map(|_| register().unwrap()).collect();
+    assert_eq!(register().unwrap_err(), slots::HookError);
+    hooks.pop();
+    hooks.push(register().unwrap());
+}
+
+static LATE_CPU: AtomicU32 = AtomicU32::new(u32::MAX);
+
+unsafe extern "C" fn late_destructor(_: *mut std::ffi::c_void) {
+    LATE_CPU.store(slots::enter().expect("outside").0.0, Ordering::Relaxed);
+}
+
+#[test]
+fn after_its_destructors_a_thread_is_a_guest() {
+    drop(slots::enter()); // our key is made first, so that its destructor runs first
+    let mut key = 0;
+    // SAFETY: `key` is a place for a key.
+    let made = unsafe { libc::pthread_key_create(&mut key, Some(late_destructor)) };
+    assert_eq!(made, 0);
+    thread::spawn(move || {
+        assert_ne!(slots::enter().unwrap().0, GUEST);
+        // SAFETY: the key was made above; the value is never used.
+        let set = unsafe { libc::pthread_setspecific(key, (&raw const LATE_CPU).cast()) };
+        assert_eq!(set, 0);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(LATE_CPU.load(Ordering::Relaxed), GUEST.0);
+}
+
+// --- fork ---
+
+/// Tells the other threads to end, also when an assertion fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn a_fork_amid_sections_leaves_parent_and_child_able_to_enter() {
+    const HAMMERS: usize = 3;
+    const FORKS: usize = 50;
+    fork::install().unwrap();
+    fork::install().unwrap();
+    let stop = AtomicBool::new(false);
+    let inside = AtomicUsize::new(0);
+    let ready = Barrier::new(HAMMERS + 1);
+    let cpus = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..HAMMERS {
+            scope.spawn(|| {
+                cpus.lock().unwrap().push(slots::enter().unwrap().0);
+                ready.wait();
+                while !stop.load(Ordering::Relaxed) {
+                    let section = slots::enter().unwrap();
+                    inside.fetch_add(1, Ordering::Relaxed);
+                    std::hint::black_box(&section);
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                    drop(section);
+                }
+            });
+        }
+        let mine = slots::enter().unwrap().0;
+        ready.wait();
+        let _stop = StopOnDrop(&stop);
+        let cpus = cpus.lock().unwrap().clone();
+        for _ in 0..FORKS {
+            let answer = in_child(|| {
+                if inside.load(Ordering::Relaxed) != 0 {
+                    return 1; // somebody was copied inside a section
+                }
+                match slots::enter() {
+                    Ok((cpu, _)) if cpu == mine => {}
+                    _ => return 2,
+                }
+                // Slots of threads that do not exist here can be drained.
+                i32::from(cpus.iter().any(|cpu| slots::enter_remote(*cpu).is_none())) * 3
+            });
+            assert_eq!(answer, 0);
+            assert_eq!(slots::enter().unwrap().0, mine);
+        }
+    });
+}
