@@ -211,6 +211,20 @@ fn failures(out: &mut String, failed: &Failures) {
 }
 
 fn further_processes(out: &mut String, mut images: Vec<&Image>) {
+    let all = images.len();
+    // A shell script leaves many images that exec replaced at once: only those with something to
+    // tell.
+    images.retain(|image| {
+        let record = &image.record;
+        image.fate != Fate::Replaced || record.failed.total > 0 || record.misuse_total > 0
+    });
+    let replaced = all - images.len();
+    if replaced > 0 {
+        line(
+            out,
+            format_args!("gfp: {replaced} process images were replaced by exec"),
+        );
+    }
     if images.is_empty() {
         return;
     }

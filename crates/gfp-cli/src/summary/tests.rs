@@ -118,23 +118,28 @@ fn further_processes_are_listed_by_peak_up_to_a_limit() {
 }
 
 #[test]
-fn images_that_were_replaced_or_live_on_are_marked() {
+fn images_that_were_replaced_are_counted_or_listed_if_they_have_something_to_tell() {
     let dir = TempDir::new("summary").unwrap();
     record(&dir, 5, 1, "sh");
-    record(&dir, 5, 2, "prog");
-    record(&dir, 6, 3, "daemon");
+    record(&dir, 5, 2, "failing").count_failure(1);
+    record(&dir, 5, 3, "prog");
+    record(&dir, 6, 4, "daemon");
     let images = Images::read(dir.path(), |pid| pid == 6).unwrap();
     let text = render(&outcome(images));
     assert!(
-        text.lines()
-            .any(|l| l.contains("5 sh ") && l.ends_with("replaced by exec")),
+        text.contains("gfp: 1 process images were replaced by exec\n"),
         "{text}"
     );
-    assert!(
+    assert!(text.contains("gfp: 2 further processes"), "{text}");
+    let ends = |name: &str| {
         text.lines()
-            .any(|l| l.contains("6 daemon ") && l.ends_with("still running")),
-        "{text}"
-    );
+            .find(|line| line.contains(name))
+            .unwrap()
+            .to_string()
+    };
+    assert!(ends(" 5 failing ").ends_with("replaced by exec"), "{text}");
+    assert!(ends(" 6 daemon ").ends_with("still running"), "{text}");
+    assert!(!text.contains(" 5 sh "), "{text}");
 }
 
 #[test]
