@@ -12,6 +12,7 @@ pub mod page;
 pub mod platform;
 pub mod policy;
 pub mod report;
+pub mod slab;
 pub mod stat;
 pub mod sync;
 #[cfg(test)]

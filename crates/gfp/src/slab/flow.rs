@@ -1,0 +1,398 @@
+//! How objects flow: slab to sheaf to user, and back.
+
+use super::Slabs;
+use super::cache::{Cache, CacheRef};
+use super::desc::{ALLOCATED, CACHED, DEFERRED, NO_ID, SlabPtr};
+use super::lists::{CacheSlabs, Released};
+use super::pages::Plan;
+use super::sheaf::{Entry, Slot};
+use crate::error::AllocError;
+use crate::flags::{GFP_NOWAIT, Gfp};
+use crate::frame::NodeId;
+use crate::platform::Platform;
+use crate::report::{Caller, Misuse, Owner, Report};
+use crate::sync::Local;
+use crate::sync::atomic::Ordering;
+
+use core::ptr::NonNull;
+
+use Ordering::Relaxed;
+
+/// Which cache an allocation is for.
+#[derive(Copy, Clone)]
+pub(super) enum Target {
+    /// One of kmalloc's: always there.
+    Kmalloc(u16),
+    /// Another, as long as it is there.
+    Cache(CacheRef),
+}
+
+impl Target {
+    #[inline]
+    pub(super) fn id(self) -> u16 {
+        match self {
+            Target::Kmalloc(id) => id,
+            Target::Cache(cache) => cache.id,
+        }
+    }
+}
+
+fn entry(slab: SlabPtr, index: usize) -> Entry {
+    Entry {
+        object: slab.object(index),
+        state: NonNull::from(slab.state(index)),
+    }
+}
+
+impl<P: Platform> Slabs<P> {
+    /// The fast path: takes an object from this CPU's sheaf. No lock, no locked instruction.
+    #[inline]
+    pub(super) fn pop(&self, local: &Local<'_, P>, id: u16) -> Option<NonNull<u8>> {
+        let slot = self.slot(local, id)?;
+        // SAFETY: [INV-PCPU-1] the section is held.
+        let entry = unsafe { slot.pop() }?;
+        // SAFETY: [INV-SLAB-1] an object in a sheaf keeps its slab.
+        let state = unsafe { entry.state.as_ref() };
+        if state.load(Relaxed) != CACHED {
+            return self.spoiled(entry.object);
+        }
+        state.store(ALLOCATED, Relaxed);
+        Some(entry.object)
+    }
+
+    /// An object in a sheaf is in another state than cached: two frees of it raced. It is left out.
+    #[cold]
+    fn spoiled(&self, object: NonNull<u8>) -> Option<NonNull<u8>> {
+        let addr = object.addr().get();
+        let owner = Owner::Free {
+            pfn: self.pages().pfn_of(addr),
+        };
+        let caller = Caller::here();
+        self.pages.complain(&Report {
+            misuse: Misuse::DoubleFree,
+            addr,
+            owner,
+            caller,
+        });
+        None
+    }
+
+    /// The cache of a target.
+    pub(super) fn target<'l>(
+        &'l self,
+        local: &'l Local<'_, P>,
+        target: Target,
+    ) -> Option<&'l Cache> {
+        match target {
+            Target::Kmalloc(id) => self.cache_at(local, id),
+            Target::Cache(cache) => self.cache_of(local, cache),
+        }
+    }
+
+    /// Takes one object, filling the sheaf, making a slab, or taking back what others hold.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn alloc_slow(
+        &self,
+        target: Target,
+        gfp: Gfp,
+        node: Option<NodeId>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        self.take_deferred();
+        let mut fresh: Option<SlabPtr> = None;
+        let mut sheaf_tried = false;
+        let mut failed: Option<AllocError> = None;
+        loop {
+            let local = match Local::enter(self.platform()) {
+                Ok(local) => local,
+                Err(nested) => {
+                    fresh.map(|slab| self.free_slab(slab));
+                    return Err(nested.into());
+                }
+            };
+            let Some(cache) = self.target(&local, target) else {
+                drop(local);
+                fresh.map(|slab| self.free_slab(slab));
+                return Err(AllocError::BadPointer);
+            };
+            let table = self.table(local.cpu());
+            let here = table.map_or(0, |t| t.node.load(Relaxed));
+            let wanted = node.map_or(here, |n| n.0.into());
+            let mut slot = table.and_then(|t| t.slot(cache.sheaf_id));
+            let bare = slot.is_none_or(|s| s.capacity() == 0);
+            if bare && !sheaf_tried && cache.sheaf_id != NO_ID {
+                sheaf_tried = true;
+                let (id, capacity) = (cache.sheaf_id, cache.sheaf_capacity);
+                let no_table = table.is_none();
+                drop(local);
+                if no_table {
+                    self.make_table(gfp);
+                }
+                self.make_sheaf(id, capacity, gfp);
+                continue;
+            }
+            if bare || wanted != here {
+                slot = None;
+            }
+            let mut slabs = cache.slabs.lock(&local);
+            let mut last = None;
+            if let Some(slab) = fresh.take() {
+                last = Some(slab.node as usize);
+                slabs.insert(slab);
+            }
+            let wanted = wanted as usize;
+            let mut found = take_from(&mut slabs, slot, wanted);
+            if found.is_none()
+                && let Some(node) = last
+            {
+                found = take_from(&mut slabs, None, node);
+            }
+            if found.is_none() && failed.is_some() {
+                // S78: other nodes' slabs, when no slab can be made here.
+                found = (0..slabs.nodes.len()).find_map(|n| take_from(&mut slabs, None, n));
+            }
+            drop(slabs);
+            if let Some(object) = found {
+                return Ok(object);
+            }
+            let plan = Plan::of(cache);
+            drop(local);
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            match self.make_slab(&plan, gfp, node) {
+                Ok(slab) => fresh = Some(slab),
+                Err(e @ AllocError::NoMemory { .. }) if !gfp.contains(Gfp::THISNODE) => {
+                    failed = Some(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Frees an object, once its state says that it is allocated.
+    ///
+    /// # Safety
+    /// The object is not used any more.
+    #[inline]
+    pub(super) unsafe fn free_object(&self, slab: SlabPtr, index: usize) -> Result<(), Misuse> {
+        let state = slab.state(index);
+        if state.load(Relaxed) != ALLOCATED {
+            return Err(Misuse::DoubleFree);
+        }
+        let Ok(local) = Local::enter(self.platform()) else {
+            return self.defer(slab, index);
+        };
+        if let Some(table) = self.table(local.cpu())
+            && let Some(slot) = table.slot(slab.id.load(Relaxed))
+            && u16::from(slab.node) == table.node.load(Relaxed)
+        {
+            let entry = Entry {
+                object: slab.object(index),
+                state: NonNull::from(state),
+            };
+            // SAFETY: [INV-PCPU-1] the section is held.
+            if unsafe { slot.push(entry) } {
+                state.store(CACHED, Relaxed);
+                return Ok(());
+            }
+        }
+        self.free_slow(local, slab, index)
+    }
+
+    /// Frees an object that finds no room in this CPU's sheaf.
+    #[cold]
+    #[inline(never)]
+    fn free_slow(&self, local: Local<'_, P>, slab: SlabPtr, index: usize) -> Result<(), Misuse> {
+        if slab.has(super::desc::ON_SLAB) {
+            return Err(Misuse::WildFree);
+        }
+        // SAFETY: [INV-SLAB-2] a cache outlives its slabs, and the object keeps the slab.
+        let cache = unsafe { slab.cache.as_ref() };
+        if cache.dead.load(Relaxed) {
+            return Err(Misuse::LiveObject);
+        }
+        let mut released = Released::new();
+        let table = self.table(local.cpu());
+        let near = table.is_none_or(|t| t.node.load(Relaxed) == u16::from(slab.node));
+        let slot = table.and_then(|t| t.slot(slab.id.load(Relaxed)));
+        let mut result = Ok(());
+        let (mut make_sheaf, no_table) = (false, table.is_none());
+        match slot {
+            Some(slot) if near && slot.capacity() > 0 => {
+                self.flush(
+                    &local,
+                    cache,
+                    slot,
+                    slot.len() - slot.len() / 2,
+                    &mut released,
+                );
+                // SAFETY: [INV-PCPU-1] the section is held.
+                let pushed = unsafe { slot.push(entry(slab, index)) };
+                debug_assert!(pushed);
+                slab.state(index).store(CACHED, Relaxed);
+            }
+            _ => {
+                make_sheaf = near && cache.sheaf_id != NO_ID;
+                let put = cache
+                    .slabs
+                    .lock(&local)
+                    .put(slab, index, ALLOCATED, &mut released);
+                if !put {
+                    result = Err(Misuse::DoubleFree);
+                }
+            }
+        }
+        let (id, capacity) = (cache.sheaf_id, cache.sheaf_capacity);
+        drop(local);
+        self.free_released(released);
+        if make_sheaf {
+            // For the next time (S77).
+            if no_table {
+                self.make_table(GFP_NOWAIT);
+            }
+            self.make_sheaf(id, capacity, GFP_NOWAIT);
+        }
+        result
+    }
+
+    /// Puts the oldest `n` objects of a sheaf back into their slabs.
+    pub(super) fn flush(
+        &self,
+        local: &Local<'_, P>,
+        cache: &Cache,
+        slot: &Slot,
+        n: usize,
+        released: &mut Released,
+    ) {
+        let mut twice = None;
+        let mut slabs = cache.slabs.lock(local);
+        // SAFETY: [INV-PCPU-1] the section is held, and nothing is put or taken meanwhile.
+        for entry in unsafe { &slot.entries()[..n] } {
+            let put = self
+                .object_at(entry.object.addr().get())
+                .is_some_and(|(slab, index)| slabs.put(slab, index, CACHED, released));
+            if !put {
+                twice = Some(entry.object);
+            }
+        }
+        drop(slabs);
+        // SAFETY: as above.
+        unsafe { slot.forget_oldest(n) };
+        if let Some(object) = twice {
+            self.spoiled(object);
+        }
+    }
+
+    /// A free from inside the allocator (an interrupt, a signal handler): marks the object, and
+    /// puts its slab on the stack of slabs that have such objects.
+    #[cold]
+    fn defer(&self, slab: SlabPtr, index: usize) -> Result<(), Misuse> {
+        if slab.has(super::desc::ON_SLAB) {
+            return Err(Misuse::WildFree);
+        }
+        // SAFETY: [INV-SLAB-2] a cache outlives its slabs, and the object keeps the slab.
+        if unsafe { slab.cache.as_ref() }.dead.load(Relaxed) {
+            return Err(Misuse::LiveObject);
+        }
+        // Pinned before the object is marked: it keeps the slab until then, the pin from then on.
+        slab.deferred.fetch_add(2, Relaxed);
+        // AcqRel: what the user wrote is seen by who puts the object back.
+        let marked =
+            slab.state(index)
+                .compare_exchange(ALLOCATED, DEFERRED, Ordering::AcqRel, Relaxed);
+        if marked.is_ok() && slab.deferred.fetch_or(1, Ordering::AcqRel) & 1 == 0 {
+            let mut head = self.deferred.load(Relaxed);
+            loop {
+                slab.deferred_next.store(head, Relaxed);
+                // Release: pairs with the Acquire in `take_deferred`; the link is seen.
+                match self.deferred.compare_exchange_weak(
+                    head,
+                    slab.as_ptr(),
+                    Ordering::Release,
+                    Relaxed,
+                ) {
+                    Ok(_) => break,
+                    Err(now) => head = now,
+                }
+            }
+        }
+        // Release: pairs with the Acquire in `is_pinned`. From here on the slab is not touched.
+        slab.deferred.fetch_sub(2, Ordering::Release);
+        marked.map(|_| ()).map_err(|_| Misuse::DoubleFree)
+    }
+
+    /// Puts back what was freed inside the allocator. Outside of sections.
+    #[inline]
+    pub(super) fn take_deferred(&self) {
+        if !self.deferred.load(Relaxed).is_null() {
+            self.take_deferred_slow();
+        }
+    }
+
+    #[cold]
+    fn take_deferred_slow(&self) {
+        let Ok(local) = Local::enter(self.platform()) else {
+            return;
+        };
+        let mut released = Released::new();
+        // Acquire: pairs with the Release in `defer`. The whole stack is taken, so there is no ABA.
+        let mut head = self.deferred.swap(core::ptr::null_mut(), Ordering::Acquire);
+        while let Some(at) = NonNull::new(head) {
+            // SAFETY: [INV-SLAB-1] bit 0 of `deferred` is set while a slab is on the stack: pinned.
+            let slab = unsafe { SlabPtr::new(at) };
+            head = slab.deferred_next.load(Relaxed);
+            slab.deferred.fetch_add(2, Relaxed); // our own pin, before the bit goes
+            // AcqRel: an object marked before the bit was seen set is seen below; one marked after
+            // puts the slab on the stack again.
+            slab.deferred.fetch_and(!1, Ordering::AcqRel);
+            // SAFETY: [INV-SLAB-2] the slab is pinned.
+            let cache = unsafe { slab.cache.as_ref() };
+            let mut slabs = cache.slabs.lock(&local);
+            for index in 0..slab.objects as usize {
+                // Acquire: pairs with the mark in `defer`.
+                if slab.state(index).load(Ordering::Acquire) == DEFERRED {
+                    let put = slabs.put(slab, index, DEFERRED, &mut released);
+                    debug_assert!(put);
+                }
+            }
+            slab.deferred.fetch_sub(2, Ordering::Release);
+        }
+        drop(local);
+        self.free_released(released);
+    }
+}
+
+/// Takes one object of a node for the user; with a sheaf, fills that to half first.
+fn take_from(slabs: &mut CacheSlabs, slot: Option<&Slot>, node: usize) -> Option<NonNull<u8>> {
+    let mut found = None;
+    let Some(slot) = slot else {
+        slabs.take(node, 1, ALLOCATED, |slab, index| {
+            found = Some(slab.object(index))
+        });
+        return found;
+    };
+    // SAFETY: [INV-PCPU-1] the caller holds the section that `slot` belongs to, here and below.
+    while let Some(entry) = unsafe { slot.pop() } {
+        // Somebody filled the sheaf meanwhile: an interrupt, or this task on another CPU.
+        // SAFETY: [INV-SLAB-1] an object in a sheaf keeps its slab.
+        let state = unsafe { entry.state.as_ref() };
+        if state.load(Relaxed) == CACHED {
+            state.store(ALLOCATED, Relaxed);
+            return Some(entry.object);
+        }
+    }
+    let want = (slot.capacity() / 2).max(1);
+    let taken = slabs.take(node, want, CACHED, |slab, index| {
+        // SAFETY: as above; the sheaf was empty, so half of it has room.
+        let pushed = unsafe { slot.push(entry(slab, index)) };
+        debug_assert!(pushed);
+    });
+    // SAFETY: as above. The lowest address is taken first.
+    unsafe {
+        slot.reverse_newest(taken);
+        let entry = slot.pop()?;
+        entry.state.as_ref().store(ALLOCATED, Relaxed);
+        Some(entry.object)
+    }
+}

@@ -1,0 +1,262 @@
+//! The slabs of one cache, by node and by how full they are.
+
+use super::desc::{Slab, SlabPtr};
+use crate::frame::MAX_NODES;
+use crate::sync::atomic::Ordering::Relaxed;
+use core::ptr::NonNull;
+
+/// A doubly linked list of slabs; its links are in the descriptors and belong to the cache's lock.
+pub(super) struct List {
+    head: *mut Slab,
+    pub(super) len: usize,
+}
+
+impl List {
+    pub(super) const fn new() -> List {
+        List {
+            head: core::ptr::null_mut(),
+            len: 0,
+        }
+    }
+
+    /// The slab that was put last.
+    pub(super) fn first(&self) -> Option<SlabPtr> {
+        // SAFETY: [INV-SLAB-1] a slab is on a list until it is freed.
+        NonNull::new(self.head).map(|s| unsafe { SlabPtr::new(s) })
+    }
+
+    pub(super) fn push(&mut self, slab: SlabPtr) {
+        debug_assert!(self.head != slab.as_ptr());
+        slab.prev.store(core::ptr::null_mut(), Relaxed);
+        slab.next.store(self.head, Relaxed);
+        if let Some(head) = self.first() {
+            head.prev.store(slab.as_ptr(), Relaxed);
+        }
+        self.head = slab.as_ptr();
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, slab: SlabPtr) {
+        debug_assert!(self.len > 0);
+        let (prev, next) = (slab.prev.load(Relaxed), slab.next.load(Relaxed));
+        // SAFETY: [INV-SLAB-1] the neighbours are on the same list.
+        let at = |p| NonNull::new(p).map(|s| unsafe { SlabPtr::new(s) });
+        match at(prev) {
+            Some(prev) => prev.next.store(next, Relaxed),
+            None => self.head = next,
+        }
+        if let Some(next) = at(next) {
+            next.prev.store(prev, Relaxed);
+        }
+        self.len -= 1;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<SlabPtr> {
+        let slab = self.first()?;
+        self.remove(slab);
+        Some(slab)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = SlabPtr> {
+        let mut at = self.first();
+        core::iter::from_fn(move || {
+            let slab = at?;
+            // SAFETY: [INV-SLAB-1] the next slab is on the same list, which is borrowed.
+            at = NonNull::new(slab.next.load(Relaxed)).map(|s| unsafe { SlabPtr::new(s) });
+            Some(slab)
+        })
+    }
+}
+
+/// The slabs of one node. Which list a slab is on follows from how many of its objects are in use.
+pub(super) struct NodeSlabs {
+    pub(super) partial: List,
+    pub(super) full: List,
+    pub(super) empty: List,
+}
+
+impl NodeSlabs {
+    const fn new() -> NodeSlabs {
+        NodeSlabs {
+            partial: List::new(),
+            full: List::new(),
+            empty: List::new(),
+        }
+    }
+
+    pub(super) fn list(&mut self, in_use: usize, objects: usize) -> &mut List {
+        if in_use == 0 {
+            &mut self.empty
+        } else if in_use == objects {
+            &mut self.full
+        } else {
+            &mut self.partial
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = SlabPtr> {
+        self.full
+            .iter()
+            .chain(self.partial.iter())
+            .chain(self.empty.iter())
+    }
+}
+
+/// All slabs of a cache; behind the cache's lock.
+pub(super) struct CacheSlabs {
+    pub(super) nodes: [NodeSlabs; MAX_NODES],
+    /// Slabs on all lists.
+    pub(super) slabs: usize,
+    /// Their pages.
+    pub(super) pages: usize,
+    /// Objects that they have room for.
+    pub(super) objects: usize,
+    /// Objects that are not free in a slab.
+    pub(super) in_use: usize,
+    /// S58: empty or partial slabs that a node keeps.
+    pub(super) keep: usize,
+}
+
+// SAFETY: [INV-SLAB-1] the lists own the slabs on them, and descriptors may be used from any
+// thread.
+unsafe impl Send for CacheSlabs {}
+
+impl CacheSlabs {
+    pub(super) const fn new(keep: usize) -> CacheSlabs {
+        CacheSlabs {
+            nodes: [const { NodeSlabs::new() }; MAX_NODES],
+            slabs: 0,
+            pages: 0,
+            objects: 0,
+            in_use: 0,
+            keep,
+        }
+    }
+
+    /// Adds a new slab, none of whose objects is in use.
+    pub(super) fn insert(&mut self, slab: SlabPtr) {
+        debug_assert!(slab.in_use() == 0);
+        self.nodes[slab.node as usize].empty.push(slab);
+        self.slabs += 1;
+        self.pages += slab.order().pages();
+        self.objects += slab.objects as usize;
+    }
+
+    fn forget(&mut self, slab: SlabPtr) {
+        self.slabs -= 1;
+        self.pages -= slab.order().pages();
+        self.objects -= slab.objects as usize;
+    }
+
+    /// Takes up to `want` objects of one node, from partial slabs first, and gives them the state
+    /// `to`.
+    pub(super) fn take(
+        &mut self,
+        node: usize,
+        want: usize,
+        to: u8,
+        mut out: impl FnMut(SlabPtr, usize),
+    ) -> usize {
+        let Some(lists) = self.nodes.get_mut(node) else {
+            return 0;
+        };
+        let mut taken = 0;
+        while taken < want {
+            let Some(slab) = lists.partial.first().or_else(|| lists.empty.first()) else {
+                break;
+            };
+            let objects = slab.objects as usize;
+            lists.list(slab.in_use(), objects).remove(slab);
+            taken += slab.take(want - taken, to, |index| out(slab, index));
+            lists.list(slab.in_use(), objects).push(slab);
+        }
+        self.in_use += taken;
+        taken
+    }
+
+    /// Puts one object back into its slab. A slab that gets empty joins `released` if the node has
+    /// enough without it (S58, S80). False if the object was not in state `from`.
+    pub(super) fn put(
+        &mut self,
+        slab: SlabPtr,
+        index: usize,
+        from: u8,
+        released: &mut Released,
+    ) -> bool {
+        let (before, objects) = (slab.in_use(), slab.objects as usize);
+        if !slab.put(index, from) {
+            return false;
+        }
+        self.in_use -= 1;
+        let lists = &mut self.nodes[slab.node as usize];
+        let after = before - 1;
+        if after != 0 && before != objects {
+            return true; // partial before and after
+        }
+        lists.list(before, objects).remove(slab);
+        let enough = lists.partial.len + lists.empty.len >= self.keep;
+        if after == 0 && enough && !slab.is_pinned() {
+            self.forget(slab);
+            released.push(slab);
+        } else {
+            lists.list(after, objects).push(slab);
+        }
+        true
+    }
+
+    /// Takes all empty slabs out that no nested free is about to touch.
+    pub(super) fn release_empty(&mut self, released: &mut Released) {
+        for node in 0..MAX_NODES {
+            let mut kept = List::new();
+            while let Some(slab) = self.nodes[node].empty.pop() {
+                if slab.is_pinned() {
+                    kept.push(slab);
+                } else {
+                    self.forget(slab);
+                    released.push(slab);
+                }
+            }
+            self.nodes[node].empty = kept;
+        }
+    }
+
+    /// S66: sorts the partial slabs so that the fullest come first.
+    pub(super) fn sort_partial(&mut self) {
+        for lists in &mut self.nodes {
+            // Insertion by how many objects are free, fullest at the head; 32 buckets and a rest.
+            let mut buckets = [const { List::new() }; 33];
+            while let Some(slab) = lists.partial.pop() {
+                let free = slab.objects as usize - slab.in_use();
+                buckets[(free - 1).min(32)].push(slab);
+            }
+            for bucket in buckets.iter_mut().rev() {
+                while let Some(slab) = bucket.pop() {
+                    lists.partial.push(slab);
+                }
+            }
+        }
+    }
+
+    /// The slabs on all lists.
+    pub(super) fn iter(&self) -> impl Iterator<Item = SlabPtr> {
+        self.nodes.iter().flat_map(NodeSlabs::iter)
+    }
+}
+
+/// Slabs that left their cache and whose memory goes back to the page allocator, outside of the
+/// lock.
+pub(super) struct Released(List);
+
+impl Released {
+    pub(super) const fn new() -> Released {
+        Released(List::new())
+    }
+
+    pub(super) fn push(&mut self, slab: SlabPtr) {
+        self.0.push(slab);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<SlabPtr> {
+        self.0.pop()
+    }
+}

@@ -1,0 +1,265 @@
+//! Slab caches and kmalloc: many objects of one size from few pages.
+//!
+//! 1. **Concepts.** A *cache* gives out objects of one size. A *slab* is a block of pages cut into
+//!    such objects. A *sheaf* is an array of free objects that one CPU has at hand.
+//! 2. **Structures.** `sheaf`: a page a CPU with one slot a cache. `desc`: the descriptor of a
+//!    slab, apart from its objects: a free bit and a state byte for each. `lists`: a cache's slabs
+//!    by node and fullness, under the cache's lock. The word of every frame of a slab names its
+//!    descriptor, so `kfree` needs nothing but the address.
+//! 3. **Allocation.** Section, sheaf, pop. An empty sheaf is filled to half from partial slabs,
+//!    fullest first; when there is none, a slab is made, with the section left meanwhile.
+//! 4. **Free.** Frame word, descriptor, object number by multiplication (S44), state, push. The
+//!    oldest half of a full sheaf goes back to the slabs; empty slabs beyond a few (S58) to the
+//!    pages.
+//! 5. **Objects are never written** by the allocator, but for `ZERO`, constructors and
+//!    `kfree_sensitive`. So no free list can be forged, and a second free is seen at once, in every
+//!    build, by the object's state; an address inside an object by its number not being whole.
+//! 6. **Boot** (S89). A few internal caches hold descriptors, sheaves and the caches themselves;
+//!    their slabs start with their own descriptor and need pages only.
+//! 7. **Locking.** The sheaves of a CPU belong to its section; one lock a cache
+//!    ([`Rank::Cache`](crate::sync::Rank)), one for the registry. Pages and descriptors are taken
+//!    and given back with no lock and no section held. A free from inside the allocator marks the
+//!    object and puts its slab on a lock-free stack.
+//! 8. **Failure.** Without memory, all CPUs' sheaves and all empty slabs are given back once before
+//!    a request fails. Misuse is an error value, and the memory leaks; the layer above reports it.
+//! 9. **What it does not do yet.** Barns, spare and RCU sheaves, remote-free bitmaps, ageing, slab
+//!    hardening (issue 6); charging, debugging.
+
+mod cache;
+mod desc;
+mod drain;
+mod flow;
+mod kmalloc;
+mod kmem_cache;
+mod lists;
+mod owner;
+mod pages;
+mod resize;
+mod sheaf;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod view;
+
+use crate::error::AllocError;
+use crate::flags::{GFP_KERNEL, Gfp};
+use crate::frame::PAGE_SIZE;
+use crate::page::{BootError, PageAllocator};
+use crate::platform::Platform;
+use crate::policy::size_class::{KMALLOC, KmallocFamily, class_size};
+use crate::policy::slab_order::SlabOrderParams;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::{Carved, Local, Lock, Rank};
+
+pub use cache::{
+    CacheArgs, CacheError, CacheFlags, CacheName, CacheRef, MAX_NAME_LEN, MAX_SHEAF_CAPACITY,
+};
+pub use kmalloc::ZERO_SIZE_PTR;
+pub use view::CacheView;
+
+use cache::Cache;
+use desc::Slab;
+use sheaf::{CpuTable, Entry, SLOTS, Slot};
+
+/// Caches that a machine can have, kmalloc's own included.
+const MAX_CACHES: usize = 1024;
+/// Numbers below this are kmalloc's: 16 a family.
+const KMALLOC_IDS: usize = KmallocFamily::COUNT * 16;
+
+/// Sizes of descriptors that are kept apart; the last is for slabs of 512 objects (8 bytes each).
+const DESC_SIZES: [usize; 12] = [80, 96, 112, 128, 144, 192, 256, 384, 448, 640, 1024, 4096];
+const DESC_NAMES: [&str; DESC_SIZES.len()] = [
+    "slab-80", "slab-96", "slab-112", "slab-128", "slab-144", "slab-192", "slab-256", "slab-384",
+    "slab-448", "slab-640", "slab-1k", "slab-4k",
+];
+/// Capacities of sheaves (S75), each with a cache for its entries.
+const SHEAF_CAPACITIES: [usize; 6] = [4, 12, 28, 60, 124, MAX_SHEAF_CAPACITY];
+const SHEAF_NAMES: [&str; SHEAF_CAPACITIES.len()] = [
+    "sheaf-4",
+    "sheaf-12",
+    "sheaf-28",
+    "sheaf-60",
+    "sheaf-124",
+    "sheaf-252",
+];
+/// The internal caches: descriptors, sheaves, caches.
+const NR_INTERNAL: usize = DESC_SIZES.len() + SHEAF_CAPACITIES.len() + 1;
+const INTERNAL_CACHE: usize = NR_INTERNAL - 1;
+
+/// What the lock of the registry guards.
+struct Registry {
+    next_generation: u32,
+    /// Numbers of caches that are being destroyed: not to be given to another yet.
+    closing: [u64; MAX_CACHES / 64],
+}
+
+/// The slab caches of one machine, kmalloc, and the page allocator below.
+///
+/// A plain value that may be moved: everything that others point to lies in pages of the machine.
+pub struct Slabs<P: Platform> {
+    pages: PageAllocator<P>,
+    /// One entry a CPU id: its sheaves; null until its first use.
+    cpus: Carved<AtomicPtr<CpuTable>>,
+    /// The caches by number; null where there is none.
+    caches: Carved<AtomicPtr<Cache>>,
+    internal: Carved<Cache>,
+    registry: Lock<Registry, { Rank::CacheList as u8 }>,
+    /// Slabs with objects that were freed inside the allocator.
+    deferred: AtomicPtr<Slab>,
+    order_params: SlabOrderParams,
+    /// Pages of large kmalloc blocks.
+    large_pages: AtomicUsize,
+    /// Pages of slabs: unreclaimable, reclaimable.
+    slab_pages: [AtomicUsize; 2],
+}
+
+impl<P: Platform> Slabs<P> {
+    /// Makes kmalloc's caches over a machine's pages (S5, S89). No slab is made before it is
+    /// needed.
+    ///
+    /// # Errors
+    /// [`BootError::NoRoomForMetadata`], [`BootError::Nested`].
+    pub fn boot(pages: PageAllocator<P>) -> Result<Slabs<P>, BootError> {
+        const ROOM: usize = (size_of::<Cache>() * NR_INTERNAL).next_multiple_of(64);
+        const { assert!(align_of::<Cache>() <= 64) };
+        let nr_cpus = pages.platform().nr_cpus() as usize;
+        let bytes = ROOM + (MAX_CACHES + nr_cpus) * size_of::<AtomicPtr<()>>();
+        let no_room = BootError::NoRoomForMetadata { bytes };
+        let (first, _) = pages
+            .alloc_exact(bytes, GFP_KERNEL.with(Gfp::ZERO))
+            .map_err(|e| {
+                if e == AllocError::Nested {
+                    BootError::Nested
+                } else {
+                    no_room
+                }
+            })?;
+        let at = pages.ptr_of(first);
+        // SAFETY: [INV-BOOT-1] the memory is ours, never given back, large enough for the three
+        // pieces, page aligned, and zero, which is a null `AtomicPtr`; the internal caches are
+        // written first.
+        let (internal, caches, cpus) = unsafe {
+            let internal = at.cast::<Cache>();
+            let sizes = SHEAF_CAPACITIES.map(|c| c * size_of::<Entry>());
+            let named = DESC_NAMES
+                .iter()
+                .zip(DESC_SIZES)
+                .chain(SHEAF_NAMES.iter().zip(sizes));
+            let all = named.chain(core::iter::once((&"kmem_cache", size_of::<Cache>())));
+            let mut n = 0;
+            for (name, size) in all {
+                internal.add(n).write(Cache::internal(name, size));
+                n += 1;
+            }
+            debug_assert!(n == NR_INTERNAL);
+            let caches = at.add(ROOM).cast::<AtomicPtr<Cache>>();
+            let cpus = caches.add(MAX_CACHES).cast::<AtomicPtr<CpuTable>>();
+            (
+                Carved::new(internal, NR_INTERNAL),
+                Carved::new(caches, MAX_CACHES),
+                Carved::new(cpus, nr_cpus),
+            )
+        };
+        let order_params = SlabOrderParams {
+            present_cpus: pages.platform().nr_cpus_running(),
+            ..SlabOrderParams::for_cpus(pages.platform().nr_cpus_running())
+        };
+        let slabs = Slabs {
+            pages,
+            cpus,
+            caches,
+            internal,
+            registry: Lock::new(Registry {
+                next_generation: 1,
+                closing: [0; MAX_CACHES / 64],
+            }),
+            deferred: AtomicPtr::new(core::ptr::null_mut()),
+            order_params,
+            large_pages: AtomicUsize::new(0),
+            slab_pages: [const { AtomicUsize::new(0) }; 2],
+        };
+        for family in KmallocFamily::ALL {
+            for class in KMALLOC.classes() {
+                slabs.boot_class(family, class).map_err(|_| no_room)?;
+            }
+        }
+        Ok(slabs)
+    }
+
+    /// One kmalloc cache.
+    fn boot_class(&self, family: KmallocFamily, class: usize) -> Result<(), CacheError> {
+        let (Some(name), Some(size)) = (family.cache_name(class), class_size(class)) else {
+            return Ok(());
+        };
+        let flags = match family {
+            KmallocFamily::Normal => CacheFlags::NONE,
+            KmallocFamily::Reclaim => CacheFlags::RECLAIM_ACCOUNT,
+            KmallocFamily::Dma => CacheFlags::CACHE_DMA,
+            KmallocFamily::Cgroup => CacheFlags::ACCOUNT,
+        };
+        // S13: the largest power of two that divides the size.
+        let align = 1 << size.trailing_zeros();
+        let args = CacheArgs {
+            align,
+            flags,
+            ..CacheArgs::new(name, size)
+        };
+        self.create(&args, Some(kmalloc_id(family, class)))
+            .map(|_| ())
+    }
+
+    /// The page allocator below.
+    #[inline]
+    pub fn pages(&self) -> &PageAllocator<P> {
+        &self.pages
+    }
+
+    /// The platform.
+    #[inline]
+    pub fn platform(&self) -> &P {
+        self.pages.platform()
+    }
+
+    /// The sheaves of a CPU.
+    #[inline]
+    fn table(&self, cpu: crate::frame::CpuId) -> Option<&CpuTable> {
+        // Acquire: pairs with the Release in `make_table`.
+        let table = self.cpus.get(cpu.0 as usize)?.load(Ordering::Acquire);
+        // SAFETY: [INV-PCPU-2] a table stays where it is until the machine ends; its fields are
+        // atomics.
+        unsafe { table.as_ref() }
+    }
+
+    /// The sheaf of a cache on the section's CPU.
+    #[inline]
+    fn slot(&self, local: &Local<'_, P>, id: u16) -> Option<&Slot> {
+        self.table(local.cpu())?.slot(id)
+    }
+
+    /// The cache with this number.
+    ///
+    /// [INV-SLAB-2] A cache found in the registry stays until the section of `local` ends: who
+    /// destroys one takes it out of the registry, then waits for every CPU to leave its section.
+    #[inline]
+    fn cache_at<'l>(&'l self, _local: &'l Local<'_, P>, id: u16) -> Option<&'l Cache> {
+        // Acquire: pairs with the Release in `create`.
+        let cache = self.caches.get(id as usize)?.load(Ordering::Acquire);
+        // SAFETY: [INV-SLAB-2].
+        unsafe { cache.as_ref() }
+    }
+
+    /// The cache of a handle; `None` if it was destroyed.
+    #[inline]
+    fn cache_of<'l>(&'l self, local: &'l Local<'_, P>, cache: CacheRef) -> Option<&'l Cache> {
+        let found = self.cache_at(local, cache.id)?;
+        (found.generation == cache.generation).then_some(found)
+    }
+}
+
+/// The number of a kmalloc cache.
+#[inline]
+const fn kmalloc_id(family: KmallocFamily, class: usize) -> u16 {
+    (family.index() * 16 + class) as u16
+}
+
+const _: () = assert!(KMALLOC_IDS < SLOTS && PAGE_SIZE >= SLOTS * size_of::<Slot>());

@@ -1,0 +1,391 @@
+//! Where slabs come from and go to: pages, descriptors, and the memory of sheaves.
+//!
+//! Nothing here may be called inside a section or with a lock held.
+
+use super::cache::{Cache, DescPlace, Shape, on_slab_start};
+use super::desc::{ALLOCATED, FREE, NewSlab, ON_SLAB, RECLAIMABLE, SlabPtr, desc_size};
+use super::lists::Released;
+use super::sheaf::{CpuTable, Entry};
+use super::{DESC_SIZES, INTERNAL_CACHE, SHEAF_CAPACITIES, Slabs};
+use crate::error::AllocError;
+use crate::flags::{GFP_CONSTRAINT_MASK, GFP_NOWAIT, GFP_RECLAIM_MASK, Gfp};
+use crate::frame::{FrameKind, FrameWord, NodeId, Order, Pfn};
+use crate::page::PageRequest;
+use crate::platform::{Context, Platform};
+use crate::report::Misuse;
+use crate::sync::Local;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use core::ptr::NonNull;
+
+use Ordering::Relaxed;
+
+/// What a request for pages takes over from a request for objects.
+const PAGE_BITS: Gfp = GFP_RECLAIM_MASK.with(GFP_CONSTRAINT_MASK);
+
+/// What a new slab is made for: the parts of a cache that are needed while no section keeps it
+/// alive.
+#[derive(Copy, Clone)]
+pub(super) struct Plan {
+    pub(super) cache: NonNull<Cache>,
+    pub(super) shape: Shape,
+    pub(super) sheaf_id: u16,
+    pub(super) page_gfp: Gfp,
+    pub(super) ctor: Option<fn(*mut u8)>,
+    pub(super) reclaimable: bool,
+}
+
+impl Plan {
+    pub(super) fn of(cache: &Cache) -> Plan {
+        Plan {
+            cache: NonNull::from(cache),
+            shape: cache.shape,
+            sheaf_id: cache.sheaf_id,
+            page_gfp: cache.page_gfp,
+            ctor: cache.ctor,
+            reclaimable: cache.is_reclaimable(),
+        }
+    }
+}
+
+impl<P: Platform> Slabs<P> {
+    /// Takes pages; if there are none, gives back what sheaves and empty slabs hold, and tries
+    /// again.
+    pub(super) fn get_pages(
+        &self,
+        order: Order,
+        gfp: Gfp,
+        node: Option<NodeId>,
+    ) -> Result<Pfn, AllocError> {
+        // NOFAIL waits for ever: first without it, so that we get to give back what we hold.
+        let first = PageRequest {
+            order,
+            gfp: gfp.without(Gfp::NOFAIL),
+            node,
+        };
+        match self.pages.alloc(&first) {
+            Err(AllocError::NoMemory { .. }) => (),
+            other => return other,
+        }
+        if self.may_shrink(gfp) && self.shrink_all() > 0 {
+            match self.pages.alloc(&first) {
+                Err(AllocError::NoMemory { .. }) => (),
+                other => return other,
+            }
+        }
+        if gfp.contains(Gfp::NOFAIL) {
+            return self.pages.alloc(&PageRequest { gfp, ..first });
+        }
+        Err(AllocError::NoMemory { order, gfp })
+    }
+
+    /// Whether a request is worth, and its context allows, taking back what other CPUs hold.
+    fn may_shrink(&self, gfp: Gfp) -> bool {
+        let waits = matches!(self.platform().context(), Context::Task | Context::Atomic);
+        gfp.allows_spinning() && !gfp.contains(Gfp::NORETRY) && waits
+    }
+
+    /// S57: the pages of a slab: the preferred order without effort, then the smallest with all of
+    /// it.
+    fn slab_pages_for(
+        &self,
+        plan: &Plan,
+        gfp: Gfp,
+        node: Option<NodeId>,
+    ) -> Result<(Pfn, Order, usize), AllocError> {
+        let shape = &plan.shape;
+        if shape.order > shape.min_order {
+            let light = gfp
+                .without(Gfp::RECLAIM.with(Gfp::NOFAIL).with(Gfp::RETRY_MAYFAIL))
+                .with(Gfp::NORETRY.with(Gfp::NOWARN).with(Gfp::NOMEMALLOC));
+            let req = PageRequest {
+                order: shape.order,
+                gfp: light,
+                node,
+            };
+            if let Ok(pfn) = self.pages.alloc(&req) {
+                return Ok((pfn, shape.order, shape.objects));
+            }
+        }
+        let pfn = self.get_pages(shape.min_order, gfp, node)?;
+        Ok((pfn, shape.min_order, shape.min_objects))
+    }
+
+    /// Makes a slab. It is on no list yet, and all its objects are free.
+    pub(super) fn make_slab(
+        &self,
+        plan: &Plan,
+        gfp: Gfp,
+        node: Option<NodeId>,
+    ) -> Result<SlabPtr, AllocError> {
+        let gfp = gfp.intersection(PAGE_BITS).with(plan.page_gfp);
+        let (pfn, order, objects) = self.slab_pages_for(plan, gfp, node)?;
+        let start = self.pages.ptr_of(pfn);
+        let (desc, base) = match plan.shape.place {
+            DescPlace::OnSlab => {
+                // SAFETY: [INV-PAGE-1] the block is ours; `Shape::on_slab` left room for both.
+                (start, unsafe { start.add(on_slab_start(objects)) })
+            }
+            DescPlace::OutOfLine => {
+                match self.take_internal(desc_cache(objects), gfp.without(plan.page_gfp)) {
+                    Ok(desc) => (desc, start),
+                    Err(e) => {
+                        self.give_pages(pfn, order);
+                        return Err(e);
+                    }
+                }
+            }
+        };
+        let on_slab = if plan.shape.place == DescPlace::OnSlab {
+            ON_SLAB
+        } else {
+            0
+        };
+        let flags = on_slab | if plan.reclaimable { RECLAIMABLE } else { 0 };
+        let new = NewSlab {
+            base,
+            cache: plan.cache,
+            stride: plan.shape.stride,
+            objects,
+            id: plan.sheaf_id,
+            order,
+            flags,
+            node: self.pages.node_of(pfn).0,
+        };
+        // SAFETY: `desc` has room for a descriptor of `objects` objects, is aligned to 16, and
+        // ours.
+        let slab = unsafe { SlabPtr::init(desc, &new) };
+        let at = self.pages.direct_map().phys(desc.addr().get());
+        let word = FrameWord::new(FrameKind::Slab, order, at.0);
+        for i in 0..order.pages() {
+            self.pages.set_word(pfn.add(i), word);
+        }
+        if let Some(ctor) = plan.ctor {
+            for index in 0..objects {
+                ctor(slab.object(index).as_ptr()); // S53
+            }
+        }
+        self.slab_counter(plan.reclaimable)
+            .fetch_add(order.pages(), Relaxed);
+        Ok(slab)
+    }
+
+    pub(super) fn slab_counter(&self, reclaimable: bool) -> &AtomicUsize {
+        &self.slab_pages[usize::from(reclaimable)]
+    }
+
+    /// Gives the memory of slabs back that are on no list any more. Returns their pages.
+    pub(super) fn free_released(&self, mut released: Released) -> usize {
+        let mut pages = 0;
+        while let Some(slab) = released.pop() {
+            pages += self.free_slab(slab);
+        }
+        pages
+    }
+
+    pub(super) fn free_slab(&self, slab: SlabPtr) -> usize {
+        debug_assert!(slab.in_use() == 0);
+        let order = slab.order();
+        let pfn = self.pages.pfn_of(slab.base.addr().get());
+        let (objects, on_slab) = (slab.objects as usize, slab.has(ON_SLAB));
+        let reclaimable = slab.has(RECLAIMABLE);
+        // The frames first: whoever meets a stale address must not find a stale descriptor.
+        self.unmark(pfn, order);
+        if !on_slab && let Some(desc) = NonNull::new(slab.as_ptr().cast::<u8>()) {
+            self.give_internal(desc_cache(objects), desc);
+        }
+        self.slab_counter(reclaimable)
+            .fetch_sub(order.pages(), Relaxed);
+        self.give_pages(pfn, order);
+        order.pages()
+    }
+
+    /// Makes a slab's frames ordinary pages again.
+    fn unmark(&self, pfn: Pfn, order: Order) {
+        for i in (1..order.pages()).rev() {
+            self.pages.set_word(pfn.add(i), FrameWord::NONE);
+        }
+        self.pages
+            .set_word(pfn, FrameWord::new(FrameKind::Page, order, 1));
+    }
+
+    pub(super) fn give_pages(&self, pfn: Pfn, order: Order) {
+        // SAFETY: the block is ours and used by nobody any more.
+        let freed = unsafe { self.pages.free(pfn, order) };
+        debug_assert!(freed.is_ok());
+    }
+
+    /// Takes an object of an internal cache.
+    pub(super) fn take_internal(&self, index: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        let cache = &self.internal[index];
+        let mut fresh: Option<SlabPtr> = None;
+        loop {
+            let local = match Local::enter(self.platform()) {
+                Ok(local) => local,
+                Err(nested) => {
+                    fresh.map(|slab| self.free_slab(slab));
+                    return Err(nested.into());
+                }
+            };
+            let mut slabs = cache.slabs.lock(&local);
+            if let Some(slab) = fresh.take() {
+                slabs.insert(slab);
+            }
+            let mut found = None;
+            for node in 0..slabs.nodes.len() {
+                slabs.take(node, 1, ALLOCATED, |slab, i| found = Some(slab.object(i)));
+                if found.is_some() {
+                    break;
+                }
+            }
+            drop(slabs);
+            drop(local);
+            match found {
+                Some(object) => return Ok(object),
+                None => fresh = Some(self.make_slab(&Plan::of(cache), gfp, None)?),
+            }
+        }
+    }
+
+    /// Gives an object of an internal cache back.
+    pub(super) fn give_internal(&self, index: usize, object: NonNull<u8>) {
+        let Some((slab, i)) = self.object_at(object.addr().get()) else {
+            debug_assert!(false, "an internal object is in a slab");
+            return;
+        };
+        let mut released = Released::new();
+        // Inside the allocator (an interrupt) nobody gives internal objects back: the slow paths
+        // that do are outside of every section. So this enters; should it ever not, the object
+        // leaks.
+        if let Ok(local) = Local::enter(self.platform()) {
+            let cache = &self.internal[index];
+            debug_assert!(slab.cache == NonNull::from(cache));
+            let put = cache
+                .slabs
+                .lock(&local)
+                .put(slab, i, ALLOCATED, &mut released);
+            debug_assert!(put);
+        }
+        self.free_released(released);
+    }
+
+    /// The slab and number of the object that starts at `addr`, of any cache and in any state.
+    #[inline]
+    pub(super) fn object_at(&self, addr: usize) -> Option<(SlabPtr, usize)> {
+        let slab = self.slab_of(addr)?;
+        Some((slab, slab.locate(addr)?))
+    }
+
+    /// The slab whose pages hold `addr`.
+    #[inline]
+    pub(super) fn slab_of(&self, addr: usize) -> Option<SlabPtr> {
+        let word = self.pages.frames().get(self.pages.pfn_of(addr));
+        if !word.is(FrameKind::Slab) {
+            return None;
+        }
+        let desc = self.pages.direct_map().ptr(word.phys()).cast();
+        // SAFETY: [INV-SLAB-1] the word of a slab's frame names its descriptor. The caller owns an
+        // object there, or (a wild address) races with nobody that he may rely on.
+        NonNull::new(desc).map(|desc| unsafe { SlabPtr::new(desc) })
+    }
+
+    /// Makes the table of the section's CPU if it has none. Outside of sections.
+    #[cold]
+    pub(super) fn make_table(&self, gfp: Gfp) {
+        let req = PageRequest::new(
+            gfp.intersection(GFP_RECLAIM_MASK).nested_mask(),
+            Order::ZERO,
+        );
+        let Ok(pfn) = self.pages.alloc(&req) else {
+            return;
+        };
+        let table = self.pages.ptr_of(pfn).cast::<CpuTable>();
+        // SAFETY: [INV-PAGE-1] the page is ours, and a table fits a page.
+        unsafe { table.write(CpuTable::new(self.platform().node().0.into())) };
+        if let Ok(local) = Local::enter(self.platform())
+            && let Some(cpu) = self.cpus.get(local.cpu().0 as usize)
+            && cpu.load(Relaxed).is_null()
+        {
+            // Release: the table is written before it is found. Only this CPU stores here.
+            cpu.store(table.as_ptr(), Ordering::Release);
+            return;
+        }
+        self.give_pages(pfn, Order::ZERO);
+    }
+
+    /// Gives the section's CPU a sheaf for a cache. Outside of sections; failure means to go
+    /// without.
+    #[cold]
+    pub(super) fn make_sheaf(&self, id: u16, capacity: usize, gfp: Gfp) {
+        let Some(index) = SHEAF_CAPACITIES.iter().position(|c| *c == capacity) else {
+            return;
+        };
+        let gfp = if gfp.is_empty() { GFP_NOWAIT } else { gfp };
+        let gfp = gfp.intersection(GFP_RECLAIM_MASK).nested_mask();
+        let Ok(memory) = self.take_internal(DESC_SIZES.len() + index, gfp) else {
+            return;
+        };
+        if let Ok(local) = Local::enter(self.platform())
+            && let Some(slot) = self.slot(&local, id)
+            && slot.capacity() == 0
+            && let Some(cache) = self.cache_at(&local, id)
+            && cache.sheaf_capacity == capacity
+        {
+            // SAFETY: the section is ours, and the memory has room for `capacity` entries.
+            unsafe { slot.install(memory.cast::<Entry>(), capacity) };
+            return;
+        }
+        self.give_internal(DESC_SIZES.len() + index, memory);
+    }
+
+    /// Frees the memory of a sheaf.
+    pub(super) fn free_sheaf(&self, entries: NonNull<Entry>, capacity: usize) {
+        if let Some(index) = SHEAF_CAPACITIES.iter().position(|c| *c == capacity) {
+            self.give_internal(DESC_SIZES.len() + index, entries.cast());
+        }
+    }
+
+    /// Memory for a cache.
+    pub(super) fn take_cache(&self, gfp: Gfp) -> Result<NonNull<Cache>, AllocError> {
+        Ok(self.take_internal(INTERNAL_CACHE, gfp)?.cast())
+    }
+
+    pub(super) fn give_cache(&self, cache: NonNull<Cache>) {
+        self.give_internal(INTERNAL_CACHE, cache.cast());
+    }
+
+    /// What is wrong with a free of `addr`.
+    #[cold]
+    pub(super) fn misuse_of(&self, addr: usize) -> Misuse {
+        let pfn = self.pages.pfn_of(addr);
+        if let Some(slab) = self.slab_of(addr) {
+            return match (slab.locate(addr), slab.covering(addr)) {
+                _ if slab.has(ON_SLAB) => Misuse::WildFree,
+                (Some(i), _) if slab.state(i).load(Relaxed) == ALLOCATED => Misuse::LiveObject,
+                (Some(_), _) => Misuse::DoubleFree,
+                (None, Some(i)) if slab.state(i).load(Relaxed) == FREE => Misuse::WildFree,
+                (None, Some(_)) => Misuse::InteriorFree,
+                (None, None) => Misuse::WildFree,
+            };
+        }
+        let head = self.pages.head_of(pfn);
+        match self.pages.frames().get(pfn).kind() {
+            FrameKind::LargeKmalloc => Misuse::InteriorFree,
+            FrameKind::Page | FrameKind::Compound | FrameKind::Vmalloc => Misuse::WrongCall,
+            FrameKind::None if self.pages.is_free(pfn) => Misuse::DoubleFree,
+            FrameKind::None => match head.map(|(_, word)| word.kind()) {
+                Some(FrameKind::LargeKmalloc) => Misuse::InteriorFree,
+                Some(FrameKind::Page | FrameKind::Compound) => Misuse::WrongCall,
+                _ => self.pages.diagnose(pfn, Order::ZERO),
+            },
+            _ => self.pages.diagnose(pfn, Order::ZERO),
+        }
+    }
+}
+
+/// The internal cache for descriptors of slabs with this many objects.
+fn desc_cache(objects: usize) -> usize {
+    let size = desc_size(objects);
+    let index = DESC_SIZES.iter().position(|s| *s >= size);
+    debug_assert!(index.is_some());
+    index.unwrap_or(DESC_SIZES.len() - 1)
+}
