@@ -426,12 +426,7 @@ impl<P: Paging> Vmalloc<P> {
             .without(Gfp::ZERO.with(Gfp::DMA).with(Gfp::DMA32))
             .with(Gfp::NOWARN);
         if bytes <= PAGE_SIZE {
-            let pfn = self.pages().alloc(&PageRequest {
-                order: Order::ZERO,
-                gfp,
-                node: req.node,
-            })?;
-            return Ok(self.pages().ptr_of(pfn).cast());
+            return Ok(self.slabs().kmalloc(bytes, gfp, req.node)?.cast());
         }
         let plain = AreaRequest::new(bytes, gfp, req.caller);
         // Bounded: each level is a thousandth of the one above.
@@ -448,9 +443,8 @@ impl<P: Paging> Vmalloc<P> {
         if area.flags.contains(AreaFlags::VPAGES) {
             self.free_array_area(area.frames);
         } else {
-            let pfn = self.pages().pfn_of(area.frames.addr());
             // SAFETY: the area is gone, and with it the only user of its array.
-            let freed = unsafe { self.pages().free(pfn, Order::ZERO) };
+            let freed = unsafe { self.slabs().kfree(area.frames.cast()) };
             debug_assert!(freed.is_ok());
         }
     }

@@ -45,10 +45,10 @@ impl<P: Paging> Vmalloc<P> {
         };
         match self.give_up(addr, when) {
             Ok(Ok(found)) if when == When::Now => {
+                self.purge_if_many(found.pages);
                 self.dismantle(&found);
                 let finished = self.finish_postponed();
                 debug_assert!(finished.is_ok(), "we were inside a moment ago");
-                self.purge_if_many();
                 Ok(())
             }
             Ok(result) => result.map(|_| ()),
@@ -128,12 +128,16 @@ impl<P: Paging> Vmalloc<P> {
         Ok(())
     }
 
-    fn purge_if_many(&self) {
+    /// Purges if too many addresses wait when `pages` more are added. Before they are, so that the
+    /// area freed last is always remembered, and a second free of it told as such.
+    fn purge_if_many(&self, pages: usize) {
         let cpus = self.platform().nr_cpus_running().max(1);
         let limit = (cpus.ilog2() as usize + 1) * LAZY_PAGES;
-        // A small window must not be used up by what waits.
-        let many =
-            self.with_space(|space| space.lazy_pages() > limit.min(space.window_pages() / 8));
+        let many = self.with_space(|space| {
+            // A small window must not be used up by what waits.
+            let limit = limit.min(space.window_pages() / 8);
+            space.lazy_pages() > 0 && space.lazy_pages() + pages > limit
+        });
         if many == Ok(true) && self.platform().context() == Context::Task {
             self.purge();
         }

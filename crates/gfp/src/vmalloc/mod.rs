@@ -34,6 +34,7 @@ mod alloc;
 mod area;
 mod areas;
 mod free;
+mod kv;
 mod postponed;
 mod realloc;
 #[cfg(test)]
@@ -44,6 +45,7 @@ mod view;
 use crate::frame::{PAGE_SHIFT, PAGE_SIZE};
 use crate::page::PageAllocator;
 use crate::platform::{Nested, Paging, Platform};
+use crate::slab::Slabs;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Local, Lock, Rank};
 use core::num::NonZero;
@@ -57,7 +59,7 @@ use postponed::Postponed;
 
 /// The virtually contiguous memory of one machine, on top of its slabs and pages.
 pub struct Vmalloc<P: Platform> {
-    pages: PageAllocator<P>,
+    slabs: Slabs<P>,
     space: Lock<Space, { Rank::Vmalloc as u8 }>,
     postponed: Postponed,
     /// Frames that the platform took for page tables.
@@ -65,20 +67,26 @@ pub struct Vmalloc<P: Platform> {
 }
 
 impl<P: Platform> Vmalloc<P> {
-    /// Takes the machine's pages. Nothing is mapped or allocated before the first request.
-    pub fn boot(pages: PageAllocator<P>) -> Vmalloc<P> {
+    /// Takes the machine's slabs. Nothing is mapped or allocated before the first request.
+    pub fn boot(slabs: Slabs<P>) -> Vmalloc<P> {
         Vmalloc {
-            pages,
+            slabs,
             space: Lock::new(Space::new()),
             postponed: Postponed::new(),
             table_pages: AtomicUsize::new(0),
         }
     }
 
-    /// The page allocator below.
+    /// The slab caches below.
+    #[inline]
+    pub fn slabs(&self) -> &Slabs<P> {
+        &self.slabs
+    }
+
+    /// The page allocator below them.
     #[inline]
     pub fn pages(&self) -> &PageAllocator<P> {
-        &self.pages
+        self.slabs.pages()
     }
 
     #[inline]

@@ -21,7 +21,8 @@ impl<P: Paging> Vmalloc<P> {
     /// [`AllocError::BadPointer`] for what is not the start of an area; else as
     /// [`Vmalloc::alloc_area`]. The old area stays valid.
     ///
-    /// # Safety On success the old pointer may not be used any more, unless it is the answer;
+    /// # Safety
+    /// On success the old pointer may not be used any more, unless it is the answer;
     /// meanwhile nobody else may use the area.
     pub unsafe fn vrealloc(
         &self,
@@ -51,49 +52,62 @@ impl<P: Paging> Vmalloc<P> {
         node: Option<NodeId>,
         caller: Caller,
     ) -> Result<Option<NonNull<u8>>, AllocError> {
+        let misplaced = align == 0 || !ptr.addr().is_multiple_of(align);
+        if size != 0 && !ptr.is_null() && misplaced {
+            return Err(AllocError::BadPointer);
+        }
+        let plain = AreaRequest::new(size, gfp, caller);
+        // SAFETY: promised by the caller.
+        unsafe {
+            self.resize_area(
+                ptr,
+                &AreaRequest {
+                    align,
+                    node,
+                    ..plain
+                },
+            )
+        }
+    }
+
+    /// Makes an area what `req` says, in place if it can; only what moves is aligned anew.
+    ///
+    /// # Safety
+    /// As [`Vmalloc::vrealloc`].
+    pub(super) unsafe fn resize_area(
+        &self,
+        ptr: *mut u8,
+        req: &AreaRequest,
+    ) -> Result<Option<NonNull<u8>>, AllocError> {
+        let size = req.size;
         let Some(old) = NonNull::new(ptr) else {
-            let plain = AreaRequest::new(size, gfp, caller);
             return match size {
                 0 => Ok(None),
-                _ => self
-                    .alloc_area(&AreaRequest {
-                        align,
-                        node,
-                        ..plain
-                    })
-                    .map(Some),
+                _ => self.alloc_area(req).map(Some),
             };
         };
         if size == 0 {
             // SAFETY: promised by the caller.
-            let freed = unsafe { self.vfree(ptr, caller) };
+            let freed = unsafe { self.vfree(ptr, req.caller) };
             return freed.map(|()| None).map_err(|_| AllocError::BadPointer);
         }
-        let addr = ptr.addr();
-        if align == 0 || !addr.is_multiple_of(align) || !self.is_vmalloc_addr(addr) {
+        if !self.is_vmalloc_addr(ptr.addr()) {
             return Err(AllocError::BadPointer);
         }
-        let found = self.with_space(|space| space.exact(addr))?;
+        let found = self.with_space(|space| space.exact(ptr.addr()))?;
         let found = found.map_err(|_| AllocError::BadPointer)?;
         let area = found.area;
         if size <= area.mapped_bytes() {
-            self.resize_in_place(old, &found, size, gfp)?;
+            self.resize_in_place(old, &found, size, req.gfp)?;
             return Ok(Some(old));
         }
-        let request = AreaRequest {
-            size,
-            align,
-            gfp,
-            node,
-            flags: user(&area),
-            caller,
-        };
-        let new = self.alloc_area(&request)?;
+        let flags = user(&area);
+        let new = self.alloc_area(&AreaRequest { flags, ..*req })?;
         // SAFETY: [INV-VM-2] both are mapped, readable and writable, for these many bytes, apart
         // from each other; the caller keeps others away.
         unsafe { new.copy_from_nonoverlapping(old, area.size) };
         // SAFETY: promised by the caller.
-        let freed = unsafe { self.vfree(ptr, caller) };
+        let freed = unsafe { self.vfree(ptr, req.caller) };
         debug_assert!(freed.is_ok());
         Ok(Some(new))
     }

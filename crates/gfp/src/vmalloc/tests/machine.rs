@@ -4,13 +4,14 @@
 //! there before is a panic. Mapped pages are memory of the window, filled with garbage when mapped
 //! and with other garbage when unmapped, so that stale or unzeroed content is seen.
 
-use crate::flags::ZoneKind;
-use crate::frame::{CpuId, NodeId, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr};
-use crate::page::{BootConfig, MemoryRegion, PageAllocator};
+use crate::flags::{GFP_ATOMIC, Gfp};
+use crate::frame::{CpuId, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr};
+use crate::page::{BootConfig, MemoryRegion, PageAllocator, PageRequest};
 use crate::platform::{
     Context, DirectMap, FrameRun, MapError, Mapped, Nested, Paging, Platform, Protection,
 };
 use crate::report::{Caller, Report};
+use crate::slab::Slabs;
 use crate::testing::{TestPlatform, TestSection, region};
 use crate::vmalloc::{AreaView, Vmalloc};
 use std::alloc::{Layout, alloc, dealloc};
@@ -225,7 +226,8 @@ pub(super) fn machine_with(map: &[MemoryRegion], window_pages: usize) -> Vm {
         memory_is_zero: true,
         ..BootConfig::default()
     };
-    Vmalloc::boot(PageAllocator::boot(platform, map, &config).unwrap())
+    let pages = PageAllocator::boot(platform, map, &config).unwrap();
+    Vmalloc::boot(Slabs::boot(pages).unwrap())
 }
 
 /// A machine with 16 MiB of ZONE_DMA32 below 4 GiB and 16 MiB of ZONE_NORMAL on another node above.
@@ -237,7 +239,6 @@ pub(super) fn two_nodes(window_pages: usize) -> Vm {
         ..region(border, border + (16 << 20))
     };
     let vm = machine_with(&[low, high], window_pages);
-    assert_ne!(ZoneKind::Dma32, ZoneKind::Normal);
     assert!(PhysAddr(border).pfn() > low.start.pfn());
     vm
 }
@@ -271,6 +272,7 @@ impl Vm {
     /// (V2).
     pub(super) fn check(&self) {
         self.verify().unwrap();
+        self.slabs().verify().unwrap();
         self.pages().verify().unwrap();
         let areas = self.live();
         let window = self.platform().vmalloc_range().0.addr().get();
@@ -295,7 +297,6 @@ impl Vm {
     pub(super) fn check_nothing_leaks(&self, before: usize) {
         self.purge();
         let kept = self.vmalloc_counters();
-        self.pages().drain_all();
         assert_eq!(kept.areas, 0);
         assert_eq!(
             self.used_pages(),
@@ -303,8 +304,10 @@ impl Vm {
         );
     }
 
-    /// Pages that are neither free nor cached. The caches themselves are made at the first call.
+    /// Pages that are neither free nor cached, nor slabs without objects. The caches themselves are
+    /// made at the first call.
     pub(super) fn used_pages(&self) -> usize {
+        self.slabs().shrink_all();
         let free = self.pages().free_page_count() + self.pages().cached_page_count();
         self.pages().managed_pages() - free
     }
@@ -331,4 +334,21 @@ pub(super) fn assert_filled(ptr: NonNull<u8>, bytes: usize, tag: u8) {
 pub(super) fn bytes(ptr: NonNull<u8>, range: std::ops::Range<usize>) -> Vec<u8> {
     // SAFETY: the tests read what they own.
     range.map(|i| unsafe { ptr.add(i).read() }).collect()
+}
+
+/// Takes all pages singly and frees every `nth` of them (none if 0), so that no block larger than a
+/// page is left.
+pub(super) fn fragment(vm: &Vm, nth: usize) -> Vec<Pfn> {
+    vm.slabs().shrink_all();
+    vm.pages().drain_all();
+    // The reserves too, or large blocks stay in them.
+    let request = PageRequest::new(GFP_ATOMIC.with(Gfp::MEMALLOC), Order::ZERO);
+    let all = std::iter::from_fn(|| vm.pages().alloc(&request).ok());
+    let is_free = |pfn: &Pfn| nth > 0 && pfn.0.is_multiple_of(nth);
+    let (free, kept): (Vec<Pfn>, Vec<Pfn>) = all.partition(is_free);
+    for pfn in free {
+        // SAFETY: taken above.
+        unsafe { vm.pages().free(pfn, Order::ZERO) }.unwrap();
+    }
+    kept
 }

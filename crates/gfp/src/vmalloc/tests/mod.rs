@@ -1,6 +1,7 @@
 //! What is shown about vmalloc, rule by rule.
 
 mod contexts;
+mod kv;
 mod machine;
 mod model;
 mod realloc;

@@ -14,9 +14,10 @@ struct Block {
     tag: u8,
 }
 
-fn no_overlap(blocks: &[Block]) {
+fn no_overlap(vm: &Vm, blocks: &[Block]) {
     let mut spans: Vec<(usize, usize)> = blocks
         .iter()
+        .filter(|b| vm.is_vmalloc_addr(b.ptr.addr().get()))
         .map(|b| (b.ptr.addr().get(), b.size))
         .collect();
     spans.sort_unstable();
@@ -61,7 +62,11 @@ fn run(seed: u64, steps: usize, max_bytes: usize) {
                     Mapped::Content
                 };
                 *vm.platform().answer.lock().unwrap() = answer;
-                if let Ok(ptr) = vm.__vmalloc(size, gfp, HERE) {
+                let got = match rng.below(2) {
+                    0 => vm.__vmalloc(size, gfp, HERE),
+                    _ => vm.kvmalloc(size, gfp, None, HERE),
+                };
+                if let Ok(ptr) = got {
                     assert!(!zero || bytes(ptr, 0..size).iter().all(|b| *b == 0));
                     fill(ptr, size, tag);
                     blocks.push(Block { ptr, size, tag });
@@ -70,16 +75,16 @@ fn run(seed: u64, steps: usize, max_bytes: usize) {
             4..7 if !blocks.is_empty() => {
                 let block = blocks.swap_remove(rng.below(blocks.len()));
                 assert_filled(block.ptr, block.size, block.tag);
-                vm.free(block.ptr).unwrap();
+                // SAFETY: the model forgets it.
+                unsafe { vm.kvfree(block.ptr.as_ptr(), HERE) }.unwrap();
             }
             7..9 if !blocks.is_empty() => {
                 let nth = rng.below(blocks.len());
                 let block = &mut blocks[nth];
                 let kept = block.size.min(size);
                 // SAFETY: the model goes on with the answer.
-                let new = unsafe { vm.vrealloc(block.ptr.as_ptr(), size, GFP_KERNEL, HERE) };
-                if let Ok(new) = new {
-                    let ptr = new.unwrap();
+                let new = unsafe { vm.kvrealloc(block.ptr.as_ptr(), size, GFP_KERNEL, HERE) };
+                if let Ok(ptr) = new {
                     assert_filled(ptr, kept, block.tag);
                     fill(ptr, size, tag);
                     *block = Block { ptr, size, tag };
@@ -92,22 +97,27 @@ fn run(seed: u64, steps: usize, max_bytes: usize) {
             }
         }
         vm.check();
-        no_overlap(&blocks);
+        no_overlap(&vm, &blocks);
         for block in &blocks {
             assert_filled(block.ptr, block.size.min(PAGE_SIZE), block.tag);
-            assert_eq!(vm.vmalloc_size(block.ptr.addr().get()), Some(block.size));
+            let addr = block.ptr.addr().get();
+            if vm.is_vmalloc_addr(addr) {
+                assert_eq!(vm.vmalloc_size(addr), Some(block.size));
+            }
+            assert!(vm.kvsize(block.ptr.as_ptr()) >= Some(block.size));
         }
     }
     for block in blocks {
         assert_filled(block.ptr, block.size, block.tag);
-        vm.free(block.ptr).unwrap();
+        // SAFETY: the model forgets it.
+        unsafe { vm.kvfree(block.ptr.as_ptr(), HERE) }.unwrap();
     }
     vm.check_nothing_leaks(before);
 }
 
 #[test]
 fn random_operations_agree_with_a_model() {
-    // V1, V2, V8, V11, V13, V14, V17
+    // V1, V2, V8, V11, V13, V14, V17, V29, V33-V35
     let (seeds, steps) = if cfg!(miri) { (1, 20) } else { (12, 250) };
     for seed in 0..seeds {
         run(seed, steps, if cfg!(miri) { 50_000 } else { 6 << 20 });

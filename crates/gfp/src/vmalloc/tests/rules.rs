@@ -2,8 +2,8 @@
 
 use super::machine::*;
 use crate::error::AllocError;
-use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp};
-use crate::frame::{NodeId, PAGE_SIZE, Pfn, PhysAddr};
+use crate::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp};
+use crate::frame::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::PageRequest;
 use crate::platform::{Mapped, Paging};
 use crate::report::{Caller, Misuse, Owner};
@@ -134,6 +134,15 @@ fn bits_that_vmalloc_does_not_take_are_dropped() {
 fn large_blocks_are_taken_first_and_mapped_as_runs() {
     // V8
     let vm = machine(32, 4096);
+    // Single pages lie ready in this CPU's cache, scattered.
+    let request = PageRequest::new(GFP_KERNEL, Order::ZERO);
+    let pages: Vec<Pfn> = (0..60)
+        .map(|_| vm.pages().alloc(&request).unwrap())
+        .collect();
+    for pfn in pages.into_iter().step_by(2) {
+        // SAFETY: taken above.
+        unsafe { vm.pages().free(pfn, Order::ZERO) }.unwrap();
+    }
     let ptr = vm.vmalloc(700 * PAGE_SIZE, HERE).unwrap();
     let runs = vm.tables().runs.clone();
     assert!(runs[0].pages >= 512, "{runs:?}");
@@ -144,25 +153,11 @@ fn large_blocks_are_taken_first_and_mapped_as_runs() {
     vm.check();
 }
 
-/// Takes all pages singly, so that no block larger than a page is left, then frees every other one.
-fn fragment(vm: &Vm) -> Vec<Pfn> {
-    let request = PageRequest::new(GFP_ATOMIC, crate::frame::Order::ZERO);
-    let mut all: Vec<Pfn> = std::iter::from_fn(|| vm.pages().alloc(&request).ok()).collect();
-    all.sort_unstable();
-    let (free, kept) = all.into_iter().partition(|pfn| pfn.0 % 2 == 0);
-    let free: Vec<Pfn> = free;
-    for pfn in free {
-        // SAFETY: taken above.
-        unsafe { vm.pages().free(pfn, crate::frame::Order::ZERO) }.unwrap();
-    }
-    kept
-}
-
 #[test]
 fn fragmented_memory_is_gathered_page_by_page() {
     // V8: single pages behind large blocks; the point of vmalloc.
     let vm = machine(8, 4096);
-    let kept = fragment(&vm);
+    let kept = fragment(&vm, 2);
     let ptr = vm.vmalloc(300 * PAGE_SIZE, HERE).unwrap();
     assert!(vm.tables().runs.len() >= 150);
     fill(ptr, 300 * PAGE_SIZE, 7);
