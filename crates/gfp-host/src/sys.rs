@@ -63,6 +63,18 @@ unsafe fn call(nr: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
     }
 }
 
+/// Calls the C library without a trace in `errno`.
+fn with_errno_kept<R>(call: impl FnOnce() -> R) -> R {
+    // SAFETY: the place of this thread's `errno`, which lives as long as the thread.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let answer = call();
+        *errno = before;
+        answer
+    }
+}
+
 /// # Safety
 /// As `mmap`: with MAP_FIXED the range must be the caller's.
 pub(crate) unsafe fn mmap(
@@ -73,6 +85,17 @@ pub(crate) unsafe fn mmap(
     fd: i32,
     offset: usize,
 ) -> Result<usize, Errno> {
+    if cfg!(gfp_tsan) {
+        let place = with_errno_kept(|| {
+            // SAFETY: the caller's promise. ThreadSanitizer must see that the addresses begin anew.
+            unsafe { libc::mmap(at as _, len, protection, flags, fd, offset as _) }
+        });
+        return if place == libc::MAP_FAILED {
+            Err(Errno(libc::ENOMEM))
+        } else {
+            Ok(place as _)
+        };
+    }
     let args = [
         at,
         len,
@@ -88,6 +111,12 @@ pub(crate) unsafe fn mmap(
 /// # Safety
 /// The range must be the caller's, and used by nobody any more.
 pub(crate) unsafe fn munmap(at: usize, len: usize) {
+    if cfg!(gfp_tsan) {
+        // SAFETY: the caller's promise. As in `mmap`.
+        let done = unsafe { libc::munmap(at as _, len) };
+        debug_assert_eq!(done, 0);
+        return;
+    }
     // SAFETY: the caller's promise.
     let done = unsafe { call(libc::SYS_munmap, [at, len, 0, 0, 0, 0]) };
     debug_assert!(done.is_ok());

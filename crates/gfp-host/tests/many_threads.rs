@@ -31,7 +31,7 @@ fn threads_beyond_the_last_slot_are_guests() {
                 .unwrap();
         }
     });
-    let seen = seen.into_inner().unwrap();
+    let seen = seen.lock().unwrap().clone();
     let own: HashSet<CpuId> = seen.iter().copied().filter(|cpu| *cpu != GUEST).collect();
     assert_eq!(own.len(), NR_SLOTS, "each slot has one owner");
     assert_eq!(seen.iter().filter(|cpu| **cpu == GUEST).count(), MORE);

@@ -104,6 +104,8 @@ mod tests {
                 });
             }
         });
-        assert_eq!(shared.1.into_inner(), 80_000);
+        shared.0.lock(1);
+        // SAFETY: the lock is held.
+        assert_eq!(unsafe { shared.1.get().read() }, 80_000);
     }
 }

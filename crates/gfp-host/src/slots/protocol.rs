@@ -241,11 +241,13 @@ impl Slot {
     }
 
     /// In the child of a fork, where the owner does not exist: nobody is inside, nobody stops it.
-    /// False if the owner was inside: the slot is lost then.
+    /// False if the slot is lost.
+    ///
+    /// INSIDE, when all were brought to rest, is an owner caught between steps 1 and 4: it had
+    /// touched nothing, and was about to back out.
     pub fn reset(&self) -> bool {
         self.stop.fetch_and(HEAVY, Ordering::Relaxed);
-        if self.is_inside() || self.is_lost() {
-            self.lose();
+        if self.is_lost() {
             return false;
         }
         self.state.store(OUTSIDE, Ordering::Relaxed);

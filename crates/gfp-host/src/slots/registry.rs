@@ -13,7 +13,7 @@ use gfp::frame::CpuId;
 use gfp::platform::Nested;
 
 /// The fences of a process with `membarrier`.
-struct Asymmetric;
+pub(super) struct Asymmetric;
 
 impl Fences for Asymmetric {
     #[inline(always)]
@@ -471,6 +471,9 @@ impl<const N: usize> Registry<N> {
             self.slots.iter().for_each(Slot::make_heavy);
         }
         for (index, slot) in self.slots_but(self.slot_of(me)) {
+            if !whole && slot.is_inside() {
+                slot.lose();
+            }
             if slot.reset() && self.is_used(index) {
                 self.disown(index);
             }

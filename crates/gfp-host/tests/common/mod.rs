@@ -14,6 +14,8 @@ pub(crate) fn in_child(body: impl FnOnce() -> i32) -> i32 {
         let pid = libc::fork();
         assert!(pid >= 0);
         if pid == 0 {
+            // std and the sanitizers have handlers, which would make of a fault something else.
+            libc::signal(libc::SIGSEGV, libc::SIG_DFL);
             libc::_exit(body());
         }
         let mut status = 0;
