@@ -3,22 +3,23 @@
 
 mod common;
 
-use common::in_child;
+use common::{RAM, in_child, machine as platform};
 use gfp::flags::{GFP_KERNEL, Gfp};
 use gfp::frame::PAGE_SIZE;
 use gfp::page::{BootConfig, PageAllocator};
 use gfp::report::{Caller, Misuse, Owner};
 use gfp::slab::Slabs;
 use gfp::vmalloc::Vmalloc;
-use gfp_host::{Backing, HostConfig, HostPlatform};
+use gfp_host::{Backing, HostPlatform};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
 type Vm = Vmalloc<HostPlatform>;
 
-fn machine(backing: Backing, mib: usize) -> Vm {
-    let config = HostConfig::new(mib << 20).backing(backing);
-    let platform = HostPlatform::new(&config).unwrap();
+/// A machine with [`RAM`] bytes.
+fn machine(backing: Backing) -> Vm {
+    let platform = platform(backing);
+    assert_eq!(platform.size(), RAM);
     let map = platform.memory_map();
     let config = BootConfig {
         memory_is_zero: true,
@@ -37,7 +38,7 @@ fn touch_in_child(at: *mut u8) -> i32 {
 fn guard_pages_and_freed_areas_fault_and_are_told_with_their_owner() {
     // V2, V10
     for backing in [Backing::Private, Backing::Shared] {
-        let vm = machine(backing, 16);
+        let vm = machine(backing);
         let size = 3 * PAGE_SIZE;
         let a = vm.vmalloc(size, Caller::here()).unwrap();
         let b = vm.vzalloc(PAGE_SIZE, Caller::here()).unwrap();
@@ -70,7 +71,7 @@ fn guard_pages_and_freed_areas_fault_and_are_told_with_their_owner() {
 #[test]
 fn an_area_shows_its_frames_where_the_platform_aliases_them() {
     // V12: vmalloc_to_pfn names the frame that the direct map shows
-    let vm = machine(Backing::Shared, 16);
+    let vm = machine(Backing::Shared);
     let a = vm.vmalloc(40 * PAGE_SIZE, Caller::here()).unwrap();
     for page in 0..40 {
         // SAFETY: inside the area.
@@ -170,7 +171,7 @@ fn worker(vm: &Vm, pool: &Mutex<Vec<Block>>, seed: u64, steps: usize) {
 fn threads_allocate_resize_and_free_each_others_memory() {
     // V10, V11, V13, V17, V33 under contention
     for backing in [Backing::Private, Backing::Shared] {
-        let vm = machine(backing, 48);
+        let vm = machine(backing);
         let pool = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for seed in 1..=4 {

@@ -25,8 +25,8 @@
 //!    (V4). `vfree` works anywhere: an interrupt leaves the work to the next call from a task, and
 //!    a signal handler or NMI in the middle of the allocator writes down the address only
 //!    (`postponed`, V10).
-//! 7. **Failure.** [`AllocError`] with the reason; a misuse is returned to the layer above, which
-//!    reports it, and the memory leaks.
+//! 7. **Failure.** [`AllocError`](crate::AllocError) with the reason; a misuse is returned to the
+//!    layer above, which reports it, and the memory leaks.
 //! 8. **What it does not do yet.** Per-CPU pools of addresses, huge mappings, vmap, permissions,
 //!    device ranges (issue 7). Pages of descriptors are kept for reuse, never given back.
 
