@@ -7,6 +7,7 @@ extern crate std;
 pub mod error;
 pub mod flags;
 pub mod frame;
+pub mod mm;
 pub mod overflow;
 pub mod page;
 pub mod platform;
@@ -20,4 +21,5 @@ mod testing;
 pub mod vmalloc;
 
 pub use error::AllocError;
+pub use mm::Mm;
 pub use platform::{Paging, Platform};

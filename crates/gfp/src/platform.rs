@@ -67,7 +67,8 @@ impl DirectMap {
 
 /// A machine: the one thing that a kernel, a process or a simulator must provide.
 ///
-/// # Safety The implementor promises, for as long as the value lives:
+/// # Safety
+/// The implementor promises, for as long as the value lives:
 /// 1. RAM that the memory map calls usable can be read and written through
 ///    [`Platform::direct_map`], and nobody else uses it.
 /// 2. [INV-PCPU-1] For each CPU at most one `Section` exists at any time, over [`Platform::enter`]
@@ -163,7 +164,8 @@ pub enum Protection {
 
 /// The capability to map frames at chosen virtual addresses: what `vmalloc` needs.
 ///
-/// # Safety The implementor promises that the range of [`Paging::vmalloc_range`] is used by nobody
+/// # Safety
+/// The implementor promises that the range of [`Paging::vmalloc_range`] is used by nobody
 /// else, that a mapped page is readable (and writable, as asked) memory of its own until it is
 /// unmapped, and that a page of the range that is not mapped faults.
 pub unsafe trait Paging: Platform {
@@ -176,7 +178,8 @@ pub unsafe trait Paging: Platform {
     /// # Errors
     /// [`MapError`]; nothing is mapped then.
     ///
-    /// # Safety `at` and the pages after it must be inside the vmalloc range, owned by the caller,
+    /// # Safety
+    /// `at` and the pages after it must be inside the vmalloc range, owned by the caller,
     /// not mapped; the frames must be owned by the caller.
     unsafe fn map(
         &self,

@@ -351,15 +351,6 @@ impl<P: Paging> Vmalloc<P> {
         unsafe { area.frames.add(index).write(frame as u32) };
     }
 
-    /// The frame of page `index`.
-    pub(super) fn frame(&self, area: &Area, index: usize) -> Pfn {
-        debug_assert!(index < area.pages);
-        // SAFETY: [INV-VM-3] the array has `area.pages` entries, all filled before it was
-        // published, and lives as long as the area.
-        let frame = unsafe { area.frames.add(index).read() };
-        self.pages().frames().base().add(frame as usize)
-    }
-
     /// Gives the frames of some pages back.
     pub(super) fn release_frames(&self, area: &Area, which: core::ops::Range<usize>) {
         for index in which {

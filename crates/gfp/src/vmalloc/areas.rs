@@ -331,6 +331,11 @@ impl Space {
         self.lazy_pages
     }
 
+    /// The first address; 0 before the first allocation.
+    pub(super) fn window_start(&self) -> usize {
+        self.start
+    }
+
     pub(super) fn window_pages(&self) -> usize {
         self.window_pages
     }

@@ -1,12 +1,12 @@
 //! Looking at areas: whose an address is, which frame is behind it, all areas, and the full check.
 
 use super::Vmalloc;
-use super::area::{AreaView, VmallocCounters};
+use super::area::{Area, AreaView, VmallocCounters};
 use super::areas::{Found, Space};
 use super::tree::State;
 use crate::frame::{FrameKind, MAX_NODES, PAGE_SHIFT, Pfn};
 use crate::page::VerifyError;
-use crate::platform::{Nested, Paging, Platform};
+use crate::platform::{Nested, Platform};
 use crate::report::Owner;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -21,9 +21,7 @@ impl<P: Platform> Vmalloc<P> {
             ..counters
         }
     }
-}
 
-impl<P: Paging> Vmalloc<P> {
     /// The area in use that holds an address, its guard page included.
     fn busy(space: &Space, addr: usize) -> Option<Found> {
         space.find(addr).filter(|found| found.state == State::Busy)
@@ -33,16 +31,13 @@ impl<P: Paging> Vmalloc<P> {
     ///
     /// The guard page counts as its area's, so that an overrun is told with its owner.
     pub fn describe(&self, addr: usize) -> Option<Owner<'static>> {
-        if !self.is_vmalloc_addr(addr) {
-            return None;
-        }
-        let found = self.with_space(|space| Self::busy(space, addr)).ok()?;
-        Some(match found {
-            Some(found) => Owner::Area {
+        let found = self.with_space(|space| space.find(addr)).ok()??;
+        Some(match found.state {
+            State::Busy => Owner::Area {
                 start: found.start,
                 size: found.area.size,
             },
-            None => Owner::Unmanaged,
+            _ => Owner::Unmanaged,
         })
     }
 
@@ -96,6 +91,15 @@ impl<P: Paging> Vmalloc<P> {
         }
     }
 
+    /// The frame of page `index`.
+    pub(super) fn frame(&self, area: &Area, index: usize) -> Pfn {
+        debug_assert!(index < area.pages);
+        // SAFETY: [INV-VM-3] the array has `area.pages` entries, all filled before it was
+        // published, and lives as long as the area.
+        let frame = unsafe { area.frames.add(index).read() };
+        self.pages().frames().base().add(frame as usize)
+    }
+
     fn view(&self, found: &Found) -> AreaView {
         let area = found.area;
         let mut node_pages = [0; MAX_NODES];
@@ -129,7 +133,7 @@ impl<P: Paging> Vmalloc<P> {
         };
         let checked = self.with_space(|space| {
             space.verify().map_err(|rule| wrong(rule, 0, 0, 0))?;
-            let window = self.window().0;
+            let window = space.window_start();
             let mut cursor = window;
             while let Some(found) = space.at_or_after(cursor) {
                 cursor = found.start + (found.pages << PAGE_SHIFT);

@@ -1,0 +1,165 @@
+//! The free functions with Linux's names, over one instance.
+
+/// Makes the functions with Linux's names and shapes over one machine: pointers, null for failure.
+///
+/// The argument is an expression that gives a `&'static Mm<P>` (or any reference to one), looked up
+/// at each call. Misuse is reported with the place of the caller.
+///
+/// ```
+/// # use gfp::{flags::GFP_KERNEL, frame::*, page::*, platform::*, Mm};
+/// mod mm {
+///     use gfp::{Mm, platform::SingleCore};
+///     use std::sync::OnceLock;
+///
+///     pub static MM: OnceLock<Mm<SingleCore>> = OnceLock::new();
+///     gfp::global!(MM.get().expect("booted"), paging: none);
+/// }
+///
+/// # let layout = std::alloc::Layout::from_size_align(16 << 20, 4 << 20).unwrap();
+/// # let ram = unsafe { std::alloc::alloc(layout) };
+/// # let end = PhysAddr(16 << 20);
+/// # let (start, node, kind) = (PhysAddr(0), NodeId(0), RegionKind::Usable);
+/// # let map = [MemoryRegion { start, end, node, kind }];
+/// # let platform = unsafe { SingleCore::new(DirectMap::new(ram, PhysAddr(0))) };
+/// # let machine = Mm::boot(platform, &map, &BootConfig::default()).unwrap();
+/// assert!(mm::MM.set(machine).is_ok());
+/// unsafe {
+///     let p = mm::kzalloc(100, GFP_KERNEL);
+///     assert!(!p.is_null() && *p == 0);
+///     mm::kfree(p);
+/// }
+/// ```
+///
+/// With `paging: yes` (a platform that is [`Paging`](crate::Paging)) the vmalloc and kvmalloc
+/// families are made as well.
+#[macro_export]
+macro_rules! global {
+    ($mm:expr, paging: none) => {
+        $crate::__global_fns! { $mm;
+            /// See [`Mm::kmalloc`](gfp::Mm::kmalloc).
+            fn kmalloc(size: usize, gfp: Gfp) -> *mut u8 = kmalloc;
+            /// See [`Mm::kzalloc`](gfp::Mm::kzalloc).
+            fn kzalloc(size: usize, gfp: Gfp) -> *mut u8 = kzalloc;
+            /// See [`Mm::kmalloc_array`](gfp::Mm::kmalloc_array).
+            fn kmalloc_array(n: usize, size: usize, gfp: Gfp) -> *mut u8 = kmalloc_array;
+            /// See [`Mm::kcalloc`](gfp::Mm::kcalloc).
+            fn kcalloc(n: usize, size: usize, gfp: Gfp) -> *mut u8 = kcalloc;
+            /// See [`Mm::get_free_pages`](gfp::Mm::get_free_pages).
+            fn __get_free_pages(gfp: Gfp, order: u8) -> *mut u8 = get_free_pages;
+            /// See [`Mm::get_zeroed_page`](gfp::Mm::get_zeroed_page).
+            fn get_zeroed_page(gfp: Gfp) -> *mut u8 = get_zeroed_page;
+            /// See [`Mm::alloc_pages_exact`](gfp::Mm::alloc_pages_exact).
+            fn alloc_pages_exact(size: usize, gfp: Gfp) -> *mut u8 = alloc_pages_exact;
+        }
+        $crate::__global_unsafe_fns! { $mm;
+            /// See [`Mm::krealloc`](gfp::Mm::krealloc).
+            fn krealloc(p: *mut u8, size: usize, gfp: Gfp) -> *mut u8 = krealloc;
+        }
+        $crate::__global_frees! { $mm;
+            /// See [`Mm::kfree`](gfp::Mm::kfree).
+            fn kfree(p: *mut u8) = kfree;
+            /// See [`Mm::kfree_sensitive`](gfp::Mm::kfree_sensitive).
+            fn kfree_sensitive(p: *mut u8) = kfree_sensitive;
+            /// See [`Mm::free_pages`](gfp::Mm::free_pages).
+            fn free_pages(p: *mut u8, order: u8) = free_pages;
+            /// See [`Mm::free_pages_exact`](gfp::Mm::free_pages_exact).
+            fn free_pages_exact(p: *mut u8, size: usize) = free_pages_exact;
+        }
+    };
+    ($mm:expr, paging: yes) => {
+        $crate::global!($mm, paging: none);
+        $crate::__global_fns! { $mm;
+            /// See [`Mm::vmalloc`](gfp::Mm::vmalloc).
+            fn vmalloc(size: usize) -> *mut u8 = vmalloc;
+            /// See [`Mm::vzalloc`](gfp::Mm::vzalloc).
+            fn vzalloc(size: usize) -> *mut u8 = vzalloc;
+            /// See [`Mm::vmalloc_gfp`](gfp::Mm::vmalloc_gfp).
+            fn __vmalloc(size: usize, gfp: Gfp) -> *mut u8 = vmalloc_gfp;
+            /// See [`Mm::kvmalloc`](gfp::Mm::kvmalloc).
+            fn kvmalloc(size: usize, gfp: Gfp) -> *mut u8 = kvmalloc;
+            /// See [`Mm::kvzalloc`](gfp::Mm::kvzalloc).
+            fn kvzalloc(size: usize, gfp: Gfp) -> *mut u8 = kvzalloc;
+        }
+        $crate::__global_frees! { $mm;
+            /// See [`Mm::vfree`](gfp::Mm::vfree).
+            fn vfree(p: *mut u8) = vfree;
+            /// See [`Mm::kvfree`](gfp::Mm::kvfree).
+            fn kvfree(p: *mut u8) = kvfree;
+        }
+    };
+}
+
+/// Part of [`global!`](crate::global): allocations.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __global_fns {
+    ($mm:expr; $($(#[$doc:meta])*
+        fn $name:ident($($arg:ident: $ty:ident),*) -> *mut u8 = $method:ident;)*) => {$(
+        $(#[$doc])*
+        #[track_caller]
+        #[allow(dead_code)]
+        pub fn $name($($arg: $crate::__global_type!($ty)),*) -> *mut u8 {
+            match $mm.$method($($arg),*) {
+                ::core::result::Result::Ok(p) => p.as_ptr(),
+                ::core::result::Result::Err(_) => ::core::ptr::null_mut(),
+            }
+        }
+    )*};
+}
+
+/// Part of [`global!`](crate::global): what takes a pointer and gives one.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __global_unsafe_fns {
+    ($mm:expr; $($(#[$doc:meta])*
+        fn $name:ident($p:ident: *mut u8, $($arg:ident: $ty:ident),*) -> *mut u8
+            = $method:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// As said there.
+        #[track_caller]
+        #[allow(dead_code)]
+        pub unsafe fn $name($p: *mut u8, $($arg: $crate::__global_type!($ty)),*) -> *mut u8 {
+            // SAFETY: promised by the caller.
+            match unsafe { $mm.$method($p, $($arg),*) } {
+                ::core::result::Result::Ok(p) => p.as_ptr(),
+                ::core::result::Result::Err(_) => ::core::ptr::null_mut(),
+            }
+        }
+    )*};
+}
+
+/// Part of [`global!`](crate::global): frees.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __global_frees {
+    ($mm:expr; $($(#[$doc:meta])*
+        fn $name:ident($p:ident: *mut u8 $(, $arg:ident: $ty:ident)*) = $method:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// As said there.
+        #[track_caller]
+        #[allow(dead_code)]
+        pub unsafe fn $name($p: *mut u8 $(, $arg: $crate::__global_type!($ty))*) {
+            // SAFETY: promised by the caller.
+            unsafe { $mm.$method($p $(, $arg)*) }
+        }
+    )*};
+}
+
+/// Part of [`global!`](crate::global): the types of arguments.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __global_type {
+    (Gfp) => {
+        $crate::flags::Gfp
+    };
+    (usize) => {
+        usize
+    };
+    (u8) => {
+        u8
+    };
+}

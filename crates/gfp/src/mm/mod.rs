@@ -1,0 +1,124 @@
+//! `Mm`: the memory of one machine.
+//!
+//! 1. **Concept.** A machine is a value. It owns its platform and all its memory; a program may
+//!    have many. There is no global state in this library: [`global!`](crate::global) makes the
+//!    free functions with Linux's names over an instance that you keep.
+//! 2. **Structure.** `Mm` owns `vmalloc`, which owns `slab`, which owns `page`: what stands higher
+//!    may call what it owns, never the other way.
+//! 3. **What is here.** The public calls with Linux's names, each a thin call into one subsystem
+//!    (`pages`, `objects`, `areas`); the report of every misuse, with the owner that only the whole
+//!    machine can name (`misuse`); the numbers for the text views (`source`).
+//! 4. **Context.** Unless it says otherwise a call may be made from any context. From an interrupt
+//!    or a signal handler that came in the middle of another call on the same CPU, allocations
+//!    return [`AllocError::Nested`] and frees are put off.
+
+mod areas;
+mod global;
+mod misuse;
+mod objects;
+mod pages;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use crate::page::{BootConfig, BootError, MemoryRegion, PageAllocator, VerifyError};
+use crate::platform::Platform;
+use crate::slab::Slabs;
+use crate::vmalloc::Vmalloc;
+
+pub use pages::nr_pages_of;
+
+#[doc(no_inline)]
+pub use crate::error::AllocError;
+
+/// The memory of one machine.
+///
+/// ```
+/// use gfp::flags::GFP_KERNEL;
+/// use gfp::frame::{NodeId, PhysAddr};
+/// use gfp::page::{BootConfig, MemoryRegion, RegionKind};
+/// use gfp::platform::{DirectMap, SingleCore};
+/// use gfp::Mm;
+///
+/// // RAM of the machine: here 16 MiB from the heap, seen at physical address 0.
+/// let layout = std::alloc::Layout::from_size_align(16 << 20, 4 << 20)?;
+/// let ram = unsafe { std::alloc::alloc(layout) };
+/// let map = [MemoryRegion {
+///     start: PhysAddr(0),
+///     end: PhysAddr(16 << 20),
+///     node: NodeId(0),
+///     kind: RegionKind::Usable,
+/// }];
+/// // SAFETY: the RAM is ours, and one thread uses the machine.
+/// let platform = unsafe { SingleCore::new(DirectMap::new(ram, PhysAddr(0))) };
+/// let mm = Mm::boot(platform, &map, &BootConfig::default())?;
+///
+/// let p = mm.kmalloc(100, GFP_KERNEL)?;
+/// unsafe { mm.kfree(p.as_ptr()) };
+/// # drop(mm);
+/// # unsafe { std::alloc::dealloc(ram, layout) };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Mm<P: Platform> {
+    vm: Vmalloc<P>,
+}
+
+impl<P: Platform> Mm<P> {
+    /// Brings a machine up over the memory that `map` lists.
+    ///
+    /// # Errors
+    /// [`BootError`]: what is wrong with the map.
+    pub fn boot(
+        platform: P,
+        map: &[MemoryRegion],
+        config: &BootConfig,
+    ) -> Result<Mm<P>, BootError> {
+        let pages = PageAllocator::boot(platform, map, config)?;
+        let slabs = Slabs::boot(pages)?;
+        Ok(Mm {
+            vm: Vmalloc::boot(slabs),
+        })
+    }
+
+    /// The platform.
+    pub fn platform(&self) -> &P {
+        self.pages().platform()
+    }
+
+    /// The page allocator.
+    #[inline]
+    pub fn pages(&self) -> &PageAllocator<P> {
+        self.slabs().pages()
+    }
+
+    /// Slab caches and kmalloc.
+    #[inline]
+    pub fn slabs(&self) -> &Slabs<P> {
+        self.vm.slabs()
+    }
+
+    /// vmalloc and kvmalloc.
+    #[inline]
+    pub fn vmalloc_space(&self) -> &Vmalloc<P> {
+        &self.vm
+    }
+
+    /// Checks every invariant of every subsystem. Slow; nothing else may run on this machine.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn verify(&self) -> Result<(), VerifyError> {
+        self.pages().verify()?;
+        self.slabs().verify()?;
+        self.vm.verify()
+    }
+
+    /// Gives memory that nobody needs back: what CPUs have cached, empty slabs, and to the platform
+    /// all wholly free pageblocks. Returns the pages that the platform got.
+    ///
+    /// Context: task, outside of the allocator; waits for other CPUs to leave it.
+    pub fn trim(&self) -> usize {
+        self.slabs().shrink_all();
+        self.pages().trim()
+    }
+}

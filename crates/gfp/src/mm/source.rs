@@ -1,0 +1,168 @@
+//! The numbers behind the text views: what `/proc` of this machine would show.
+
+use super::Mm;
+use crate::flags::ZoneKind;
+use crate::frame::{CpuId, NR_ORDERS, NodeId, PAGE_SIZE};
+use crate::page::ZoneStats;
+use crate::platform::Platform;
+use crate::stat::{
+    AreaFlags, AreaState, AreaView, CacheView, MachineView, NodeCounter, NodeView, NumaEvent,
+    PagesetView, Source, VmEvent, VmEvents, ZoneCounter, ZoneView,
+};
+
+impl<P: Platform> Mm<P> {
+    fn zone_view(&self, zone: &ZoneStats) -> ZoneView {
+        let mut view = ZoneView::empty(zone.node, zone.kind);
+        view.start_pfn = zone.start.0;
+        view.spanned = zone.spanned;
+        view.present = zone.present;
+        view.managed = zone.managed;
+        view.boost = zone.boost;
+        let marks = zone.watermarks;
+        (view.min, view.low, view.high, view.promo) =
+            (marks.min, marks.low, marks.high, marks.promo);
+        view.protection = zone.protection;
+        view.nr_free = zone.nr_free;
+        view.blocks_by_type = zone.blocks_by_type;
+        view.free_highatomic = zone.free.free_highatomic;
+        let count = |which, n: usize| (which, n as i64);
+        let whole: usize = (crate::frame::PAGEBLOCK_ORDER as usize..NR_ORDERS)
+            .map(|order| zone.nr_free[order].iter().sum::<usize>() << order)
+            .sum();
+        for (which, n) in [
+            count(ZoneCounter::FreePages, zone.free.free),
+            count(ZoneCounter::FreePagesBlocks, whole),
+            count(ZoneCounter::FreeCma, zone.free.free_cma),
+        ] {
+            view.counters.set(which, n);
+        }
+        let events = &zone.events;
+        for (which, n) in [
+            (NumaEvent::Hit, events.numa_hit),
+            (NumaEvent::Miss, events.numa_miss),
+            (NumaEvent::Foreign, events.numa_foreign),
+            // One node's memory is local to all CPUs of a machine that does not say otherwise.
+            (NumaEvent::Local, events.numa_hit),
+            (NumaEvent::Other, events.numa_miss),
+        ] {
+            view.numa.set(which, n);
+        }
+        view
+    }
+}
+
+impl<P: Platform> Source for Mm<P> {
+    fn has_zone(&self, kind: ZoneKind) -> bool {
+        match kind {
+            ZoneKind::Normal | ZoneKind::Movable => true,
+            _ => self.pages().zone_stats().any(|z| z.kind == kind),
+        }
+    }
+
+    fn for_each_node(&self, visit: &mut dyn FnMut(&NodeView)) {
+        for node in self.pages().nodes() {
+            let mut view = NodeView::new(node);
+            // Slab and vmalloc memory is not counted by node yet: it stands with the first.
+            if Some(node) == self.pages().nodes().next() {
+                let (unreclaimable, reclaimable) = self.slabs().slab_pages();
+                let unreclaimable = unreclaimable + self.slabs().large_kmalloc_pages();
+                for (which, pages) in [
+                    (NodeCounter::SlabReclaimable, reclaimable),
+                    (NodeCounter::SlabUnreclaimable, unreclaimable),
+                    (NodeCounter::Vmalloc, self.vm.vmalloc_counters().pages),
+                ] {
+                    view.counters.set(which, pages as i64);
+                }
+            }
+            visit(&view);
+        }
+    }
+
+    fn for_each_zone(&self, node: NodeId, visit: &mut dyn FnMut(&ZoneView)) {
+        for kind in ZoneKind::ALL {
+            let mut zones = self.pages().zone_stats();
+            if let Some(zone) = zones.find(|z| z.node == node && z.kind == kind) {
+                visit(&self.zone_view(&zone));
+            }
+        }
+    }
+
+    fn for_each_pageset(&self, node: NodeId, zone: ZoneKind, visit: &mut dyn FnMut(&PagesetView)) {
+        self.pages()
+            .for_each_pageset(node, zone, &mut |cpu, count, limits| {
+                visit(&PagesetView {
+                    cpu,
+                    count,
+                    high: limits.high_min,
+                    batch: limits.batch,
+                    high_min: limits.high_min,
+                    high_max: limits.high_max,
+                    stat_threshold: 0,
+                });
+            });
+    }
+
+    fn for_each_cache(&self, visit: &mut dyn FnMut(&CacheView<'_>)) {
+        self.slabs().for_each_cache(&mut |cache| {
+            visit(&CacheView {
+                name: cache.name,
+                active_objs: cache.active_objs,
+                cached: cache.cached,
+                num_objs: cache.num_objs,
+                object_size: cache.object_size,
+                stride: cache.stride,
+                objs_per_slab: cache.objs_per_slab,
+                pages_per_slab: cache.pages_per_slab,
+                num_slabs: cache.num_slabs,
+                reclaimable: cache.reclaimable,
+            });
+        });
+    }
+
+    fn for_each_area(&self, visit: &mut dyn FnMut(&AreaView<'_>)) {
+        let shown = self.vm.for_each_area(&mut |area| {
+            let mut view = AreaView::new(area.start, area.size);
+            if !area.live {
+                view.state = AreaState::Unpurged;
+                return visit(&view);
+            }
+            view.nr_pages = area.pages;
+            view.node_pages = area.node_pages;
+            view.caller = Some(&area.caller);
+            view.flags = AreaFlags::VMALLOC;
+            for (mine, theirs) in [
+                (crate::vmalloc::AreaFlags::USER, AreaFlags::USER),
+                (crate::vmalloc::AreaFlags::VPAGES, AreaFlags::VPAGES),
+            ] {
+                if area.flags.contains(mine) {
+                    view.flags = view.flags | theirs;
+                }
+            }
+            visit(&view);
+        });
+        // Inside the allocator there is no list to show.
+        _ = shown;
+    }
+
+    fn vm_events(&self) -> VmEvents {
+        let mut events = VmEvents::ZERO;
+        for zone in self.pages().zone_stats() {
+            events.add(VmEvent::pgalloc(zone.kind), zone.events.alloc_pages);
+            events.add(VmEvent::Pgfree, zone.events.free_pages);
+        }
+        events
+    }
+
+    fn machine(&self) -> MachineView {
+        let pages = self.pages();
+        let managed = pages.managed_pages();
+        MachineView {
+            this_cpu: CpuId(0),
+            commit_limit: managed,
+            committed: managed - pages.free_page_count().min(managed),
+            vmalloc_total: self.vm.vmalloc_counters().range_pages,
+            memmap_boot: (pages.frames().len() * 8).div_ceil(PAGE_SIZE),
+            ..MachineView::ZERO
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The whole machine: every misuse is named with its owner and caller, and the views show what is.
+
+use super::Mm;
+use crate::flags::{GFP_KERNEL, Gfp};
+use crate::frame::{PAGE_SIZE, Pfn, PhysAddr};
+use crate::page::BootConfig;
+use crate::report::OnMisuse;
+use crate::slab::{CacheArgs, CacheError};
+use crate::stat::View;
+use crate::testing::{TestPlatform, region};
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+fn machine_with(config: &BootConfig) -> Mm<TestPlatform> {
+    let bytes = 32 << 20;
+    let start = 4u64 << 30;
+    let map = [region(start, start + bytes)];
+    Mm::boot(TestPlatform::new(start, bytes as usize), &map, config).unwrap()
+}
+
+fn machine() -> Mm<TestPlatform> {
+    machine_with(&BootConfig {
+        memory_is_zero: true,
+        ..BootConfig::default()
+    })
+}
+
+/// The one report that `f` causes.
+fn report_of(mm: &Mm<TestPlatform>, f: impl FnOnce(&Mm<TestPlatform>)) -> String {
+    let before = mm.platform().reports().len();
+    f(mm);
+    let reports = mm.platform().reports();
+    assert_eq!(reports.len(), before + 1, "{reports:?}");
+    reports[before].clone()
+}
+
+#[test]
+fn every_wrong_free_names_address_owner_and_caller() {
+    let mm = machine();
+    let here = "mm/tests.rs";
+    let p = mm.kmalloc(100, GFP_KERNEL).unwrap().as_ptr();
+    // SAFETY: the first free is right; the machine refuses the others.
+    unsafe {
+        let interior = report_of(&mm, |mm| mm.kfree(p.add(8)));
+        assert!(interior.contains("interior"), "{interior}");
+        assert!(
+            interior.contains("kmalloc-128") && interior.contains(here),
+            "{interior}"
+        );
+        assert!(
+            interior.contains(&format!("{:#x}", p.addr() + 8)),
+            "{interior}"
+        );
+        mm.kfree(p);
+        let double = report_of(&mm, |mm| mm.kfree(p));
+        assert!(
+            double.contains("double free") && double.contains("kmalloc-128"),
+            "{double}"
+        );
+        let wild = report_of(&mm, |mm| {
+            mm.kfree(core::ptr::without_provenance_mut(0x1_2345_6000))
+        });
+        assert!(
+            wild.contains("wild free") && wild.contains("no memory of this machine"),
+            "{wild}"
+        );
+        let large = mm.kmalloc(100_000, GFP_KERNEL).unwrap().as_ptr();
+        let inside = report_of(&mm, |mm| mm.kfree(large.add(PAGE_SIZE)));
+        assert!(
+            inside.contains("large kmalloc") && inside.contains("131072"),
+            "{inside}"
+        );
+        mm.kfree(large);
+        let again = report_of(&mm, |mm| mm.kfree(large));
+        assert!(again.contains("double free"), "{again}");
+        let page = mm.get_free_pages(GFP_KERNEL, 2).unwrap().as_ptr();
+        let as_object = report_of(&mm, |mm| mm.kfree(page));
+        assert!(
+            as_object.contains("wrong call") && as_object.contains("order 2"),
+            "{as_object}"
+        );
+        let order = report_of(&mm, |mm| mm.free_pages(page, 1));
+        assert!(order.contains("order 1"), "{order}");
+        let odd = report_of(&mm, |mm| mm.free_pages(page.add(1), 2));
+        assert!(odd.contains("interior"), "{odd}");
+        mm.free_pages(page, 2);
+        let twice = report_of(&mm, |mm| mm.free_pages(page, 2));
+        assert!(
+            twice.contains("double free") && twice.contains("free memory"),
+            "{twice}"
+        );
+        let object = mm.kmalloc(64, GFP_KERNEL).unwrap().as_ptr();
+        let as_page = report_of(&mm, |mm| {
+            mm.free_frames(mm.virt_to_pfn(object.addr()).unwrap(), 0);
+        });
+        assert!(
+            as_page.contains("wrong call") && as_page.contains("kmalloc-64"),
+            "{as_page}"
+        );
+        mm.kfree(object);
+    }
+    assert_eq!(mm.pages().misuses(), mm.platform().reports().len());
+    mm.verify().unwrap();
+}
+
+#[test]
+fn a_destroyed_cache_lists_its_live_objects() {
+    // S67, S68, S70
+    let mm = machine();
+    let cache = mm.kmem_cache_create(&CacheArgs::new("inode", 200)).unwrap();
+    let live: Vec<_> = (0..3)
+        .map(|_| mm.kmem_cache_alloc(cache, GFP_KERNEL).unwrap())
+        .collect();
+    let result = mm.kmem_cache_destroy(cache);
+    assert!(
+        matches!(result, Err(CacheError::LiveObjects { count: 3, .. })),
+        "{result:?}"
+    );
+    let reports = mm.platform().reports();
+    assert_eq!(reports.len(), 3);
+    for object in live {
+        let addr = format!("{:#x}", object.addr());
+        assert!(
+            reports
+                .iter()
+                .any(|r| r.contains(&addr) && r.contains("inode")),
+            "{reports:?}"
+        );
+    }
+    let empty = mm
+        .kmem_cache_create(&CacheArgs::new("dentry", 192))
+        .unwrap();
+    let object = mm.kmem_cache_alloc(empty, GFP_KERNEL).unwrap();
+    // SAFETY: freed once.
+    unsafe { mm.kmem_cache_free(empty, object.as_ptr()) };
+    assert_eq!(mm.kmem_cache_destroy(empty), Ok(()));
+    assert_eq!(mm.kmem_cache_destroy(empty), Err(CacheError::Destroyed));
+    mm.verify().unwrap();
+}
+
+#[test]
+#[should_panic(expected = "double free")]
+fn the_policy_can_be_to_panic() {
+    let mm = machine_with(&BootConfig {
+        on_misuse: OnMisuse::Panic,
+        ..BootConfig::default()
+    });
+    let p = mm.kmalloc(8, GFP_KERNEL).unwrap().as_ptr();
+    // SAFETY: the second free is refused.
+    unsafe {
+        mm.kfree(p);
+        mm.kfree(p);
+    }
+}
+
+#[test]
+fn the_policy_can_be_a_callback() {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+    static ADDR: AtomicUsize = AtomicUsize::new(0);
+    let mm = machine_with(&BootConfig {
+        on_misuse: OnMisuse::Callback(|report| ADDR.store(report.addr, Ordering::Relaxed)),
+        ..BootConfig::default()
+    });
+    // SAFETY: a wild free is refused.
+    unsafe { mm.kfree(core::ptr::without_provenance_mut(0x7000)) };
+    assert_eq!(ADDR.load(Ordering::Relaxed), 0x7000);
+    assert!(mm.platform().reports().is_empty());
+}
+
+#[test]
+fn the_views_show_the_machine_as_it_is() {
+    // P610, P612, P613, P620, D13
+    let mm = machine();
+    let text = |view: View| {
+        let mut text = String::new();
+        view.write(&mm, &mut text).unwrap();
+        text
+    };
+    let field = |text: &str, name: &str| -> usize {
+        let line = text
+            .lines()
+            .find(|l| l.split_whitespace().next() == Some(name));
+        line.unwrap()
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let objects: Vec<_> = (0..1000)
+        .map(|_| mm.kmalloc(256, GFP_KERNEL).unwrap())
+        .collect();
+    let vmstat = text(View::Vmstat);
+    assert_eq!(
+        field(&vmstat, "nr_free_pages"),
+        mm.pages().free_page_count()
+    );
+    // P618: what was allocated and not freed is in use, in slabs, or in the allocator's own tables.
+    let in_use = field(&vmstat, "pgalloc_normal") - field(&vmstat, "pgfree");
+    let taken = mm.pages().managed_pages() - mm.pages().free_page_count();
+    let cached = mm.pages().cached_page_count();
+    assert!(taken - cached - in_use <= 4, "{taken} {cached} {in_use}");
+    let meminfo = text(View::Meminfo);
+    assert_eq!(field(&meminfo, "MemTotal:"), mm.pages().managed_pages() * 4);
+    assert_eq!(
+        field(&meminfo, "MemFree:"),
+        mm.pages().free_page_count() * 4
+    );
+    assert!(field(&meminfo, "Slab:") >= 250);
+    let buddyinfo = text(View::Buddyinfo);
+    assert!(
+        buddyinfo.starts_with("Node 0, zone   Normal "),
+        "{buddyinfo}"
+    );
+    let blocks: Vec<usize> = buddyinfo
+        .split_whitespace()
+        .skip(4)
+        .map(|n| n.parse().unwrap())
+        .collect();
+    assert_eq!(blocks, mm.pages().nr_free_by_order());
+    let slabinfo = text(View::Slabinfo);
+    let line = slabinfo
+        .lines()
+        .find(|l| l.starts_with("kmalloc-256 "))
+        .unwrap();
+    let active: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((1000..1100).contains(&active), "{line}");
+    assert!(text(View::Zoneinfo).contains("pages free"));
+    assert!(text(View::Pagetypeinfo).contains("Unmovable"));
+    assert_eq!(text(View::Vmallocinfo), "");
+    for p in objects {
+        // SAFETY: each is freed once.
+        unsafe { mm.kfree(p.as_ptr()) };
+    }
+    mm.trim();
+    mm.verify().unwrap();
+}
+
+#[test]
+fn pages_by_their_linux_names() {
+    // P56, P340, P346, P347, P350
+    let mm = machine();
+    // SAFETY: each block is freed once, as it was allocated.
+    unsafe {
+        let page = mm.get_zeroed_page(GFP_KERNEL).unwrap();
+        assert_eq!(page.read(), 0);
+        mm.free_pages(page.as_ptr(), 0);
+        mm.free_pages(core::ptr::null_mut(), 0);
+        assert!(mm.get_free_pages(GFP_KERNEL | Gfp::HIGHMEM, 0).is_ok());
+        let exact = mm.alloc_pages_exact(3 * PAGE_SIZE, GFP_KERNEL).unwrap();
+        mm.free_pages_exact(exact.as_ptr(), 3 * PAGE_SIZE);
+        let block = mm.alloc_pages(GFP_KERNEL, 3).unwrap();
+        assert!(!mm.split_page(block, 2) && mm.split_page(block, 3));
+        (0..8).for_each(|i| mm.free_frames(block.add(i), 0));
+        let compound = mm.alloc_pages(GFP_KERNEL | Gfp::COMP, 3).unwrap();
+        assert!(!mm.split_page(compound, 3));
+        mm.free_frames(compound, 3);
+        assert!(mm.alloc_pages(GFP_KERNEL, 11).is_err());
+        let mut bulk = [None::<Pfn>; 20];
+        assert_eq!(mm.alloc_pages_bulk(GFP_KERNEL, &mut bulk), 20);
+        bulk.iter()
+            .flatten()
+            .for_each(|pfn| mm.free_frames(*pfn, 0));
+    }
+    assert_eq!(
+        mm.virt_to_pfn(mm.page_address(PhysAddr(4 << 30).pfn()).addr().get()),
+        { Some(PhysAddr(4 << 30).pfn()) }
+    );
+    assert!(mm.platform().reports().is_empty());
+    mm.verify().unwrap();
+}
+
+#[test]
+fn a_machine_can_be_moved() {
+    let mm = machine();
+    let p = mm.kmalloc(32, GFP_KERNEL).unwrap();
+    let moved = std::boxed::Box::new(mm);
+    let q = moved.kmalloc(32, GFP_KERNEL).unwrap();
+    assert_ne!(p, q);
+    // SAFETY: each is freed once.
+    unsafe {
+        moved.kfree(p.as_ptr());
+        moved.kfree(q.as_ptr());
+    }
+    moved.verify().unwrap();
+}
