@@ -108,6 +108,11 @@ unsafe impl Platform for HostPlatform {
         slots::enter()
     }
 
+    #[inline(always)]
+    fn enter_quick(&self) -> Option<(CpuId, Section<'static>)> {
+        slots::enter_quick()
+    }
+
     fn enter_remote(&self, cpu: CpuId) -> Option<Section<'static>> {
         slots::enter_remote(cpu)
     }

@@ -100,6 +100,13 @@ pub unsafe trait Platform: Sync + Sized {
     /// [`Nested`] if this CPU is inside already.
     fn enter(&self) -> Result<(CpuId, Self::Section<'_>), Nested>;
 
+    /// [`Platform::enter`] where that takes a few plain instructions and no call: what fast paths
+    /// ask first. `None` means no more than that [`Platform::enter`] must be asked.
+    #[inline(always)]
+    fn enter_quick(&self) -> Option<(CpuId, Self::Section<'_>)> {
+        self.enter().ok()
+    }
+
     /// Takes the place of another CPU: returns when it is outside, and keeps it out until the
     /// section is dropped. The caller must hold no section and no lock. `None`: this machine
     /// cannot, or that CPU id was never used.
@@ -179,8 +186,8 @@ pub unsafe trait Paging: Platform {
     /// [`MapError`]; nothing is mapped then.
     ///
     /// # Safety
-    /// `at` and the pages after it must be inside the vmalloc range, owned by the caller,
-    /// not mapped; the frames must be owned by the caller.
+    /// `at` and the pages after it must be inside the vmalloc range, owned by the caller, not
+    /// mapped; the frames must be owned by the caller.
     unsafe fn map(
         &self,
         at: NonNull<u8>,

@@ -82,6 +82,13 @@ pub fn enter() -> Result<(CpuId, Section<'static>), Nested> {
     REGISTRY.enter(ThisThread)
 }
 
+/// [`enter`] without any call, where the thread has a slot that nobody stops. `None`: ask
+/// [`enter`].
+#[inline(always)]
+pub fn enter_quick() -> Option<(CpuId, Section<'static>)> {
+    REGISTRY.enter_quick(ThisThread)
+}
+
 /// Takes the slot `cpu` from outside, waiting until its owner is outside. `None` if the calling
 /// thread is inside a section, if that slot was never used or is lost, or if the operating system
 /// has no way to do it.

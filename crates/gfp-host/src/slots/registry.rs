@@ -233,6 +233,16 @@ impl<const N: usize> Registry<N> {
         Ok((CpuId(section.slot.index()), section))
     }
 
+    /// `None`: not without a call.
+    #[inline(always)]
+    pub(super) fn enter_quick<T: Thread>(&self, me: T) -> Option<(CpuId, Section<'_>)> {
+        let slot = self.attached(me.word())?;
+        if !slot.enter_quick::<Asymmetric>() {
+            return None;
+        }
+        Some((CpuId(slot.index()), Section::own(slot)))
+    }
+
     /// `None`: nested.
     #[cold]
     #[inline(never)]

@@ -60,6 +60,64 @@ impl<P: Platform> Slabs<P> {
         Some(entry.object)
     }
 
+    /// [`Slabs::pop`] without any call: `None` where more is to be done than to take an object.
+    #[inline(always)]
+    pub(super) fn pop_quick(&self, id: u16) -> Option<NonNull<u8>> {
+        let local = Local::enter_quick(self.platform())?;
+        let slot = self.slot(&local, id)?;
+        // SAFETY: [INV-PCPU-1] the section is held.
+        let entry = unsafe { slot.top() }?;
+        // SAFETY: [INV-SLAB-1] an object in a sheaf keeps its slab.
+        let state = unsafe { entry.state.as_ref() };
+        if state.load(Relaxed) != CACHED {
+            return None;
+        }
+        // SAFETY: [INV-PCPU-1] as above; there is an entry.
+        unsafe { slot.drop_top() };
+        state.store(ALLOCATED, Relaxed);
+        Some(entry.object)
+    }
+
+    /// Frees an object without any call. False, and nothing done, where more is to be done than to
+    /// put it into this CPU's sheaf, or if it is no object in use.
+    ///
+    /// # Safety
+    /// If the address is that of an object in use, it is not used any more.
+    #[inline(always)]
+    pub(super) unsafe fn free_quick(&self, object: NonNull<u8>) -> bool {
+        let Some((slab, index)) = self.object_at(object.addr().get()) else {
+            return false;
+        };
+        let state = slab.state(index);
+        if state.load(Relaxed) != ALLOCATED {
+            return false;
+        }
+        let Some(local) = Local::enter_quick(self.platform()) else {
+            return false;
+        };
+        let Some(table) = self.table(local.cpu()) else {
+            return false;
+        };
+        let Some(slot) = table.slot(slab.id.load(Relaxed)) else {
+            return false;
+        };
+        if u16::from(slab.node) != table.node.load(Relaxed) {
+            return false;
+        }
+        // The address that the caller gave, not the equal `slab.object(index)`: the next allocation
+        // of it then does not wait for that arithmetic.
+        let entry = Entry {
+            object,
+            state: NonNull::from(state),
+        };
+        // SAFETY: [INV-PCPU-1] the section is held.
+        if !unsafe { slot.push(entry) } {
+            return false;
+        }
+        state.store(CACHED, Relaxed);
+        true
+    }
+
     /// An object in a sheaf is in another state than cached: two frees of it raced. It is left out.
     #[cold]
     fn spoiled(&self, object: NonNull<u8>) -> Option<NonNull<u8>> {
@@ -187,10 +245,7 @@ impl<P: Platform> Slabs<P> {
             && let Some(slot) = table.slot(slab.id.load(Relaxed))
             && u16::from(slab.node) == table.node.load(Relaxed)
         {
-            let entry = Entry {
-                object: slab.object(index),
-                state: NonNull::from(state),
-            };
+            let entry = entry(slab, index);
             // SAFETY: [INV-PCPU-1] the section is held.
             if unsafe { slot.push(entry) } {
                 state.store(CACHED, Relaxed);

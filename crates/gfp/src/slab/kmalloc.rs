@@ -9,7 +9,7 @@ use crate::overflow::{SIZE_MAX, size_mul};
 use crate::platform::Platform;
 use crate::policy::size_class::{
     KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KmallocFamily, ZERO_SIZE_ADDR, class_align,
-    class_size, kmalloc_align, kmalloc_index,
+    class_size, kmalloc_align, kmalloc_index, kmalloc_size_roundup,
 };
 use crate::report::Misuse;
 use crate::sync::Local;
@@ -56,18 +56,34 @@ impl<P: Platform> Slabs<P> {
     ) -> Result<NonNull<u8>, AllocError> {
         if node.is_none()
             && !gfp.intersects(SPECIAL)
-            && let Some(class) = kmalloc_index(size)
-            && let Ok(local) = Local::enter(self.platform())
-            && let Some(object) = self.pop(&local, kmalloc_id(KmallocFamily::Normal, class))
+            && let Some(object) = self.kmalloc_quick(size)
         {
-            drop(local);
             if gfp.contains(Gfp::ZERO) {
                 // SAFETY: the object is ours, and as large as its class.
-                unsafe { object.write_bytes(0, class_size(class).unwrap_or(size)) };
+                unsafe { object.write_bytes(0, kmalloc_size_roundup(size)) };
             }
             return Ok(object);
         }
         self.kmalloc_slow(size, gfp, node)
+    }
+
+    /// `size` bytes from this CPU's sheaf, without any call: what [`Slabs::kmalloc`] tries first,
+    /// for callers whose own fast path must be short. `None` says nothing: [`Slabs::kmalloc`] must
+    /// be asked. The content is arbitrary.
+    #[inline(always)]
+    pub fn kmalloc_quick(&self, size: usize) -> Option<NonNull<u8>> {
+        self.pop_quick(kmalloc_id(KmallocFamily::Normal, kmalloc_index(size)?))
+    }
+
+    /// Frees an object into this CPU's sheaf, without any call: what [`Slabs::kfree`] tries first.
+    /// False says that nothing was done, and [`Slabs::kfree`] must be asked.
+    ///
+    /// # Safety
+    /// As [`Slabs::kfree`].
+    #[inline(always)]
+    pub unsafe fn kfree_quick(&self, ptr: NonNull<u8>) -> bool {
+        // SAFETY: promised by the caller.
+        unsafe { self.free_quick(ptr) }
     }
 
     #[cold]
@@ -200,6 +216,21 @@ impl<P: Platform> Slabs<P> {
     /// out again.
     #[inline]
     pub unsafe fn kfree(&self, ptr: *mut u8) -> Result<(), Misuse> {
+        let Some(object) = NonNull::new(ptr) else {
+            return Ok(());
+        };
+        // SAFETY: promised by the caller.
+        if unsafe { self.free_quick(object) } {
+            return Ok(());
+        }
+        // SAFETY: promised by the caller; nothing was done yet.
+        unsafe { self.kfree_slow(ptr) }
+    }
+
+    /// # Safety
+    /// As [`Slabs::kfree`].
+    #[inline(never)]
+    unsafe fn kfree_slow(&self, ptr: *mut u8) -> Result<(), Misuse> {
         let addr = ptr.addr();
         if zero_or_null(addr) {
             return Ok(());

@@ -99,6 +99,28 @@ impl Slot {
         Some(entry)
     }
 
+    /// The object that [`Slot::pop`] would take.
+    ///
+    /// # Safety
+    /// As [`Slot::pop`].
+    #[inline(always)]
+    pub(super) unsafe fn top(&self) -> Option<Entry> {
+        let top = self.len.load(Relaxed).checked_sub(1)?;
+        // SAFETY: [INV-PCPU-1] the first `len` entries are written, and the section is ours.
+        Some(unsafe { self.entries.load(Relaxed).add(top as usize).read() })
+    }
+
+    /// Takes that object out; there must be one.
+    ///
+    /// # Safety
+    /// As [`Slot::pop`].
+    #[inline(always)]
+    pub(super) unsafe fn drop_top(&self) {
+        let len = self.len.load(Relaxed);
+        debug_assert_ne!(len, 0);
+        self.len.store(len - 1, Relaxed);
+    }
+
     /// Puts an object; false if the sheaf is full or there is none.
     ///
     /// # Safety

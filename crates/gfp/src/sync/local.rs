@@ -32,6 +32,19 @@ impl<'a, P: Platform> Local<'a, P> {
         })
     }
 
+    /// Enters on the current CPU if that is a matter of a few instructions
+    /// ([`Platform::enter_quick`]).
+    #[inline(always)]
+    pub fn enter_quick(platform: &'a P) -> Option<Local<'a, P>> {
+        let (cpu, section) = platform.enter_quick()?;
+        Some(Local {
+            cpu,
+            platform,
+            held: Cell::new(0),
+            _section: section,
+        })
+    }
+
     /// Enters in place of another CPU, which is kept out until the result is dropped. `None` where
     /// the platform cannot do that, or when we are inside a section ourselves.
     pub fn enter_remote(platform: &'a P, cpu: CpuId) -> Option<Local<'a, P>> {
