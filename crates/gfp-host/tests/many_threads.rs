@@ -5,19 +5,21 @@ use gfp::frame::CpuId;
 use gfp_host::NR_SLOTS;
 use gfp_host::slots::{self, GUEST};
 use std::collections::HashSet;
-use std::sync::{Barrier, Mutex};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 #[test]
 fn threads_beyond_the_last_slot_are_guests() {
     const MORE: usize = 20;
     let all = Barrier::new(NR_SLOTS + MORE);
-    let seen = Mutex::new(Vec::new());
+    let seen = [const { AtomicU32::new(u32::MAX) }; NR_SLOTS + MORE];
     thread::scope(|scope| {
-        for _ in 0..NR_SLOTS + MORE {
-            let body = || {
+        for place in &seen {
+            let all = &all;
+            let body = move || {
                 let cpu = slots::enter().unwrap().0;
-                seen.lock().unwrap().push(cpu);
+                place.store(cpu.0, Ordering::Relaxed);
                 all.wait();
                 assert_eq!(slots::enter().unwrap().0, cpu, "as long as nobody ends");
                 if cpu != GUEST {
@@ -31,7 +33,10 @@ fn threads_beyond_the_last_slot_are_guests() {
                 .unwrap();
         }
     });
-    let seen = seen.lock().unwrap().clone();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|cpu| CpuId(cpu.load(Ordering::Relaxed)))
+        .collect();
     let own: HashSet<CpuId> = seen.iter().copied().filter(|cpu| *cpu != GUEST).collect();
     assert_eq!(own.len(), NR_SLOTS, "each slot has one owner");
     assert_eq!(seen.iter().filter(|cpu| **cpu == GUEST).count(), MORE);

@@ -84,7 +84,8 @@ fn signals_at_any_instruction_leave_the_slot_whole() {
         }
         assert_ne!(entries, 0);
     });
-    assert_ne!(SEEN.get(), 0, "the handler ran");
+    // ThreadSanitizer puts signals off until the thread blocks.
+    assert!(SEEN.get() != 0 || cfg!(gfp_tsan), "the handler ran");
     assert!(!slots::is_inside());
 }
 
@@ -180,11 +181,12 @@ fn a_fork_amid_sections_leaves_parent_and_child_able_to_enter() {
     let stop = AtomicBool::new(false);
     let inside = AtomicUsize::new(0);
     let ready = Barrier::new(HAMMERS + 1);
-    let cpus = Mutex::new(Vec::new());
+    let cpus = [const { AtomicU32::new(u32::MAX) }; HAMMERS];
     thread::scope(|scope| {
-        for _ in 0..HAMMERS {
-            scope.spawn(|| {
-                cpus.lock().unwrap().push(slots::enter().unwrap().0);
+        for cpu in &cpus {
+            let (stop, inside, ready) = (&stop, &inside, &ready);
+            scope.spawn(move || {
+                cpu.store(slots::enter().unwrap().0.0, Ordering::Relaxed);
                 ready.wait();
                 while !stop.load(Ordering::Relaxed) {
                     let section = slots::enter().unwrap();
@@ -198,7 +200,9 @@ fn a_fork_amid_sections_leaves_parent_and_child_able_to_enter() {
         let mine = slots::enter().unwrap().0;
         ready.wait();
         let _stop = StopOnDrop(&stop);
-        let cpus = cpus.lock().unwrap().clone();
+        let cpus = cpus
+            .each_ref()
+            .map(|cpu| CpuId(cpu.load(Ordering::Relaxed)));
         for _ in 0..FORKS {
             let answer = in_child(|| {
                 if inside.load(Ordering::Relaxed) != 0 {

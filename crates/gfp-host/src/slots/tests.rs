@@ -8,8 +8,8 @@ use gfp::frame::CpuId;
 use gfp::platform::Nested;
 use std::boxed::Box;
 use std::cell::{Cell, UnsafeCell};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::vec::Vec;
 
@@ -44,13 +44,15 @@ fn registry<const N: usize>() -> &'static Registry<N> {
 /// Also forgets the slot that this thread had in the registry of an earlier test.
 fn leak<const N: usize>(registry: Registry<N>) -> &'static Registry<N> {
     /// Keeps a leak checker quiet: what is leaked on purpose stays within reach.
-    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    static LEAKED: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     WORD.set(tls::NEW);
     let leaked: &'static Registry<N> = Box::leak(Box::new(registry));
-    LEAKED
-        .lock()
-        .unwrap()
-        .push(core::ptr::from_ref(leaked).expose_provenance());
+    let place = &LEAKED[COUNT.fetch_add(1, Ordering::Relaxed)];
+    place.store(
+        core::ptr::from_ref(leaked).expose_provenance(),
+        Ordering::Relaxed,
+    );
     leaked
 }
 
