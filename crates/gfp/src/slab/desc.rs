@@ -273,18 +273,26 @@ impl SlabPtr {
         taken
     }
 
-    /// Makes an object free if its state is `from`; the caller as in [`SlabPtr::take`]. False, and
-    /// nothing changed, if the state is another: the object was freed twice.
+    /// Makes an object free if its state is `from`. False, and nothing changed, if the state is
+    /// another: the object was freed twice. The caller holds the cache's lock and says so with
+    /// [`SlabPtr::returned`] before it lets go.
+    #[inline]
     pub(super) fn put(self, index: usize, from: u8) -> bool {
-        let word = self.word(index / 64);
+        let (state, word) = (self.state(index), self.word(index / 64));
         let bit = 1 << (index % 64);
-        if self.state(index).load(Relaxed) != from || word.load(Relaxed) & bit != 0 {
+        let bits = word.load(Relaxed);
+        if state.load(Relaxed) != from || bits & bit != 0 {
             return false;
         }
-        self.state(index).store(FREE, Relaxed);
-        word.store(word.load(Relaxed) | bit, Relaxed);
-        self.in_use.store((self.in_use() - 1) as u16, Relaxed);
+        state.store(FREE, Relaxed);
+        word.store(bits | bit, Relaxed);
         true
+    }
+
+    /// Counts `n` objects that were put.
+    pub(super) fn returned(self, n: usize) {
+        debug_assert!(n <= self.in_use());
+        self.in_use.store((self.in_use() - n) as u16, Relaxed);
     }
 
     /// True if the free bit of an object is set.

@@ -322,14 +322,33 @@ impl<P: Platform> Slabs<P> {
     ) {
         let mut twice = None;
         let mut slabs = cache.slabs.lock(local);
+        // Neighbours in a sheaf are often neighbours in a slab: each run is counted once.
+        let mut run: Option<(SlabPtr, usize)> = None;
         // SAFETY: [INV-PCPU-1] the section is held, and nothing is put or taken meanwhile.
         for entry in unsafe { &slot.entries()[..n] } {
-            let put = self
-                .object_at(entry.object.addr().get())
-                .is_some_and(|(slab, index)| slabs.put(slab, index, CACHED, released));
+            let addr = entry.object.addr().get();
+            let same = run.and_then(|(slab, n)| Some((slab, slab.locate(addr)?, n)));
+            let (slab, index, before) = match same {
+                Some(found) => found,
+                None => {
+                    if let Some((slab, n)) = run.take() {
+                        slabs.returned(slab, n, released);
+                    }
+                    let Some((slab, index)) = self.object_at(addr) else {
+                        twice = Some(entry.object);
+                        continue;
+                    };
+                    (slab, index, 0)
+                }
+            };
+            let put = slab.put(index, CACHED);
             if !put {
                 twice = Some(entry.object);
             }
+            run = Some((slab, before + usize::from(put)));
+        }
+        if let Some((slab, n)) = run {
+            slabs.returned(slab, n, released);
         }
         drop(slabs);
         // SAFETY: as above.
@@ -438,14 +457,17 @@ fn take_from(slabs: &mut CacheSlabs, slot: Option<&Slot>, node: usize) -> Option
         }
     }
     let want = (slot.capacity() / 2).max(1);
-    let taken = slabs.take(node, want, CACHED, |slab, index| {
-        // SAFETY: as above; the sheaf was empty, so half of it has room.
-        let pushed = unsafe { slot.push(entry(slab, index)) };
-        debug_assert!(pushed);
-    });
+    // SAFETY: as above; the sheaf is empty, so half of it has room.
+    let taken = unsafe {
+        slot.fill(want, |place| {
+            slabs.take(node, want, CACHED, |slab, index| place(entry(slab, index)))
+        })
+    };
+    if taken == 0 {
+        return None;
+    }
     // SAFETY: as above. The lowest address is taken first.
     unsafe {
-        slot.reverse_newest(taken);
         let entry = slot.pop()?;
         entry.state.as_ref().store(ALLOCATED, Relaxed);
         Some(entry.object)

@@ -174,8 +174,7 @@ impl CacheSlabs {
         taken
     }
 
-    /// Puts one object back into its slab. A slab that gets empty joins `released` if the node has
-    /// enough without it (S58, S80). False if the object was not in state `from`.
+    /// Puts one object back into its slab. False if it was not in state `from`.
     pub(super) fn put(
         &mut self,
         slab: SlabPtr,
@@ -183,15 +182,23 @@ impl CacheSlabs {
         from: u8,
         released: &mut Released,
     ) -> bool {
-        let (before, objects) = (slab.in_use(), slab.objects as usize);
-        if !slab.put(index, from) {
-            return false;
+        let put = slab.put(index, from);
+        if put {
+            self.returned(slab, 1, released);
         }
-        self.in_use -= 1;
+        put
+    }
+
+    /// Counts `n` objects that were put back into a slab and moves it to the list that it belongs on
+    /// now. A slab that got empty joins `released` if the node has enough without it (S58, S80).
+    pub(super) fn returned(&mut self, slab: SlabPtr, n: usize, released: &mut Released) {
+        let (before, objects) = (slab.in_use(), slab.objects as usize);
+        slab.returned(n);
+        self.in_use -= n;
         let lists = &mut self.nodes[slab.node as usize];
-        let after = before - 1;
-        if after != 0 && before != objects {
-            return true; // partial before and after
+        let after = before - n;
+        if n == 0 || after != 0 && before != objects {
+            return; // partial before and after
         }
         lists.list(before, objects).remove(slab);
         let enough = lists.partial.len + lists.empty.len >= self.keep;
@@ -201,7 +208,6 @@ impl CacheSlabs {
         } else {
             lists.list(after, objects).push(slab);
         }
-        true
     }
 
     /// Takes all empty slabs out that no nested free is about to touch.

@@ -150,19 +150,33 @@ impl Slot {
         unsafe { core::slice::from_raw_parts(at, len) }
     }
 
-    /// Turns the newest `n` entries round, so that the one put first is taken first.
+    /// Fills an empty sheaf with up to `want` entries, so that the one placed first is taken first.
+    /// `source` places them and says how many. Returns that.
     ///
     /// # Safety
-    /// As [`Slot::pop`].
-    pub(super) unsafe fn reverse_newest(&self, n: usize) {
-        let (at, len) = (self.entries.load(Relaxed), self.len());
-        debug_assert!(n <= len);
-        if n < 2 {
-            return;
+    /// As [`Slot::pop`]; the sheaf is empty, has room for `want`, and `source` does not touch it and
+    /// places as many as it says, at most `want`.
+    #[inline]
+    pub(super) unsafe fn fill(
+        &self,
+        want: usize,
+        source: impl FnOnce(&mut dyn FnMut(Entry)) -> usize,
+    ) -> usize {
+        debug_assert!(self.len() == 0 && want <= self.capacity());
+        let at = self.entries.load(Relaxed);
+        let mut next = want;
+        let taken = source(&mut |entry| {
+            next -= 1;
+            // SAFETY: [INV-PCPU-1] there is room for `want` entries, and the section is ours.
+            unsafe { at.add(next).write(entry) };
+        });
+        debug_assert!(next == want - taken);
+        if next > 0 {
+            // SAFETY: as above; the newest `taken` of the `want` places are written.
+            unsafe { core::ptr::copy(at.add(next), at, taken) };
         }
-        // SAFETY: [INV-PCPU-1] as in `entries`, and nobody else looks at them.
-        let entries = unsafe { core::slice::from_raw_parts_mut(at, len) };
-        entries[len - n..].reverse();
+        self.len.store(taken as u32, Relaxed);
+        taken
     }
 
     /// Drops the oldest `n` entries, which the caller has dealt with.
