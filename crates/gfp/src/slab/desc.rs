@@ -185,6 +185,7 @@ impl SlabPtr {
         unsafe { self.0.cast::<u8>().add(at).cast() }
     }
 
+    #[inline]
     fn words(self) -> usize {
         (self.objects as usize).div_ceil(64)
     }
@@ -197,6 +198,7 @@ impl SlabPtr {
         unsafe { self.state_ptr(index).as_ref() }
     }
 
+    #[inline]
     fn word<'a>(self, word: usize) -> &'a AtomicU64 {
         assert!(word < self.words());
         // SAFETY: as in `state`.

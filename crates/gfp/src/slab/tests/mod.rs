@@ -5,6 +5,7 @@ mod cpus;
 mod kmalloc;
 mod misuse;
 mod model;
+mod threads;
 
 use super::Slabs;
 use crate::flags::GFP_KERNEL;
