@@ -229,6 +229,38 @@ fn shrink_leaves_only_slabs_with_objects() {
 }
 
 #[test]
+fn shrink_sorts_the_fullest_first() {
+    // S66
+    let slabs = machine(16);
+    let flags = CacheFlags::NO_SHEAVES;
+    let cache = slabs
+        .cache_create(&CacheArgs {
+            flags,
+            ..CacheArgs::new("sort", 512)
+        })
+        .unwrap();
+    let mut objects = [core::ptr::null_mut(); 6 * 32];
+    slabs.alloc_bulk(cache, GFP_KERNEL, &mut objects).unwrap();
+    let per_slab = slabs.object_at(objects[0].addr()).unwrap().0.objects as usize;
+    assert!(per_slab <= 32);
+    // Of slab n, free this many; the last but one is the fullest.
+    for (n, free) in [5, 3, 5, 8, 1, 2].into_iter().enumerate() {
+        for p in &objects[n * per_slab..n * per_slab + free] {
+            // SAFETY: not used any more.
+            unsafe { slabs.cache_free(cache, *p) }.unwrap();
+        }
+    }
+    assert_eq!(slabs.shrink(cache), Ok(false));
+    verify(&slabs);
+    let of = |p: *mut u8| slabs.object_at(p.addr()).unwrap().0.base;
+    for n in [4, 5, 5, 1, 1, 1] {
+        let p = slabs.cache_alloc(cache, GFP_KERNEL, None).unwrap().as_ptr();
+        assert_eq!(of(p), of(objects[n * per_slab + per_slab - 1]), "slab {n}");
+    }
+    verify(&slabs);
+}
+
+#[test]
 fn a_cache_with_live_objects_is_gone_and_its_objects_stay() {
     // S67, S68, S70
     let slabs = machine(16);
@@ -268,6 +300,10 @@ fn a_cache_with_live_objects_is_gone_and_its_objects_stay() {
     assert_eq!(slabs.cache_size(cache), None);
     // The name may be used again; late frees are told, and hit nobody.
     let again = slabs.cache_create(&CacheArgs::new("live", 64)).unwrap();
+    // The new cache has the old one's number, and a sheaf with room.
+    let p = slabs.cache_alloc(again, GFP_KERNEL, None).unwrap().as_ptr();
+    // SAFETY: not used any more.
+    unsafe { slabs.cache_free(again, p) }.unwrap();
     // SAFETY: refused.
     unsafe {
         assert_eq!(slabs.kfree(kept[0]), Err(Misuse::LiveObject));

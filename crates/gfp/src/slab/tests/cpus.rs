@@ -104,6 +104,31 @@ fn a_free_in_the_middle_is_put_off_and_an_allocation_refused() {
 }
 
 #[test]
+fn deferred_frees_serve_the_next_allocations() {
+    let slabs = machine(16);
+    let take = || -> Vec<_> {
+        (0..512)
+            .map(|_| slabs.kmalloc(64, GFP_KERNEL, None).unwrap().as_ptr())
+            .collect()
+    };
+    let held = take();
+    let slabs_before = counts(&slabs, "kmalloc-64").3;
+    slabs.platform().nested.store(true, Relaxed);
+    for p in held {
+        // SAFETY: not used any more.
+        unsafe { slabs.kfree(p) }.unwrap();
+    }
+    slabs.platform().nested.store(false, Relaxed);
+    let again = take();
+    assert_eq!(counts(&slabs, "kmalloc-64").3, slabs_before);
+    for p in again {
+        // SAFETY: not used any more.
+        unsafe { slabs.kfree(p) }.unwrap();
+    }
+    verify(&slabs);
+}
+
+#[test]
 fn a_cache_with_deferred_frees_can_be_destroyed() {
     let slabs = machine(16);
     let cache = slabs.cache_create(&CacheArgs::new("nested", 64)).unwrap();
@@ -180,6 +205,38 @@ fn a_wanted_node_is_preferred_and_a_demanded_one_kept_to() {
     assert_eq!(active, cached);
     verify(&slabs);
     slabs.shrink_all();
+    verify(&slabs);
+}
+
+#[test]
+fn without_pages_other_nodes_slabs_serve_a_preference() {
+    // S78
+    let slabs = two_nodes();
+    let node = |p: *mut u8| slabs.pages().node_of(slabs.pages().pfn_of(p.addr()));
+    let mut small: Vec<_> = (0..256)
+        .map(|_| slabs.kmalloc(64, GFP_KERNEL, None).unwrap().as_ptr())
+        .collect();
+    let mut all = Vec::new();
+    while let Ok(p) = slabs.kmalloc(4096, GFP_KERNEL, None) {
+        all.push(p.as_ptr());
+    }
+    // Every other object of node 0 is free, no slab is, and no page.
+    for i in (0..128).rev() {
+        // SAFETY: not used any more.
+        unsafe { slabs.kfree(small.swap_remove(2 * i)) }.unwrap();
+    }
+    let p = slabs
+        .kmalloc(64, GFP_KERNEL, Some(NodeId(1)))
+        .unwrap()
+        .as_ptr();
+    assert_eq!(node(p), NodeId(0));
+    let strict = GFP_KERNEL | Gfp::THISNODE;
+    assert!(slabs.kmalloc(64, strict, Some(NodeId(1))).is_err());
+    small.push(p);
+    for p in small.into_iter().chain(all) {
+        // SAFETY: not used any more.
+        unsafe { slabs.kfree(p) }.unwrap();
+    }
     verify(&slabs);
 }
 
