@@ -189,8 +189,8 @@ impl CacheSlabs {
         put
     }
 
-    /// Counts `n` objects that were put back into a slab and moves it to the list that it belongs on
-    /// now. A slab that got empty joins `released` if the node has enough without it (S58, S80).
+    /// Counts `n` objects that were put back into a slab and moves it to the list that it belongs
+    /// on now. A slab that got empty joins `released` if the node has enough without it (S58, S80).
     pub(super) fn returned(&mut self, slab: SlabPtr, n: usize, released: &mut Released) {
         let (before, objects) = (slab.in_use(), slab.objects as usize);
         slab.returned(n);

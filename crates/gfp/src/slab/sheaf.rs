@@ -154,8 +154,8 @@ impl Slot {
     /// `source` places them and says how many. Returns that.
     ///
     /// # Safety
-    /// As [`Slot::pop`]; the sheaf is empty, has room for `want`, and `source` does not touch it and
-    /// places as many as it says, at most `want`.
+    /// As [`Slot::pop`]; the sheaf is empty, has room for `want`, and `source` does not
+    /// touch it and places as many as it says, at most `want`.
     #[inline]
     pub(super) unsafe fn fill(
         &self,

@@ -36,8 +36,8 @@ pub struct CacheView<'a> {
 }
 
 impl<P: Platform> Slabs<P> {
-    /// Shows each cache, newest first, then the internal ones. `f` runs outside of the allocator and
-    /// may use it.
+    /// Shows each cache, newest first, then the internal ones. `f` runs outside of the allocator
+    /// and may use it.
     pub fn for_each_cache(&self, f: &mut dyn FnMut(&CacheView<'_>)) {
         for id in (0..self.caches.len() as u16).rev() {
             self.show(|slabs, local| slabs.cache_at(local, id), f);
