@@ -104,8 +104,13 @@ impl<P: Platform> Slabs<P> {
         if u16::from(slab.node) != table.node.load(Relaxed) {
             return false;
         }
-        // The address that the caller gave, not the equal `slab.object(index)`: the next allocation
-        // of it then does not wait for that arithmetic.
+        // The caller's address by way of the direct map: the equal `slab.object(index)` would make
+        // the next allocation wait for that arithmetic, and the caller's own pointer may have been
+        // narrowed to his type since he got it.
+        let map = self.pages.direct_map();
+        let Some(object) = NonNull::new(map.ptr(map.phys(object.addr().get()))) else {
+            return false;
+        };
         let entry = Entry {
             object,
             state: NonNull::from(state),
