@@ -4,7 +4,7 @@ use super::flow::Target;
 use super::{Slabs, kmalloc_id};
 use crate::error::AllocError;
 use crate::flags::{Entry, GFP_SLAB_BUG_MASK, Gfp};
-use crate::frame::{FrameKind, FrameWord, NodeId, Order};
+use crate::frame::{FrameKind, FrameWord, NodeId, Order, PAGE_SIZE};
 use crate::overflow::{SIZE_MAX, size_mul};
 use crate::platform::Platform;
 use crate::policy::size_class::{
@@ -255,9 +255,8 @@ impl<P: Platform> Slabs<P> {
         let word = self.pages.frames().get(pfn);
         let order = word.order();
         let page = FrameWord::new(FrameKind::Page, order, 1);
-        let start = self.pages.ptr_of(pfn).addr().get();
         // `replace`: of two frees that race, one sees that it is the second.
-        let ours = word.is(FrameKind::LargeKmalloc) && addr == start;
+        let ours = word.is(FrameKind::LargeKmalloc) && addr.is_multiple_of(PAGE_SIZE);
         if !ours || !self.pages.frames().replace(pfn, word, page) {
             return Err(self.misuse_of(addr));
         }
