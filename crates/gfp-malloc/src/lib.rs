@@ -1,7 +1,29 @@
-//! gfp as malloc: what the preload library and the command share.
+//! gfp as `malloc`: what the preload library, Rust programs and the command share.
+//!
+//! 1. **Concepts.** [`Malloc`] is the C library's allocation functions over a machine of its own,
+//!    and a [`GlobalAlloc`](core::alloc::GlobalAlloc). The exported C names live in the preload
+//!    library alone (`preload/`), so that linking this crate replaces no program's `malloc`.
+//! 2. **Structure.** `malloc`: semantics of each function; `heap`: which part of the machine
+//!    serves a request; `reserve`: memory for signal handlers; `env`: settings; `events`: misuse
+//!    and failures; `record`: the shared record; `sys`: system calls.
+//! 3. **Start.** All state is constant. The first call makes the machine, on whatever thread and
+//!    however early; others wait. Nothing here allocates through std or calls what allocates.
+//! 4. **Failure.** Null, and a count in the record. Misuse is one line on standard error.
+//! 5. **What it does not do.** No memory is returned from a program's heap to another's; no
+//!    hardening beyond the reports.
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
+pub mod env;
+pub mod events;
+pub mod heap;
+mod malloc;
 pub mod record;
+pub mod reserve;
+pub mod sys;
+pub mod views;
+
+pub use heap::{Fill, Heap};
+pub use malloc::{MIN_MEMORY, Malloc};

@@ -1,0 +1,34 @@
+/* The budget: a program that wants more than there is sees ENOMEM, and goes on. */
+#include "check.h"
+
+int main(void) {
+    size_t chunk[] = {64, 4096, 100000, 2 << 20};
+    for (size_t c = 0; c < 4; c++) {
+        void **list = NULL;
+        size_t got = 0;
+        errno = 0;
+        for (;;) {
+            void **p = malloc(chunk[c]);
+            if (!p)
+                break;
+            got += chunk[c];
+            p[0] = list;
+            memset(p + 1, 1, chunk[c] - sizeof *p);
+            list = p;
+            CHECK(got <= 64 << 20);
+        }
+        CHECK(errno == ENOMEM);
+        CHECK(got > 40 << 20); /* most of it can be had in any size */
+        while (list) {
+            void **next = list[0];
+            free(list);
+            list = next;
+        }
+    }
+    errno = 0;
+    CHECK(malloc(1 << 30) == NULL && errno == ENOMEM);
+    void *p = malloc(20 << 20);
+    CHECK(p);
+    free(p);
+    puts("ok");
+}

@@ -1,0 +1,171 @@
+//! What a process tells about its memory: misuse on standard error, numbers in its record.
+//!
+//! This is the process's, not one heap's: the library reports misuse to a plain function.
+
+use crate::env::AfterMisuse;
+use crate::heap::Heap;
+use crate::record::{
+    CacheRecord, CacheTable, Record, State, Text, VmallocRecord, ZONES_MAX, ZoneRecord,
+};
+use crate::sys;
+use core::fmt::{self, Write};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use gfp::report::Report;
+
+static RECORD: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
+static ABORT: AtomicBool = AtomicBool::new(false);
+static MISUSES: AtomicU64 = AtomicU64::new(0);
+static FAILURES: AtomicU64 = AtomicU64::new(0);
+
+/// Sets what follows a misuse.
+pub fn set_after_misuse(what: AfterMisuse) {
+    ABORT.store(what == AfterMisuse::Abort, Ordering::Relaxed);
+}
+
+/// From now on numbers go to `record`, too; `None`: to none.
+pub fn set_record(record: Option<&'static Record>) {
+    let place = record.map_or(ptr::null_mut(), |record| ptr::from_ref(record).cast_mut());
+    // Release: pairs with the Acquire in `record`.
+    RECORD.store(place, Ordering::Release);
+}
+
+/// The record of this process, if it keeps one.
+pub fn record() -> Option<&'static Record> {
+    // SAFETY: null or a record that lives as long as the process. Acquire: as above.
+    unsafe { RECORD.load(Ordering::Acquire).as_ref() }
+}
+
+/// Misuses seen so far.
+pub fn misuses() -> u64 {
+    MISUSES.load(Ordering::Relaxed)
+}
+
+/// Failed allocations so far.
+pub fn failures() -> u64 {
+    FAILURES.load(Ordering::Relaxed)
+}
+
+/// Counts a request that could not be served. Any context.
+#[cold]
+pub fn failure(bytes: usize) {
+    FAILURES.fetch_add(1, Ordering::Relaxed);
+    if let Some(record) = record() {
+        record.count_failure(bytes as u64);
+    }
+}
+
+/// Writes the sums of `heap` into the record, if there is one. Any context.
+pub fn update_sums(heap: &Heap) {
+    let Some(record) = record() else { return };
+    let usage = heap.usage();
+    record.set_managed_bytes(usage.managed_bytes as u64);
+    record.set_in_use_bytes(usage.in_use_bytes as u64);
+    record.raise_peak_bytes(usage.peak_bytes as u64);
+    record.set_vmalloc(VmallocRecord {
+        areas: usage.vmalloc_areas as u64,
+        bytes: usage.vmalloc_bytes as u64,
+        peak_bytes: usage.vmalloc_peak_bytes as u64,
+    });
+}
+
+/// Writes all numbers of `heap` into the record, if there is one.
+pub fn update_all(heap: &Heap) {
+    let Some(record) = record() else { return };
+    update_sums(heap);
+    let source = heap.source();
+    let mut zones = [ZoneRecord::EMPTY; ZONES_MAX];
+    let mut used = 0;
+    source.for_each_node(&mut |node| {
+        source.for_each_zone(node.node, &mut |zone| {
+            if zone.populated() && used < ZONES_MAX {
+                zones[used] = ZoneRecord {
+                    name: Text::new(zone.kind.name().as_bytes()),
+                    node: zone.node.0.into(),
+                    managed_pages: zone.managed as u64,
+                    free_pages: zone.free() as u64,
+                    min_pages: (zone.min + zone.boost) as u64,
+                    low_pages: (zone.low + zone.boost) as u64,
+                    high_pages: (zone.high + zone.boost) as u64,
+                };
+                used += 1;
+            }
+        });
+    });
+    let _ = record.set_zones(&zones[..used]);
+    let mut caches = CacheTable::EMPTY;
+    source.for_each_cache(&mut |cache| {
+        caches.offer(CacheRecord {
+            name: Text::new(cache.name.as_bytes()),
+            objects: cache.in_use() as u64,
+            slabs: cache.num_slabs as u64,
+            bytes: cache.bytes() as u64,
+        });
+    });
+    let _ = record.set_caches(&caches);
+}
+
+/// One line on standard error, the text in the record, and death if that was asked for. Any
+/// context.
+#[cold]
+pub fn misuse(report: &Report<'_>) {
+    MISUSES.fetch_add(1, Ordering::Relaxed);
+    let mut line = Line::new();
+    let _ = write!(line, "{report}"); // fails when the line is full
+    let text = line.finish();
+    let _ = sys::write(libc::STDERR_FILENO, text);
+    let record = record();
+    if let Some(record) = record {
+        let _ = record.report_misuse(text.trim_ascii_end());
+    }
+    if ABORT.load(Ordering::Relaxed) {
+        if let Some(record) = record {
+            record.set_state(State::Aborted);
+        }
+        sys::abort();
+    }
+}
+
+/// A line put together without allocating; cut at 512 bytes.
+pub struct Line {
+    bytes: [u8; Line::MAX],
+    used: usize,
+}
+
+impl Line {
+    const MAX: usize = 512;
+
+    /// An empty line.
+    pub const fn new() -> Line {
+        Line {
+            bytes: [0; Line::MAX],
+            used: 0,
+        }
+    }
+
+    /// The text, with the end of the line.
+    pub fn finish(&mut self) -> &[u8] {
+        self.bytes[self.used] = b'\n';
+        &self.bytes[..=self.used]
+    }
+}
+
+impl Default for Line {
+    fn default() -> Line {
+        Line::new()
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = Line::MAX - 1 - self.used; // one byte for the end of the line
+        let taken = text.len().min(room);
+        self.bytes[self.used..self.used + taken].copy_from_slice(&text.as_bytes()[..taken]);
+        self.used += taken;
+        if taken < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! A machine with what `malloc` needs around it.
+//!
+//! | request | served by | why |
+//! |---|---|---|
+//! | up to 8 bytes | class of 8 | a C object of that size needs no more alignment |
+//! | up to 8 KiB | kmalloc classes | aligned to 16 at least |
+//! | up to [`KMALLOC_LIMIT`] | kmalloc's whole blocks of pages | no change of mappings |
+//! | more | vmalloc | page granular, and needs no memory that lies together |
+//!
+//! What one of the last two cannot give is asked from the other. A request of a signal handler that
+//! interrupted the machine is served from the [`Reserve`], which is an area of vmalloc, so that a
+//! free of small memory need not look for it.
+
+use crate::events;
+use crate::reserve::{self, Freed, Reserve};
+use core::mem::size_of;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, Ordering};
+use gfp::flags::{GFP_KERNEL, Gfp};
+use gfp::frame::{Order, PAGE_SIZE};
+use gfp::page::BootConfig;
+use gfp::policy::size_class::{KMALLOC, KMALLOC_MAX_CACHE_SIZE};
+use gfp::report::{Caller, Misuse, OnMisuse, Owner, Report};
+use gfp::stat::Source;
+use gfp::vmalloc::AreaRequest;
+use gfp::{AllocError, Mm};
+use gfp_host::{HostConfig, HostPlatform};
+
+/// Above this size in bytes vmalloc is asked first.
+pub const KMALLOC_LIMIT: usize = 1 << 20;
+/// The alignment of `malloc` for sizes above 8 bytes.
+pub const MIN_ALIGN: usize = 16;
+/// Largest size of an object (`PTRDIFF_MAX`).
+pub const MAX_SIZE: usize = isize::MAX as usize;
+
+/// What `malloc` may do to get memory. A failure is told to the program, and needs no other report.
+const GFP: Gfp = GFP_KERNEL.with(Gfp::NOWARN);
+/// Requests that take the slow way, between two looks at the numbers for the record.
+const SLOW_CALLS: u32 = 64;
+
+/// What the memory must contain.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// Anything.
+    None,
+    /// Zeroes.
+    Zero,
+}
+
+impl Fill {
+    #[inline(always)]
+    const fn flags(self) -> Gfp {
+        match self {
+            Fill::None => GFP,
+            Fill::Zero => GFP.with(Gfp::ZERO),
+        }
+    }
+}
+
+/// A machine that serves one program.
+pub struct Heap {
+    mm: Mm<HostPlatform>,
+    memory: usize,
+    reserve: Option<Reserve>,
+    slow_calls: AtomicU32,
+}
+
+impl Heap {
+    /// Boots a machine of `memory` bytes; the heap lives as long as the process. `None` if the
+    /// operating system gives no memory.
+    pub(crate) fn boot(memory: usize) -> Option<&'static Heap> {
+        debug_assert!(memory.is_multiple_of(PAGE_SIZE));
+        let platform = HostPlatform::new(&HostConfig::new(memory)).ok()?;
+        let map = platform.memory_map();
+        let config = BootConfig {
+            dma_end: None,
+            dma32_end: None,
+            memory_is_zero: true,
+            on_misuse: OnMisuse::Callback(events::misuse),
+            ..BootConfig::default()
+        };
+        let mut heap = Heap {
+            mm: Mm::boot(platform, &map, &config).ok()?,
+            memory,
+            reserve: None,
+            slow_calls: AtomicU32::new(0),
+        };
+        heap.reserve = heap.make_reserve();
+        // SAFETY: a new mapping that overlaps nothing.
+        let place = unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            libc::mmap(ptr::null_mut(), size_of::<Heap>(), access, flags, -1, 0)
+        };
+        if place == libc::MAP_FAILED {
+            return None;
+        }
+        let place = place.cast::<Heap>();
+        // SAFETY: the mapping is large enough, page aligned, ours, and never unmapped.
+        unsafe {
+            place.write(heap);
+            Some(&*place)
+        }
+    }
+
+    /// One sixty-fourth of the machine, within limits.
+    fn make_reserve(&self) -> Option<Reserve> {
+        let blocks = (self.memory / reserve::BLOCK / 64).clamp(16, reserve::MAX_BLOCKS);
+        let request = AreaRequest::new(blocks * reserve::BLOCK, GFP, Caller::Address(0));
+        let start = self.mm.vmalloc_space().alloc_area(&request).ok()?;
+        // SAFETY: an area of that size, page aligned, never freed.
+        Some(unsafe { Reserve::new(start, blocks) })
+    }
+
+    /// The machine.
+    pub fn mm(&self) -> &Mm<HostPlatform> {
+        &self.mm
+    }
+
+    /// The numbers behind the text views.
+    pub fn source(&self) -> &dyn Source {
+        &self.mm
+    }
+
+    /// Memory for `size` bytes aligned to `align`, a power of two, and to what `malloc` promises.
+    /// `None` was counted.
+    #[inline(always)]
+    pub fn alloc(
+        &self,
+        size: usize,
+        align: usize,
+        fill: Fill,
+        caller: usize,
+    ) -> Option<NonNull<u8>> {
+        debug_assert!(align.is_power_of_two());
+        // Classes above 8 bytes are aligned to 16 at least.
+        if size <= KMALLOC_MAX_CACHE_SIZE && align <= MIN_ALIGN {
+            let size = size.max(if align > 8 { MIN_ALIGN } else { 1 });
+            if let Some(memory) = self.mm.slabs().kmalloc_quick(size) {
+                if fill == Fill::Zero {
+                    // SAFETY: ours, and of at least that size.
+                    unsafe { memory.write_bytes(0, size) };
+                }
+                return Some(memory);
+            }
+            self.alloc_small(size, align, fill)
+        } else {
+            self.alloc_large(size, align, fill, caller)
+        }
+    }
+
+    #[inline(never)]
+    fn alloc_small(&self, size: usize, align: usize, fill: Fill) -> Option<NonNull<u8>> {
+        match self.mm.kmalloc(size, fill.flags()) {
+            Ok(memory) => Some(memory),
+            Err(why) => self.refused(size, align, fill, why),
+        }
+    }
+
+    #[inline(never)]
+    fn alloc_large(
+        &self,
+        size: usize,
+        align: usize,
+        fill: Fill,
+        caller: usize,
+    ) -> Option<NonNull<u8>> {
+        self.count_slow_call();
+        if size > MAX_SIZE {
+            events::failure(size);
+            return None;
+        }
+        let pages_first = size <= KMALLOC_LIMIT && align <= Order::MAX.bytes();
+        let first = if pages_first {
+            self.mm
+                .kmalloc_aligned(size.max(MIN_ALIGN), align, fill.flags())
+        } else {
+            self.area(size, align, fill, caller)
+        };
+        let why = match first {
+            Ok(memory) => return Some(memory),
+            Err(why) => why,
+        };
+        let second = match why {
+            AllocError::Nested => Err(why),
+            _ if pages_first => self.area(size, align, fill, caller),
+            _ => self.mm.kmalloc_aligned(size, align, fill.flags()),
+        };
+        match second {
+            Ok(memory) => Some(memory),
+            Err(_) => self.refused(size, align, fill, why),
+        }
+    }
+
+    fn area(
+        &self,
+        size: usize,
+        align: usize,
+        fill: Fill,
+        caller: usize,
+    ) -> Result<NonNull<u8>, AllocError> {
+        let plain = AreaRequest::new(size.max(1), fill.flags(), Caller::Address(caller));
+        self.mm
+            .vmalloc_space()
+            .alloc_area(&AreaRequest { align, ..plain })
+    }
+
+    /// The machine refused: for a handler that interrupted it there is the reserve.
+    #[cold]
+    #[inline(never)]
+    fn refused(
+        &self,
+        size: usize,
+        align: usize,
+        fill: Fill,
+        why: AllocError,
+    ) -> Option<NonNull<u8>> {
+        if why == AllocError::Nested
+            && size.max(align) <= reserve::BLOCK
+            && let Some(block) = self.reserve.as_ref().and_then(Reserve::alloc)
+        {
+            if fill == Fill::Zero {
+                // SAFETY: the block is ours and has BLOCK bytes.
+                unsafe { block.write_bytes(0, size) };
+            }
+            return Some(block);
+        }
+        events::failure(size);
+        None
+    }
+
+    /// Takes memory back. Of a pointer that is none of ours, or free already, this is reported.
+    ///
+    /// # Safety
+    /// If the memory is live, the caller's use of it is over.
+    #[inline(always)]
+    pub unsafe fn free(&self, memory: NonNull<u8>, caller: usize) {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.mm.slabs().kfree_quick(memory) } {
+            // SAFETY: the caller's promise; nothing was done yet.
+            unsafe { self.free_slow(memory, caller) }
+        }
+    }
+
+    /// # Safety
+    /// As [`Heap::free`].
+    #[inline(never)]
+    unsafe fn free_slow(&self, memory: NonNull<u8>, caller: usize) {
+        // SAFETY: the caller's promise.
+        if let Err(misuse) = unsafe { self.mm.slabs().kfree(memory.as_ptr()) } {
+            // SAFETY: the caller's promise.
+            unsafe { self.free_other(memory, misuse, caller) }
+        }
+    }
+
+    /// Frees what is not from kmalloc.
+    ///
+    /// # Safety
+    /// As [`Heap::free`].
+    #[inline(never)]
+    unsafe fn free_other(&self, memory: NonNull<u8>, misuse: Misuse, caller: usize) {
+        let addr = memory.addr().get();
+        let caller = Caller::Address(caller);
+        let areas = self.mm.vmalloc_space();
+        if !areas.is_vmalloc_addr(addr) {
+            return self.mm.complain(misuse, addr, caller);
+        }
+        if let Some(reserve) = self
+            .reserve
+            .as_ref()
+            .filter(|reserve| reserve.contains(addr))
+        {
+            return free_reserved(reserve, addr, caller);
+        }
+        self.count_slow_call();
+        // SAFETY: the caller's promise.
+        if let Err(misuse) = unsafe { areas.vfree(memory.as_ptr(), caller) } {
+            self.mm.complain(misuse, addr, caller);
+        }
+    }
+
+    /// Bytes that the owner of `memory` may use; 0 if it is not the start of live memory of ours.
+    #[inline]
+    pub fn usable(&self, memory: NonNull<u8>) -> usize {
+        match self.mm.ksize(memory.as_ptr()) {
+            0 => self.usable_other(memory.addr().get()),
+            size => size,
+        }
+    }
+
+    #[inline(never)]
+    fn usable_other(&self, addr: usize) -> usize {
+        let areas = self.mm.vmalloc_space();
+        if !areas.is_vmalloc_addr(addr) {
+            return 0;
+        }
+        match &self.reserve {
+            Some(reserve) if reserve.contains(addr) => reserve::BLOCK,
+            _ => areas
+                .vmalloc_size(addr)
+                .unwrap_or(0)
+                .next_multiple_of(PAGE_SIZE),
+        }
+    }
+
+    /// Gives `old` another size, in place or elsewhere, with at least `align`.
+    ///
+    /// # Safety
+    /// If the memory is live, the caller's use of `old` is over, unless this fails.
+    pub unsafe fn resize(
+        &self,
+        old: NonNull<u8>,
+        size: usize,
+        align: usize,
+        caller: usize,
+    ) -> Option<NonNull<u8>> {
+        let usable = self.usable(old);
+        if usable == 0 {
+            self.mm
+                .complain(Misuse::WildFree, old.addr().get(), Caller::Address(caller));
+            events::failure(size);
+            return None;
+        }
+        // Shrinking to less than half is worth a copy.
+        if size <= usable && size >= usable / 2 {
+            return Some(old);
+        }
+        let new = self.alloc(size, align, Fill::None, caller)?;
+        // SAFETY: both are live, at least that large, and apart.
+        unsafe { new.copy_from_nonoverlapping(old, usable.min(size)) };
+        // SAFETY: the caller's promise.
+        unsafe { self.free(old, caller) };
+        Some(new)
+    }
+
+    /// Gives free memory back to the operating system; how many pages.
+    pub fn trim(&self) -> usize {
+        self.mm.trim()
+    }
+
+    /// How much there is, and how much of it is used.
+    pub fn usage(&self) -> Usage {
+        let pages = self.mm.pages();
+        let areas = self.mm.vmalloc_space().vmalloc_counters();
+        let managed = pages.managed_pages();
+        Usage {
+            managed_bytes: managed * PAGE_SIZE,
+            in_use_bytes: managed.saturating_sub(pages.free_page_count()) * PAGE_SIZE,
+            peak_bytes: pages.peak_pages() * PAGE_SIZE,
+            vmalloc_areas: areas.areas,
+            vmalloc_bytes: areas.pages * PAGE_SIZE,
+            vmalloc_peak_bytes: areas.peak_pages * PAGE_SIZE,
+        }
+    }
+
+    #[inline]
+    fn count_slow_call(&self) {
+        // Not one locked operation: a count that is lost now and then delays a look at the numbers.
+        let calls = self.slow_calls.load(Ordering::Relaxed).wrapping_add(1);
+        self.slow_calls.store(calls, Ordering::Relaxed);
+        if calls.is_multiple_of(SLOW_CALLS) {
+            events::update_sums(self);
+        }
+    }
+}
+
+#[cold]
+fn free_reserved(reserve: &Reserve, addr: usize, caller: Caller) {
+    // SAFETY: the address is in the reserve, and its use is over (the caller's promise).
+    let misuse = match unsafe { reserve.free(addr) } {
+        Freed::Yes => return,
+        Freed::Double => Misuse::DoubleFree,
+        Freed::Interior => Misuse::InteriorFree,
+    };
+    let start = addr & !(reserve::BLOCK - 1);
+    let owner = Owner::LargeKmalloc {
+        start,
+        size: reserve::BLOCK,
+    };
+    events::misuse(&Report {
+        misuse,
+        addr,
+        owner,
+        caller,
+    });
+}
+
+/// Sums over a machine, in bytes.
+#[derive(Copy, Clone, Default, Debug)]
+pub struct Usage {
+    /// RAM under management.
+    pub managed_bytes: usize,
+    /// Not free; what vmalloc uses is in it.
+    pub in_use_bytes: usize,
+    /// The most that ever was not free.
+    pub peak_bytes: usize,
+    /// Areas of vmalloc.
+    pub vmalloc_areas: usize,
+    /// Their bytes.
+    pub vmalloc_bytes: usize,
+    /// The most that ever were theirs.
+    pub vmalloc_peak_bytes: usize,
+}
+
+/// The bytes that a request for `size` gets.
+pub fn good_size(size: usize) -> usize {
+    match KMALLOC.size_for(size.max(1)) {
+        Some(class) => class,
+        None if size <= KMALLOC_LIMIT => size.next_power_of_two(),
+        None => size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(size),
+    }
+}

@@ -1,0 +1,378 @@
+//! System calls that neither touch `errno` nor meet a cancellation point.
+//!
+//! `free` must leave `errno` as it was, and all of this is called inside `malloc`.
+
+/// The number of an error, as in `errno`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+/// # Safety
+/// As the system call itself.
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
+    let answer: isize;
+    // SAFETY: the kernel's calling convention; it clobbers rcx and r11 only. What the call does to
+    // memory is the caller's promise, and no option claims that it does nothing.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") nr as isize => answer,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    answer
+}
+
+/// # Safety
+/// As the system call itself.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
+    // SAFETY: `errno` is a valid place of this thread; the call is the caller's promise.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let answer = libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+        let answer = if answer == -1 {
+            -(*errno as isize)
+        } else {
+            answer as isize
+        };
+        *errno = before;
+        answer
+    }
+}
+
+/// # Safety
+/// As the system call itself.
+unsafe fn call(nr: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let answer = unsafe { raw(nr, args) };
+    // The kernel answers with -4095 ..= -1 for an error.
+    if (-4095..0).contains(&answer) {
+        Err(Errno(-answer as i32))
+    } else {
+        Ok(answer as usize)
+    }
+}
+
+/// A C string in a buffer: paths that are put together without allocating.
+pub struct Path {
+    bytes: [u8; Path::MAX],
+    used: usize,
+}
+
+impl Path {
+    /// Room, with the NUL at the end; as `PATH_MAX`.
+    pub const MAX: usize = 4096;
+
+    /// An empty path.
+    pub const fn new() -> Path {
+        Path {
+            bytes: [0; Path::MAX],
+            used: 0,
+        }
+    }
+
+    /// Adds `part` at the end. False, and nothing done, if there is no room or a NUL in it.
+    #[must_use]
+    pub fn push(&mut self, part: &[u8]) -> bool {
+        if part.len() >= Path::MAX - self.used || part.contains(&0) {
+            return false;
+        }
+        self.bytes[self.used..self.used + part.len()].copy_from_slice(part);
+        self.used += part.len();
+        true
+    }
+
+    /// Adds a decimal number.
+    #[must_use]
+    pub fn push_number(&mut self, mut number: u64) -> bool {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return self.push(&digits[at..]);
+            }
+        }
+    }
+
+    /// Shortens to `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        while self.used > len {
+            self.used -= 1;
+            self.bytes[self.used] = 0;
+        }
+    }
+
+    /// Bytes, without the NUL.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+
+    fn addr(&self) -> usize {
+        debug_assert_eq!(self.bytes[self.used], 0);
+        self.bytes.as_ptr().addr()
+    }
+}
+
+impl Default for Path {
+    fn default() -> Path {
+        Path::new()
+    }
+}
+
+/// An open file; closed when dropped.
+pub struct File(i32);
+
+impl File {
+    /// Opens with `flags` (and `O_CLOEXEC`) and `mode`.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub fn open(path: &Path, flags: i32, mode: u32) -> Result<File, Errno> {
+        let flags = (flags | libc::O_CLOEXEC) as usize;
+        let here = libc::AT_FDCWD as isize as usize;
+        // SAFETY: the path is a C string; the call touches no other memory.
+        let fd = unsafe {
+            let args = [here, path.addr(), flags, mode as usize, 0, 0];
+            call(libc::SYS_openat, args)
+        }?;
+        Ok(File(fd as i32))
+    }
+
+    /// Reads until `into` is full or the file ends.
+    ///
+    /// # Errors
+    /// As `read(2)`.
+    pub fn read(&self, into: &mut [u8]) -> Result<usize, Errno> {
+        let mut used = 0;
+        while used < into.len() {
+            let rest = &mut into[used..];
+            let args = [
+                self.0 as usize,
+                rest.as_mut_ptr().addr(),
+                rest.len(),
+                0,
+                0,
+                0,
+            ];
+            // SAFETY: the kernel writes at most `rest.len()` bytes there.
+            match unsafe { call(libc::SYS_read, args) } {
+                Ok(0) => break,
+                Ok(n) => used += n,
+                Err(Errno(libc::EINTR)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(used)
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// As `write(2)`.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
+        write(self.0, bytes)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: touches no memory; the file is ours.
+        let _ = unsafe { call(libc::SYS_close, [self.0 as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Writes all of `bytes` to the file descriptor `fd`.
+///
+/// # Errors
+/// As `write(2)`.
+pub fn write(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let args = [fd as usize, bytes.as_ptr().addr(), bytes.len(), 0, 0, 0];
+        // SAFETY: the kernel reads `bytes` only.
+        match unsafe { call(libc::SYS_write, args) } {
+            Ok(0) => return Err(Errno(libc::EIO)),
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno(libc::EINTR)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory.
+///
+/// # Errors
+/// As `mkdir(2)`.
+pub fn mkdir(path: &Path, mode: u32) -> Result<(), Errno> {
+    let here = libc::AT_FDCWD as isize as usize;
+    // SAFETY: the path is a C string.
+    unsafe {
+        let args = [here, path.addr(), mode as usize, 0, 0, 0];
+        call(libc::SYS_mkdirat, args)
+    }
+    .map(drop)
+}
+
+/// Renames a file over another.
+///
+/// # Errors
+/// As `rename(2)`.
+pub fn rename(from: &Path, to: &Path) -> Result<(), Errno> {
+    let here = libc::AT_FDCWD as isize as usize;
+    // SAFETY: both paths are C strings.
+    unsafe {
+        let args = [here, from.addr(), here, to.addr(), 0, 0];
+        call(libc::SYS_renameat2, args)
+    }
+    .map(drop)
+}
+
+/// Where the symbolic link `path` leads; the number of bytes put into `into`.
+///
+/// # Errors
+/// As `readlink(2)`.
+pub fn readlink(path: &Path, into: &mut [u8]) -> Result<usize, Errno> {
+    let here = libc::AT_FDCWD as isize as usize;
+    let to = into.as_mut_ptr().addr();
+    // SAFETY: the path is a C string; the kernel writes at most `into.len()` bytes.
+    unsafe {
+        let args = [here, path.addr(), to, into.len(), 0, 0];
+        call(libc::SYS_readlinkat, args)
+    }
+}
+
+/// This process.
+pub fn getpid() -> u32 {
+    // SAFETY: touches no memory; cannot fail.
+    unsafe { raw(libc::SYS_getpid, [0; 6]) as u32 }
+}
+
+/// Its parent.
+pub fn getppid() -> u32 {
+    // SAFETY: touches no memory; cannot fail.
+    unsafe { raw(libc::SYS_getppid, [0; 6]) as u32 }
+}
+
+/// This thread.
+pub fn gettid() -> u32 {
+    // SAFETY: touches no memory; cannot fail.
+    unsafe { raw(libc::SYS_gettid, [0; 6]) as u32 }
+}
+
+/// Lets others run.
+pub fn sched_yield() {
+    // SAFETY: touches no memory.
+    let _ = unsafe { raw(libc::SYS_sched_yield, [0; 6]) };
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub fn monotonic_ns() -> u64 {
+    let mut now = [0u64; 2];
+    let args = [
+        libc::CLOCK_MONOTONIC as usize,
+        now.as_mut_ptr().addr(),
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes two words there.
+    let _ = unsafe { call(libc::SYS_clock_gettime, args) };
+    now[0] * 1_000_000_000 + now[1]
+}
+
+/// Sleeps, or less if a signal comes.
+pub fn sleep_ms(ms: u64) {
+    let span = [ms / 1000, ms % 1000 * 1_000_000];
+    let args = [span.as_ptr().addr(), 0, 0, 0, 0, 0];
+    // SAFETY: the kernel reads two words.
+    let _ = unsafe { call(libc::SYS_nanosleep, args) };
+}
+
+/// Bytes of RAM that the machine has; 0 if it does not say.
+pub fn total_ram() -> u64 {
+    // SAFETY: all-zero bytes are a valid `sysinfo`.
+    let mut info: libc::sysinfo = unsafe { core::mem::zeroed() };
+    let args = [core::ptr::from_mut(&mut info).addr(), 0, 0, 0, 0, 0];
+    // SAFETY: the kernel writes one `sysinfo`.
+    match unsafe { call(libc::SYS_sysinfo, args) } {
+        Ok(_) => info.totalram as u64 * u64::from(info.mem_unit),
+        Err(_) => 0,
+    }
+}
+
+/// Ends the process at once, without destructors.
+pub fn exit_group(status: i32) -> ! {
+    loop {
+        // SAFETY: does not return.
+        let _ = unsafe { raw(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Dies by `SIGABRT`, whatever its handler is, without calling anything.
+pub fn abort() -> ! {
+    let default = [0usize; 4]; // the kernel's sigaction: handler SIG_DFL, flags, restorer, mask
+    let set = 1u64 << (libc::SIGABRT - 1);
+    let (abrt, set) = (libc::SIGABRT as usize, core::ptr::from_ref(&set).addr());
+    // SAFETY: the kernel reads the structures given; the process ends.
+    unsafe {
+        let _ = raw(
+            libc::SYS_rt_sigaction,
+            [abrt, default.as_ptr().addr(), 0, 8, 0, 0],
+        );
+        let _ = raw(
+            libc::SYS_tgkill,
+            [getpid() as usize, gettid() as usize, abrt, 0, 0, 0],
+        );
+        let _ = raw(
+            libc::SYS_rt_sigprocmask,
+            [libc::SIG_UNBLOCK as usize, set, 0, 8, 0, 0],
+        );
+    }
+    exit_group(134)
+}
+
+/// All signals blocked while it lives.
+pub struct SignalsBlocked(u64);
+
+impl SignalsBlocked {
+    /// Blocks all signals of this thread.
+    pub fn new() -> SignalsBlocked {
+        let (all, mut before) = (u64::MAX, 0u64);
+        SignalsBlocked::change(&all, Some(&mut before));
+        SignalsBlocked(before)
+    }
+
+    fn change(to: &u64, before: Option<&mut u64>) {
+        let to = core::ptr::from_ref(to).addr();
+        let before = before.map_or(0, |place| core::ptr::from_mut(place).addr());
+        let args = [libc::SIG_SETMASK as usize, to, before, 8, 0, 0];
+        // SAFETY: the kernel reads one mask of 8 bytes and writes one.
+        let _ = unsafe { call(libc::SYS_rt_sigprocmask, args) };
+    }
+}
+
+impl Default for SignalsBlocked {
+    fn default() -> SignalsBlocked {
+        SignalsBlocked::new()
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        SignalsBlocked::change(&self.0, None);
+    }
+}
