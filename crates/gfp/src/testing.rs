@@ -25,6 +25,10 @@ pub(crate) struct TestPlatform {
     inside: [AtomicBool; CPUS],
     pub(crate) reports: Mutex<Vec<String>>,
     pub(crate) discarded: AtomicUsize,
+    /// While true a discard takes its time; whoever waits ([`Platform::relax`]) ends that.
+    pub(crate) slow_discard: AtomicBool,
+    /// True once a discard has begun.
+    pub(crate) discarding: AtomicBool,
     ticks: AtomicU32,
 }
 
@@ -49,6 +53,8 @@ impl TestPlatform {
             inside: Default::default(),
             reports: Mutex::default(),
             discarded: AtomicUsize::new(0),
+            slow_discard: AtomicBool::new(false),
+            discarding: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
         }
     }
@@ -113,6 +119,11 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn relax(&self, spins: u32) {
+        if self.slow_discard.swap(false, Ordering::AcqRel)
+            || self.discarding.load(Ordering::Acquire)
+        {
+            return std::thread::yield_now();
+        }
         assert!(spins < 1000, "a test machine waits for ever");
     }
 
@@ -121,9 +132,14 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn discard(&self, first: Pfn, pages: usize) -> bool {
+        self.discarding.store(true, Ordering::Release);
+        while self.slow_discard.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
         // SAFETY: the frames are free and lent to us by the caller.
         unsafe { self.map.ptr(first.phys()).write_bytes(0, pages * PAGE_SIZE) };
         self.discarded.fetch_add(pages, Ordering::Relaxed);
+        self.discarding.store(false, Ordering::Release);
         true
     }
 }

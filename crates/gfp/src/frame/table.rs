@@ -17,7 +17,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// |---|---|---|---|---|
 /// | `None` | free, hole, reserved, or a later frame of a block | 0 | boot, free | any |
 /// | `Cached` | first frame of a block in a per-CPU cache | 0 | per-CPU cache | `Page`, `None` |
-/// | `Page` | first frame of an allocated block | references | page allocator | all |
+/// | `Page` | first frame of an allocated block | references, at least 1 | page allocator | all |
 /// | `Compound` | the same, with `__GFP_COMP` | references | page allocator | `None`, `Cached` |
 /// | `Slab` | every frame of a slab | physical address of its descriptor | slab | `Page` |
 /// | `LargeKmalloc` | first frame of a large kmalloc block | 0 | slab | `Page` |
@@ -168,6 +168,18 @@ impl FrameTable {
         }
     }
 
+    /// The word of a frame, read by who may be about to free its memory.
+    ///
+    /// `Acquire`: pairs with [`FrameTable::replace`], by which others dropped their references;
+    /// what they did with the memory comes before its next use.
+    #[inline]
+    pub fn get_acquire(&self, pfn: Pfn) -> FrameWord {
+        match self.words.get(pfn.0.wrapping_sub(self.base.0)) {
+            Some(word) => FrameWord(word.load(Ordering::Acquire)),
+            None => FrameWord::NONE,
+        }
+    }
+
     /// Sets the word of a frame that the caller owns. Outside of the table nothing happens.
     #[inline]
     pub fn set(&self, pfn: Pfn, word: FrameWord) {
@@ -177,7 +189,8 @@ impl FrameTable {
         }
     }
 
-    /// Changes the word from `old` to `new`; false if it was not `old`.
+    /// Changes the word from `old` to `new`; false if it was not `old`. `AcqRel`: pairs with itself
+    /// and with [`FrameTable::get_acquire`].
     #[inline]
     pub fn replace(&self, pfn: Pfn, old: FrameWord, new: FrameWord) -> bool {
         match self.words.get(pfn.0.wrapping_sub(self.base.0)) {

@@ -1,12 +1,14 @@
 //! The fast paths: allocation from and free to this CPU's caches.
 
-use super::cache::{self, ZoneCache};
+use super::cache::{List, ZoneCache};
+use super::guard::Taken;
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, FrameKind, FrameWord, NodeId, Order, PAGE_SIZE, Pfn};
 use crate::platform::Platform;
+use crate::policy::pcp;
 use crate::policy::watermark::AllocFlags;
 use crate::report::Misuse;
 use crate::sync::Local;
@@ -64,16 +66,10 @@ impl<P: Platform> PageAllocator<P> {
         req: &PageRequest,
         flags: AllocFlags,
     ) -> Option<Pfn> {
-        let highest = req.highest();
+        let highest = self.highest(req.gfp);
         let kind = self.mobility(req.gfp);
-        let node = req.node.unwrap_or_else(|| self.platform.node());
-        let list = self.lists.get(node.0 as usize)?;
         let mut preferred: Option<&Zone> = None;
-        for &id in list.ids() {
-            let zone = &self.zones[id as usize];
-            if zone.kind > highest || (req.gfp.contains(Gfp::THISNODE) && zone.node != node) {
-                continue;
-            }
+        for zone in self.candidates(req) {
             let first = *preferred.get_or_insert(zone);
             let found = self.take(local, zone, req.order, kind, highest, flags, first);
             if let Some(pfn) = found {
@@ -81,6 +77,18 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         None
+    }
+
+    /// The zones that may serve a request, in the order in which they are looked at (P201, P202).
+    #[inline]
+    pub(super) fn candidates(&self, req: &PageRequest) -> impl Iterator<Item = &Zone> {
+        let highest = self.highest(req.gfp);
+        let node = req.node.unwrap_or_else(|| self.platform.node());
+        let only = req.gfp.contains(Gfp::THISNODE);
+        let ids = self.lists.get(node.0 as usize).map_or(&[][..], |l| l.ids());
+        ids.iter()
+            .map(|id| &self.zones[*id as usize])
+            .filter(move |zone| zone.kind <= highest && (!only || zone.node == node))
     }
 
     /// Takes a block from one zone: this CPU's cache, or a refill of it.
@@ -100,14 +108,14 @@ impl<P: Platform> PageAllocator<P> {
         let mine = core::ptr::eq(zone, preferred);
         // A page cached from the preferred zone was paid for when the cache was filled; for another
         // zone the reserve that protects it must be looked at (P207).
-        let cached = match (cache, cache::slot(order)) {
-            (Some(cache), Some(slot)) if mine || zone.watermark_ok(order, highest, flags) => {
-                cache.pop(slot, kind)
+        let cached = match (cache, List::of(order, kind)) {
+            (Some(cache), Some(list)) if mine || zone.watermark_ok(order, highest, flags) => {
+                self.pop(cache, list)
             }
             _ => None,
         };
         let pfn = match cached {
-            Some(frame) => Pfn(self.frames.base().0 + frame as usize),
+            Some(pfn) => pfn,
             None => self.refill(local, zone, cache, order, kind, highest, flags)?,
         };
         if let Some(cache) = cache {
@@ -142,35 +150,41 @@ impl<P: Platform> PageAllocator<P> {
         if !flags.contains(AllocFlags::NO_WATERMARKS) && !zone.watermark_ok(order, highest, flags) {
             return None;
         }
-        let extra = match (cache, cache::slot(order)) {
-            (Some(cache), Some(slot)) => {
-                let sizing = &self.sizing[zone.id as usize];
-                // P326: order 0 takes a batch, higher orders a few, never past what may be kept.
-                let wanted = (sizing.batch >> order.get()).max(2);
-                let fits = sizing.high_min.saturating_sub(cache.count()) >> order.get();
-                wanted
-                    .min(fits)
-                    .min(cache.room(slot, kind))
-                    .saturating_sub(1)
-            }
-            _ => 0,
-        };
+        let store = cache.zip(List::of(order, kind));
+        let mut wanted = store.map_or(1, |(cache, list)| {
+            let sizing = &self.sizing[zone.id as usize];
+            // P326: order 0 takes a batch, higher orders a few, never past what may be kept.
+            let (high, count) = (sizing.high_min, cache.count());
+            let batch = pcp::refill(order.get().into(), count, high, 0, sizing).blocks;
+            let fits = high.saturating_sub(count) >> order.get();
+            batch.min(fits).min(cache.room(list)).max(1)
+        });
+        // Near the mark a request takes just what it asked for.
+        let more = (wanted - 1) << order.get();
+        if more != 0 && !zone.watermark_ok_without(more, order, highest, flags) {
+            wanted = 1;
+        }
         let mut guard = zone.lock(&self.blocks, local);
         let first = guard
-            .take(order, kind)
-            .or_else(|| guard.take_fallback(order, kind, self.grouping))?;
-        if let (Some(cache), Some(slot)) = (cache, cache::slot(order)) {
-            for _ in 0..extra {
-                if !zone.watermark_ok(order, highest, flags) {
-                    break;
+            .take(order, kind, wanted)
+            .or_else(|| guard.take_fallback(order, kind, wanted, self.grouping))?;
+        if let Some((cache, list)) = store {
+            let store = |taken: Taken, from: usize| {
+                // The lowest address is put last, so that it is taken first.
+                for i in (from..taken.blocks).rev() {
+                    let pfn = taken.pfn.add(i << order.get());
+                    let word = FrameWord::new(FrameKind::Cached, order, 0);
+                    self.frames.set(pfn, word);
+                    let pushed = cache.push(list, self.frame_index(pfn));
+                    debug_assert!(pushed, "the room was counted");
                 }
-                let Some(taken) = guard.take(order, kind) else {
-                    break;
-                };
-                self.frames
-                    .set(taken.pfn, FrameWord::new(FrameKind::Cached, order, 0));
-                let pushed = cache.push(slot, kind, self.frame_index(taken.pfn));
-                debug_assert!(pushed, "the room was counted");
+                taken.blocks
+            };
+            let mut got = store(first, 1);
+            while got < wanted
+                && let Some(taken) = guard.take(order, kind, wanted - got)
+            {
+                got += store(taken, 0);
             }
         }
         Some(first.pfn)
@@ -214,8 +228,8 @@ impl<P: Platform> PageAllocator<P> {
         let mut guard = zone.lock(&self.blocks, local);
         let kind = MigrateType::Unmovable;
         let taken = guard
-            .take(order, kind)
-            .or_else(|| guard.take_fallback(order, kind, self.grouping))?;
+            .take(order, kind, 1)
+            .or_else(|| guard.take_fallback(order, kind, 1, self.grouping))?;
         drop(guard);
         let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
         for i in 0..self.zones.len() {
@@ -228,8 +242,9 @@ impl<P: Platform> PageAllocator<P> {
         self.caches_of(local.cpu())
     }
 
-    /// Fills the empty places of `out` with single pages, as many as come without effort (P344).
-    /// Returns how many places from the start on are filled.
+    /// Fills the empty places of `out` with single pages, as many as the wanted node gives without
+    /// effort (P344); at least one if any node has it. Returns how many places from the start on
+    /// are filled.
     ///
     /// Context: as [`PageAllocator::alloc`].
     pub fn alloc_bulk(&self, req: &PageRequest, out: &mut [Option<Pfn>]) -> usize {
@@ -238,12 +253,16 @@ impl<P: Platform> PageAllocator<P> {
             ..*req
         };
         let flags = AllocFlags::fast(req.gfp);
+        let near = PageRequest {
+            gfp: req.gfp | Gfp::THISNODE,
+            ..req
+        };
         let mut got = false;
         if self.check(&req).is_ok()
             && let Ok(local) = Local::enter(&self.platform)
         {
             for place in out.iter_mut().filter(|p| p.is_none()) {
-                let Some(pfn) = self.alloc_local(&local, &req, flags) else {
+                let Some(pfn) = self.alloc_local(&local, &near, flags) else {
                     break;
                 };
                 *place = Some(pfn);
@@ -297,16 +316,24 @@ impl<P: Platform> PageAllocator<P> {
         result
     }
 
-    /// Makes each page of a block that is not compound an order-0 block with one reference (P347).
+    /// Makes each page of a block that is not compound an order-0 block (P347). The first keeps its
+    /// references, the others have one. Of anything else nothing is changed (debug builds panic).
     pub fn split(&self, pfn: Pfn, order: Order) {
-        debug_assert!(self.frames.get(pfn).is_block(FrameKind::Page, order));
-        for i in 0..order.pages() {
+        let word = self.frames.get(pfn);
+        debug_assert!(word.is_block(FrameKind::Page, order));
+        if !word.is_block(FrameKind::Page, order) {
+            return;
+        }
+        let first = FrameWord::new(FrameKind::Page, Order::ZERO, word.payload());
+        self.frames.set(pfn, first);
+        for i in 1..order.pages() {
             self.frames
                 .set(pfn.add(i), FrameWord::new(FrameKind::Page, Order::ZERO, 1));
         }
     }
 
-    /// Takes one more reference of an allocated block. False if it is none.
+    /// Takes one more reference of an allocated block. False if it is none. The caller must hold a
+    /// reference, or know otherwise that the last one is not dropped meanwhile.
     pub fn get_ref(&self, pfn: Pfn) -> bool {
         loop {
             let old = self.frames.get(pfn);

@@ -176,16 +176,17 @@ impl Line {
         }
     }
 
-    /// Marks a run taken; the zone's lock is held.
+    /// Marks frames taken, any number from `start` on; the zone's lock is held.
     #[inline]
-    pub(crate) fn clear(&self, start: usize, order: Order) {
-        if order.get() < 6 {
-            let word = &self.0[start / 64];
-            word.store(word.load(Relaxed) & !mask(start, order), Relaxed);
-        } else {
-            for word in &self.0[start / 64..][..order.pages() / 64] {
-                word.store(0, Relaxed);
-            }
+    pub(crate) fn clear(&self, start: usize, pages: usize) {
+        debug_assert!(start + pages <= PAGEBLOCK_PAGES);
+        let (mut at, end) = (start, start + pages);
+        while at < end {
+            let here = (64 - at % 64).min(end - at);
+            let mask = (u64::MAX >> (64 - here)) << (at % 64);
+            let word = &self.0[at / 64];
+            word.store(word.load(Relaxed) & !mask, Relaxed);
+            at += here;
         }
     }
 }

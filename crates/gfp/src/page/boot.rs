@@ -90,6 +90,9 @@ impl<P: Platform> PageAllocator<P> {
         let align = Order::MAX.pages();
         let base = first / align * align;
         let frames = end.next_multiple_of(align) - base;
+        if u32::try_from(frames).is_err() {
+            return Err(BootError::SpanTooLarge { pages: frames });
+        }
         let nr_blocks = frames >> PAGEBLOCK_ORDER;
         let mut specs = [const { None }; MAX_NODES * ZoneKind::COUNT];
         let nr_zones = zone_specs(&extents, base, &mut specs);
@@ -153,6 +156,7 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Result<(), BootError> {
         let local = Local::enter(&self.platform).map_err(|_| BootError::Nested)?;
         for e in extents.iter().filter(|e| e.start < e.end) {
+            let start = first_with_address(e.start, self.map);
             let Some(zone) = self
                 .zones
                 .iter()
@@ -167,7 +171,7 @@ impl<P: Platform> PageAllocator<P> {
             }
             let end = if e.end == meta.end { meta.start } else { e.end };
             let mut guard = zone.lock(&self.blocks, &local);
-            let mut at = e.start;
+            let mut at = start;
             while at < end {
                 let order = largest_block(at, end);
                 let put = guard.put_as(at, order, config.memory_is_zero);
@@ -181,6 +185,28 @@ impl<P: Platform> PageAllocator<P> {
         }
         Ok(())
     }
+}
+
+/// The first frame from `start` on whose address is not null, which no pointer to memory may be:
+/// where memory is mapped as it lies, frame 0 is not used.
+fn first_with_address(start: Pfn, map: DirectMap) -> Pfn {
+    start.add(map.ptr(start.phys()).is_null() as usize)
+}
+
+/// The highest zone of a request by what its flags select; the second row is for requests that want
+/// zeroes. A zone that is not configured counts as Normal (P47). Memory that the direct map does
+/// not show cannot be cleared, so where there is such memory who wants zeroes goes without.
+pub(super) fn highest_zones(config: &BootConfig) -> [[ZoneKind; ZoneKind::COUNT]; 2] {
+    let configured = ZoneKind::ALL.map(|kind| match kind {
+        ZoneKind::Dma if config.dma_end.is_none() => ZoneKind::Normal,
+        ZoneKind::Dma32 if config.dma32_end.is_none() => ZoneKind::Normal,
+        kind => kind,
+    });
+    let shown = match config.highmem_start {
+        Some(_) => ZoneKind::Normal,
+        None => ZoneKind::Movable,
+    };
+    [configured, configured.map(|kind| kind.min(shown))]
 }
 
 /// The lines that zeroed words are: a line is eight words, all of them 0 when nothing is free.

@@ -35,6 +35,47 @@ pub(crate) struct ZoneCache {
     pub(crate) events: Events,
 }
 
+/// Names one list of a [`ZoneCache`].
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct List {
+    kind: u8,
+    slot: u8,
+}
+
+impl List {
+    /// The list of blocks of an order and mobility type; `None` if the order is not cached. Reserve
+    /// and CMA blocks go with the movable ones (P331).
+    #[inline]
+    pub(crate) const fn of(order: Order, kind: MigrateType) -> Option<List> {
+        let slot = match order.get() {
+            o @ 0..=5 => o,
+            9 => 6,
+            _ => return None,
+        };
+        let kind = match kind {
+            MigrateType::Unmovable => 0,
+            MigrateType::Reclaimable => 2,
+            _ => 1,
+        };
+        Some(List { kind, slot })
+    }
+
+    /// Every list.
+    pub(crate) fn all() -> impl Iterator<Item = List> {
+        (0..TYPES as u8).flat_map(|kind| (0..NR_CACHED as u8).map(move |slot| List { kind, slot }))
+    }
+
+    /// The order of its blocks.
+    #[inline]
+    pub(crate) fn order(self) -> Order {
+        Order::new(ORDERS[self.slot as usize]).unwrap_or_default()
+    }
+
+    const fn capacity(self) -> usize {
+        CAPACITY[self.slot as usize]
+    }
+}
+
 /// What happened on one CPU in one zone (P615, P617).
 #[derive(Default)]
 pub(crate) struct Events {
@@ -62,26 +103,6 @@ impl Counter {
     }
 }
 
-/// Which list an order has; `None` if it is not cached.
-#[inline]
-pub(crate) const fn slot(order: Order) -> Option<usize> {
-    match order.get() {
-        o @ 0..=5 => Some(o as usize),
-        9 => Some(6),
-        _ => None,
-    }
-}
-
-/// The list of a mobility type; reserve and CMA blocks go with the movable ones (P331).
-#[inline]
-fn list_of(kind: MigrateType) -> usize {
-    match kind {
-        MigrateType::Unmovable => 0,
-        MigrateType::Reclaimable => 2,
-        _ => 1,
-    }
-}
-
 impl ZoneCache {
     pub(crate) fn new() -> ZoneCache {
         ZoneCache {
@@ -98,81 +119,88 @@ impl ZoneCache {
         self.count.load(Relaxed) as usize
     }
 
+    #[inline]
     fn add_count(&self, pages: isize) {
         let new = (self.count.load(Relaxed) as isize + pages) as u32;
         self.count.store(new, Relaxed);
     }
 
+    #[inline]
+    fn len(&self, list: List) -> &AtomicU32 {
+        &self.len[list.kind as usize][list.slot as usize]
+    }
+
+    #[inline]
+    fn entries(&self, list: List) -> &[AtomicU32] {
+        let start = START[list.slot as usize];
+        &self.entries[list.kind as usize][start..start + list.capacity()]
+    }
+
     /// Takes the block that was put last.
     #[inline]
-    pub(crate) fn pop(&self, slot: usize, kind: MigrateType) -> Option<u32> {
-        let list = list_of(kind);
-        let len = self.len[list][slot].load(Relaxed);
-        let top = len.checked_sub(1)?;
-        let entry = self.entries[list]
-            .get(START[slot] + top as usize)?
-            .load(Relaxed);
+    pub(crate) fn pop(&self, list: List) -> Option<u32> {
+        let top = self.len(list).load(Relaxed).checked_sub(1)?;
+        let entry = self.entries(list).get(top as usize)?.load(Relaxed);
         // The store that publishes: before it nothing has happened.
-        self.len[list][slot].store(top, Relaxed);
-        self.add_count(-(1isize << ORDERS[slot]));
+        self.len(list).store(top, Relaxed);
+        self.add_count(-(list.order().pages() as isize));
         Some(entry)
     }
 
     /// Puts a block; false if the list is full.
     #[inline]
-    pub(crate) fn push(&self, slot: usize, kind: MigrateType, frame: u32) -> bool {
-        let list = list_of(kind);
-        let len = self.len[list][slot].load(Relaxed) as usize;
-        if len >= CAPACITY[slot] {
+    pub(crate) fn push(&self, list: List, frame: u32) -> bool {
+        let len = self.len(list).load(Relaxed);
+        let Some(entry) = self.entries(list).get(len as usize) else {
             return false;
-        }
-        self.entries[list][START[slot] + len].store(frame, Relaxed);
-        self.len[list][slot].store(len as u32 + 1, Relaxed);
-        self.add_count(1isize << ORDERS[slot]);
+        };
+        entry.store(frame, Relaxed);
+        self.len(list).store(len + 1, Relaxed);
+        self.add_count(list.order().pages() as isize);
         true
     }
 
-    /// Free places of a list.
-    pub(crate) fn room(&self, slot: usize, kind: MigrateType) -> usize {
-        CAPACITY[slot] - self.len[list_of(kind)][slot].load(Relaxed) as usize
+    /// Blocks in a list.
+    pub(crate) fn blocks(&self, list: List) -> usize {
+        self.len(list).load(Relaxed) as usize
     }
 
-    /// Takes the oldest half of a list (at least one block) and hands each block to `f`.
-    pub(crate) fn flush_half(&self, slot: usize, kind: MigrateType, mut f: impl FnMut(u32)) {
-        let list = list_of(kind);
-        let len = self.len[list][slot].load(Relaxed) as usize;
-        let out = len.div_ceil(2);
-        let entries = &self.entries[list][START[slot]..][..len];
+    /// Free places of a list.
+    pub(crate) fn room(&self, list: List) -> usize {
+        list.capacity() - self.blocks(list)
+    }
+
+    /// The list with the most pages, if any has one.
+    pub(crate) fn fullest(&self) -> Option<List> {
+        let pages = |list: &List| self.blocks(*list) << list.order().get();
+        List::all()
+            .max_by_key(pages)
+            .filter(|list| self.blocks(*list) != 0)
+    }
+
+    /// Takes the oldest `n` blocks of a list (all, if it has fewer) and hands each to `f`, which
+    /// must not panic.
+    pub(crate) fn take_oldest(&self, list: List, n: usize, mut f: impl FnMut(u32)) {
+        let len = self.blocks(list);
+        let out = n.min(len);
+        let entries = &self.entries(list)[..len];
         for entry in &entries[..out] {
             f(entry.load(Relaxed));
         }
         for i in out..len {
             entries[i - out].store(entries[i].load(Relaxed), Relaxed);
         }
-        self.len[list][slot].store((len - out) as u32, Relaxed);
-        self.add_count(-((out << ORDERS[slot]) as isize));
+        self.len(list).store((len - out) as u32, Relaxed);
+        self.add_count(-((out << list.order().get()) as isize));
     }
 
     /// Shows every block of every list to `f`.
     pub(crate) fn each(&self, mut f: impl FnMut(u32, Order)) {
-        for list in 0..TYPES {
-            for (slot, &order) in ORDERS.iter().enumerate() {
-                let len = self.len[list][slot].load(Relaxed) as usize;
-                let order = Order::new(order).unwrap_or_default();
-                for entry in &self.entries[list][START[slot]..][..len] {
-                    f(entry.load(Relaxed), order);
-                }
+        for list in List::all() {
+            for entry in &self.entries(list)[..self.blocks(list)] {
+                f(entry.load(Relaxed), list.order());
             }
         }
-    }
-
-    /// Takes every block of every list and hands it to `f`.
-    pub(crate) fn drain(&self, f: impl FnMut(u32, Order)) {
-        self.each(f);
-        for len in self.len.iter().flatten() {
-            len.store(0, Relaxed);
-        }
-        self.count.store(0, Relaxed);
     }
 }
 
@@ -182,45 +210,58 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn it_is_last_in_first_out_and_flushes_the_oldest() {
+    fn it_is_last_in_first_out_and_gives_the_oldest_back() {
         // P327
         let cache = ZoneCache::new();
-        let slot = slot(Order::ZERO).unwrap();
+        let list = List::of(Order::ZERO, MigrateType::Movable).unwrap();
+        let other = List::of(Order::ZERO, MigrateType::Unmovable).unwrap();
+        assert_eq!(cache.fullest(), None);
         for i in 0..128 {
-            assert!(cache.push(slot, MigrateType::Movable, i));
+            assert!(cache.push(list, i));
         }
-        assert!(!cache.push(slot, MigrateType::Movable, 999));
+        assert!(!cache.push(list, 999));
         assert_eq!(cache.count(), 128);
-        assert_eq!(cache.pop(slot, MigrateType::Movable), Some(127));
-        assert_eq!(cache.pop(slot, MigrateType::Unmovable), None);
+        assert_eq!(cache.pop(list), Some(127));
+        assert_eq!(cache.pop(other), None);
+        assert_eq!(cache.fullest(), Some(list));
         let mut out = Vec::new();
-        cache.flush_half(slot, MigrateType::Movable, |f| out.push(f));
+        cache.take_oldest(list, 64, |f| out.push(f));
         assert_eq!(out, (0..64).collect::<Vec<_>>());
         assert_eq!(cache.count(), 63);
-        assert_eq!(cache.pop(slot, MigrateType::Movable), Some(126));
-        cache.drain(|_, order| assert_eq!(order, Order::ZERO));
-        assert_eq!(cache.count(), 0);
+        assert_eq!(cache.pop(list), Some(126));
+        cache.take_oldest(list, usize::MAX, |_| ());
+        assert_eq!((cache.count(), cache.room(list)), (0, 128));
     }
 
     #[test]
     fn every_list_keeps_its_own_blocks() {
         let cache = ZoneCache::new();
         let mut n = 0;
-        for kind in [
-            MigrateType::Unmovable,
-            MigrateType::Movable,
-            MigrateType::Reclaimable,
-        ] {
-            for &order in &ORDERS {
-                let slot = slot(Order::new(order).unwrap()).unwrap();
-                while cache.push(slot, kind, n) {
-                    n += 1;
-                }
+        for list in List::all() {
+            assert_eq!(cache.blocks(list), 0);
+            while cache.push(list, n) {
+                n += 1;
             }
         }
         let mut seen = Vec::new();
-        cache.drain(|f, _| seen.push(f));
-        seen.sort_unstable();
+        for list in List::all() {
+            cache.take_oldest(list, usize::MAX, |f| seen.push(f));
+        }
         assert_eq!(seen, (0..n).collect::<Vec<_>>());
+        assert_eq!(cache.count(), 0);
+    }
+
+    #[test]
+    fn only_reserve_and_cma_blocks_share_the_list_of_movable_ones() {
+        // P331
+        let of = |kind| List::of(Order::ZERO, kind);
+        assert_eq!(of(MigrateType::Cma), of(MigrateType::Movable));
+        assert_eq!(of(MigrateType::HighAtomic), of(MigrateType::Movable));
+        assert_ne!(of(MigrateType::Unmovable), of(MigrateType::Movable));
+        assert_ne!(of(MigrateType::Unmovable), of(MigrateType::Reclaimable));
+        for order in (0..=10).filter_map(Order::new) {
+            let list = List::of(order, MigrateType::Movable);
+            assert!(list.is_none_or(|l| l.order() == order), "{order:?}");
+        }
     }
 }

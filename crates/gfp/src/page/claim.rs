@@ -7,11 +7,13 @@ use crate::policy::fallback::{self, BlockUse, Claim, Grouping};
 
 impl ZoneGuard<'_> {
     /// Takes from the memory of another type (P314-P319): claims a whole pageblock where the rules
-    /// allow it, else takes a single block and leaves the pageblock its type.
+    /// allow it, and then up to `wanted` blocks; else takes a single block and leaves the pageblock
+    /// its type.
     pub(crate) fn take_fallback(
         &mut self,
         order: Order,
         kind: MigrateType,
+        wanted: usize,
         grouping: Grouping,
     ) -> Option<Taken> {
         for found in (order.get()..=Order::MAX.get()).rev() {
@@ -22,7 +24,7 @@ impl ZoneGuard<'_> {
                 let first = self.zone.index[from as usize][found as usize].first();
                 let Some(member) = first else { continue };
                 if self.claim(member + self.zone.first_block, found, kind, grouping) {
-                    return self.take(order, kind);
+                    return self.take(order, kind, wanted);
                 }
             }
         }
@@ -30,7 +32,7 @@ impl ZoneGuard<'_> {
             let first =
                 |from: &MigrateType| self.zone.index[*from as usize][found as usize].first();
             let member = fallback::fallbacks(kind).iter().find_map(first)?;
-            Some(self.take_from(member + self.zone.first_block, order))
+            Some(self.take_from(member + self.zone.first_block, order, 1))
         })
     }
 

@@ -1,12 +1,12 @@
 //! Free: to this CPU's cache, to the zone, and put off from inside the allocator.
 
 use super::PageAllocator;
-use super::cache::{self, ZoneCache};
+use super::cache::{List, ZoneCache};
 use super::zone::Zone;
 use crate::flags::MigrateType;
 use crate::frame::{FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
-use crate::report::{Caller, Misuse, Owner, Report};
+use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
 
@@ -22,7 +22,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Nobody may use the block any more through this reference.
     #[inline]
     pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
-        let word = self.frames.get(pfn);
+        let word = self.frames.get_acquire(pfn);
         let mine =
             word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
         if !mine {
@@ -43,12 +43,15 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     fn drop_shared(&self, pfn: Pfn, word: FrameWord) -> Result<(), Misuse> {
         let order = word.order();
+        let Some(references) = word.payload().checked_sub(1) else {
+            return Err(Misuse::DoubleFree);
+        };
         let left = if word.is(FrameKind::Compound) {
             order
         } else {
             Order::ZERO
         };
-        let new = FrameWord::new(word.kind(), left, word.payload() - 1);
+        let new = FrameWord::new(word.kind(), left, references);
         if !self.frames.replace(pfn, word, new) {
             // Somebody else changed the count: look again.
             // SAFETY: the caller of `free` gave up its reference, and it is still there.
@@ -77,51 +80,97 @@ impl<P: Platform> PageAllocator<P> {
         if let Some(cache) = cache {
             cache.events.free_pages.add(order.pages());
         }
-        if let (Some(cache), Some(slot)) = (cache, cache::slot(order))
+        if let (Some(cache), Some(list)) = (cache, List::of(order, kind))
             && kind != MigrateType::Isolate
+            && self.make_room(local, zone, cache, list)
         {
-            let high = self.sizing[id].high_min;
-            if cache.count() + order.pages() > high {
-                self.flush(local, zone, cache, slot, order, kind);
-            }
-            if cache.count() + order.pages() <= high {
-                self.frames
-                    .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
-                if cache.push(slot, kind, self.frame_index(pfn)) {
-                    return;
-                }
-                self.flush(local, zone, cache, slot, order, kind);
-                if cache.push(slot, kind, self.frame_index(pfn)) {
-                    return;
-                }
+            self.frames
+                .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
+            let pushed = cache.push(list, self.frame_index(pfn));
+            debug_assert!(pushed, "room was made");
+            if pushed {
+                return;
             }
         }
         self.frames.set(pfn, FrameWord::NONE);
         self.put(local, zone, pfn, order);
     }
 
-    /// Gives the oldest half of a cache list back to its zone.
+    /// Makes room for one block in a list; false if it is not to be cached. A cache that is full
+    /// gives half of its longest list back, so that no list can starve another (P327).
+    #[inline]
+    fn make_room(&self, local: &Local<'_, P>, zone: &Zone, cache: &ZoneCache, list: List) -> bool {
+        let high = self.sizing[zone.id as usize].high_min;
+        let pages = list.order().pages();
+        if cache.count() + pages > high {
+            if pages <= high
+                && let Some(longest) = cache.fullest()
+            {
+                self.flush(
+                    local,
+                    zone,
+                    cache,
+                    longest,
+                    cache.blocks(longest).div_ceil(2),
+                );
+            }
+            if cache.count() + pages > high {
+                return false;
+            }
+        }
+        if cache.room(list) == 0 {
+            self.flush(local, zone, cache, list, cache.blocks(list).div_ceil(2));
+        }
+        true
+    }
+
+    /// Gives the oldest `n` blocks of a cache list back to their zone.
     #[inline(never)]
-    fn flush(
+    pub(super) fn flush(
         &self,
         local: &Local<'_, P>,
         zone: &Zone,
         cache: &ZoneCache,
-        slot: usize,
-        order: Order,
-        kind: MigrateType,
+        list: List,
+        n: usize,
     ) {
         let mut guard = zone.lock(&self.blocks, local);
         let mut twice = None;
-        cache.flush_half(slot, kind, |frame| {
+        cache.take_oldest(list, n, |frame| {
             let pfn = Pfn(self.frames.base().0 + frame as usize);
+            // What is not marked as cached was freed twice at once, and is in use or free already.
+            if !self
+                .frames
+                .get(pfn)
+                .is_block(FrameKind::Cached, list.order())
+            {
+                twice = Some(pfn);
+                return;
+            }
             self.frames.set(pfn, FrameWord::NONE);
-            if !guard.put(pfn, order) {
+            if !guard.put(pfn, list.order()) {
                 twice = Some(pfn);
             }
         });
         drop(guard);
         self.after_put(local, zone, twice);
+    }
+
+    /// Takes the block that was cached last. One that is not marked as cached was freed twice at
+    /// once and has another owner by now: it is reported and left to that owner.
+    #[inline]
+    pub(super) fn pop(&self, cache: &ZoneCache, list: List) -> Option<Pfn> {
+        loop {
+            let pfn = Pfn(self.frames.base().0 + cache.pop(list)? as usize);
+            if self
+                .frames
+                .get(pfn)
+                .is_block(FrameKind::Cached, list.order())
+            {
+                return Some(pfn);
+            }
+            self.complain_twice(pfn);
+        }
     }
 
     /// Gives one block back to its zone.
@@ -134,14 +183,19 @@ impl<P: Platform> PageAllocator<P> {
     /// that was free already (two frees raced, or somebody wrote the frame table).
     fn after_put(&self, local: &Local<'_, P>, zone: &Zone, twice: Option<Pfn>) {
         if let Some(pfn) = twice {
-            self.complain(&Report {
-                misuse: Misuse::DoubleFree,
-                addr: self.ptr_of(pfn).addr().get(),
-                owner: Owner::Free { pfn },
-                caller: Caller::here(),
-            });
+            self.complain_twice(pfn);
         }
         self.report_free(local, zone, self.report_keep_blocks);
+    }
+
+    #[cold]
+    fn complain_twice(&self, pfn: Pfn) {
+        self.complain(&Report {
+            misuse: Misuse::DoubleFree,
+            addr: self.ptr_of(pfn).addr().get(),
+            owner: self.owner_of(pfn),
+            caller: Caller::here(),
+        });
     }
 
     /// Free page reporting: gives wholly free blocks beyond the first `keep` to the platform.
@@ -156,10 +210,7 @@ impl<P: Platform> PageAllocator<P> {
             let Some(taken) = taken else { return reported };
             // Without the lock: the platform may take its time. The block is ours meanwhile.
             self.platform.discard(taken.pfn, Order::PAGEBLOCK.pages());
-            let put = zone
-                .lock(&self.blocks, local)
-                .put_as(taken.pfn, Order::PAGEBLOCK, true);
-            debug_assert!(put);
+            zone.lock(&self.blocks, local).put_reported(taken.pfn);
             reported += 1;
         }
     }

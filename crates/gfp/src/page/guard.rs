@@ -17,10 +17,13 @@ pub(crate) struct ZoneGuard<'z> {
     _guard: LockGuard<'z, (), { Rank::Zone as u8 }>,
 }
 
-/// A block that was taken out of the zone.
+/// Blocks that were taken out of the zone.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Taken {
+    /// First frame of the first.
     pub(crate) pfn: Pfn,
+    /// How many there are, one after the other; at least one.
+    pub(crate) blocks: usize,
 }
 
 impl<'z> ZoneGuard<'z> {
@@ -56,7 +59,8 @@ impl ZoneGuard<'_> {
             MigrateType::HighAtomic => _ = add(&self.zone.free_highatomic),
             _ => (),
         }
-        let free = add(&self.zone.free);
+        // What is on its way to the platform is not in use: the peak does not count it.
+        let free = add(&self.zone.free) + self.zone.hidden() * PAGEBLOCK_PAGES;
         if free < self.zone.lowest_free.load(Relaxed) {
             self.zone.lowest_free.store(free, Relaxed);
         }
@@ -84,34 +88,33 @@ impl ZoneGuard<'_> {
         }
         b.set_class(class);
         // Of a pair, the lower block stands in the index for both.
-        let stands = class != CLASS_FULL && (class != CLASS_PAIR || block & 1 == self.parity());
+        let stands = class != CLASS_FULL && (class != CLASS_PAIR || block & 1 == 0);
         if stands && let Some(index) = self.index(b.kind(), class) {
             index.insert(member);
         }
     }
 
-    /// `block & 1` of a block that starts a pair.
-    fn parity(&self) -> usize {
-        self.blocks.first & 1
-    }
-
-    /// The other block of the pair that a block is in.
+    /// The other block of the pair that a block is in. The first block starts a pair: boot aligns
+    /// the frame table to the largest order.
     pub(super) fn partner(&self, block: usize) -> Option<usize> {
-        let partner = ((block + self.parity()) ^ 1).checked_sub(self.parity())?;
+        debug_assert!(self.blocks.first & 1 == 0);
+        let partner = block ^ 1;
         let b = self.blocks.blocks.get(partner)?;
         (b.zone() == self.zone.id).then_some(partner)
     }
 
-    /// Takes a block of `order` from the free memory of `kind`: smallest that fits, lowest first.
-    pub(crate) fn take(&mut self, order: Order, kind: MigrateType) -> Option<Taken> {
+    /// Takes a block of `order` from the free memory of `kind`, the smallest run that fits, lowest
+    /// first; and up to `wanted - 1` blocks that follow it in the same run.
+    pub(crate) fn take(&mut self, order: Order, kind: MigrateType, wanted: usize) -> Option<Taken> {
         let orders = self.zone.index.get(kind as usize)?;
         let member = orders[order.index()..].iter().find_map(BlockIndex::first)?;
         let block = member + self.zone.first_block;
-        Some(self.take_from(block, order))
+        Some(self.take_from(block, order, wanted))
     }
 
-    /// Takes a run of `order` from a block that has one.
-    pub(super) fn take_from(&mut self, block: usize, order: Order) -> Taken {
+    /// Takes up to `wanted` blocks of `order`, all from one run, from a pageblock that has such a
+    /// run.
+    pub(super) fn take_from(&mut self, block: usize, order: Order, wanted: usize) -> Taken {
         let b = &self.blocks.blocks[block];
         let kind = b.kind();
         let line = &self.blocks.lines[block];
@@ -121,7 +124,7 @@ impl ZoneGuard<'_> {
             self.count(CLASS_PAIR, kind, -1);
             if order == Order::MAX {
                 for block in [block, partner] {
-                    self.blocks.lines[block].clear(0, Order::PAGEBLOCK);
+                    self.blocks.lines[block].clear(0, PAGEBLOCK_PAGES);
                     self.blocks.blocks[block].set_free(0);
                     self.reclass(block, CLASS_FULL);
                     self.used(block);
@@ -129,6 +132,7 @@ impl ZoneGuard<'_> {
                 self.account(kind, -(Order::MAX.pages() as isize));
                 return Taken {
                     pfn: self.blocks.pfn(block.min(partner)),
+                    blocks: 1,
                 };
             }
             self.count(PAGEBLOCK_ORDER, kind, 2);
@@ -145,19 +149,28 @@ impl ZoneGuard<'_> {
             start: 0,
             order: order.get(),
         });
-        line.clear(run.start, order);
+        let blocks = wanted.clamp(1, 1 << (run.order - order.get()));
+        let pages = blocks << order.get();
+        line.clear(run.start, pages);
         self.count(run.order, kind, -1);
-        for o in order.get()..run.order {
+        // What is left of the run, from its lower end on, is one run for each bit that is carried.
+        let mut left = pages;
+        while left < 1 << run.order {
+            let o = left.trailing_zeros() as u8;
             self.count(o, kind, 1);
+            left += 1 << o;
         }
-        b.set_free(b.free() - order.pages());
-        self.account(kind, -(order.pages() as isize));
+        b.set_free(b.free() - pages);
+        self.account(kind, -(pages as isize));
         if b.class() == run.order {
             self.reclass(block, line.bits().largest().unwrap_or(CLASS_FULL));
         }
-        self.used(block);
+        if run.order == PAGEBLOCK_ORDER {
+            self.used(block);
+        }
         Taken {
             pfn: self.blocks.pfn(block).add(run.start),
+            blocks,
         }
     }
 
@@ -187,7 +200,14 @@ impl ZoneGuard<'_> {
         debug_assert!(pfn.is_aligned(order));
         if order == Order::MAX {
             let half = pfn.add(PAGEBLOCK_PAGES);
-            return self.put_as(pfn, Order::PAGEBLOCK, clean)
+            let free = |pfn| {
+                self.blocks
+                    .of(pfn)
+                    .is_none_or(|b| self.blocks.blocks[b].free() != 0)
+            };
+            return !free(pfn)
+                && !free(half)
+                && self.put_as(pfn, Order::PAGEBLOCK, clean)
                 && self.put_as(half, Order::PAGEBLOCK, clean);
         }
         let Some(block) = self.blocks.of(pfn) else {
@@ -303,14 +323,28 @@ impl ZoneGuard<'_> {
     }
 
     /// Takes one wholly free block that the operating system could have back, if more than `keep`
-    /// such blocks wait. Highest address first: allocation prefers low addresses.
+    /// such blocks wait. Highest address first: allocation prefers low addresses. The block is
+    /// hidden until [`ZoneGuard::put_reported`].
     pub(crate) fn take_reportable(&mut self, keep: usize) -> Option<Taken> {
         if self.zone.nr_dirty.load(Relaxed) <= keep {
             return None;
         }
         let block = self.zone.dirty.last()? + self.zone.first_block;
         self.unpair(block);
-        Some(self.take_from(block, Order::PAGEBLOCK))
+        self.hide(1);
+        Some(self.take_from(block, Order::PAGEBLOCK, 1))
+    }
+
+    /// Gives back what [`ZoneGuard::take_reportable`] took, after the platform had it.
+    pub(crate) fn put_reported(&mut self, pfn: Pfn) {
+        let put = self.put_as(pfn, Order::PAGEBLOCK, true);
+        debug_assert!(put, "nobody else can have freed it");
+        self.hide(-1);
+    }
+
+    fn hide(&self, blocks: isize) {
+        let n = &self.zone.hidden;
+        n.store(n.load(Relaxed).wrapping_add_signed(blocks), Relaxed);
     }
 }
 

@@ -101,6 +101,11 @@ pub enum BootError {
         /// Bytes needed in one region.
         bytes: usize,
     },
+    /// From the first to the last frame there are more than 2^32 - 1: 16 TiB, holes included.
+    SpanTooLarge {
+        /// Frames between the first and the last.
+        pages: usize,
+    },
     /// A limit in the configuration is not a multiple of 2 MiB.
     UnalignedLimit,
     /// The platform refused to enter: it was called in the middle of another machine's work.
@@ -130,6 +135,13 @@ impl fmt::Display for BootError {
                 write!(
                     f,
                     "no usable region can hold the {bytes} bytes of metadata: give more RAM"
+                )
+            }
+            BootError::SpanTooLarge { pages } => {
+                write!(
+                    f,
+                    "the memory map spans {pages} pages, more than {}: leave out its far regions",
+                    u32::MAX
                 )
             }
             BootError::UnalignedLimit => {
@@ -251,17 +263,16 @@ impl Extents {
         self.iter().for_each(|e| nodes[e.node.0 as usize] = true);
         let count = nodes.iter().filter(|n| **n).count().max(1);
         let share = pages as usize / count / PAGEBLOCK_PAGES * PAGEBLOCK_PAGES;
+        let extents = self.len;
         for node in (0..MAX_NODES).filter(|n| nodes[*n] && share > 0) {
             let mut left = share;
-            while left > 0 {
-                let last = self.list[..self.len].iter_mut().rev().find(|e| {
-                    e.node.0 as usize == node && e.kind != ZoneKind::Movable && e.start < e.end
-                });
-                let Some(e) = last else { break };
+            for i in (0..extents).rev() {
+                let e = &mut self.list[i];
                 let block = PAGEBLOCK_PAGES;
                 let cut = e.end.0.saturating_sub(left).max(e.start.0).div_ceil(block) * block;
-                if cut >= e.end.0 {
-                    break;
+                // An extent without the start of a pageblock gives nothing.
+                if e.node.0 as usize != node || left == 0 || cut >= e.end.0 {
+                    continue;
                 }
                 let movable = Extent {
                     kind: ZoneKind::Movable,

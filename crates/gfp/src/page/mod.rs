@@ -12,12 +12,14 @@
 //!    a batch and looks at the watermarks then. `slow` tries with more rights, and takes back what
 //!    other CPUs cached, before it fails.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
-//!    bits merge with free buddies as they are set. A frame that is free already is seen there
-//!    always, and mostly before, by its word.
+//!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
+//!    else by the bits.
 //! 5. **Locking.** One lock a zone, innermost ([`Rank::Zone`](crate::sync::Rank)); caches belong to
 //!    who holds the CPU's section.
 //! 6. **Failure.** [`AllocError`] with the reason. Misuse is reported and the memory leaks; it is
-//!    never given out twice.
+//!    not given out twice. Of two frees of one block that run at the same time both can succeed:
+//!    the block is then cached twice, which is seen when its second copy leaves the cache (unless
+//!    the block was allocated and cached once more in between).
 //! 7. **What it does not do yet.** Reclaim, compaction, OOM (issue 4); shards, remote-free rings,
 //!    isolation, CMA, hotplug (issue 5).
 
@@ -106,11 +108,6 @@ impl PageRequest {
             node: None,
         }
     }
-
-    #[inline]
-    fn highest(&self) -> ZoneKind {
-        self.gfp.highest_zone_checked_before()
-    }
 }
 
 /// The pages of one machine.
@@ -125,6 +122,8 @@ pub struct PageAllocator<P: Platform> {
     cpus: Carved<AtomicPtr<ZoneCache>>,
     /// Sizes of the per-CPU caches, by zone id.
     sizing: [PcpLimits; MAX_NODES * ZoneKind::COUNT],
+    /// The highest zone of a request by what its flags select, with `ZERO` and without.
+    highest: [[ZoneKind; ZoneKind::COUNT]; 2],
     grouping: Grouping,
     report_keep_blocks: usize,
     on_misuse: OnMisuse,
@@ -155,6 +154,7 @@ impl<P: Platform> PageAllocator<P> {
             lists,
             cpus,
             sizing: [PcpLimits::BOOT; MAX_NODES * ZoneKind::COUNT],
+            highest: boot::highest_zones(config),
             grouping: Grouping::On,
             report_keep_blocks: config.report_keep_blocks,
             on_misuse: config.on_misuse,
@@ -310,6 +310,13 @@ impl<P: Platform> PageAllocator<P> {
             req.gfp.check()?;
         }
         Ok(())
+    }
+
+    /// The highest zone that a request may use (P47, P201).
+    #[inline]
+    fn highest(&self, gfp: Gfp) -> ZoneKind {
+        let zeroed = gfp.contains(Gfp::ZERO) as usize;
+        self.highest[zeroed][gfp.highest_zone_checked_before() as usize]
     }
 
     /// The mobility type that a request allocates with (P48, P309).

@@ -4,11 +4,12 @@
 //! request has the passes P109-P115 and P132 name, and a `NOFAIL` request waits for others to free
 //! memory.
 
+use super::cache::List;
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::Gfp;
-use crate::frame::{CpuId, FrameWord, Order, Pfn};
+use crate::frame::{CpuId, Order, Pfn};
 use crate::platform::{Context, Platform};
 use crate::policy::watermark::{AllocFlags, ExecContext, TaskRights};
 use crate::sync::Local;
@@ -19,6 +20,11 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_slow(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+        if self.candidates(req).next().is_none() {
+            // No zone of the machine may serve it: not even NOFAIL can wait for that.
+            self.failures[req.order.index()].fetch_add(1, Relaxed);
+            return Err(AllocError::NoSuchNode);
+        }
         let flags = self.slow_rights(req);
         if let Some(pfn) = self.pass(req, flags)? {
             return Ok(pfn);
@@ -29,6 +35,12 @@ impl<P: Platform> PageAllocator<P> {
             if let Some(pfn) = self.pass(req, flags)? {
                 return Ok(pfn);
             }
+        }
+        if req.gfp.allows_spinning()
+            && self.wait_for_reporting()
+            && let Some(pfn) = self.pass(req, flags)?
+        {
+            return Ok(pfn);
         }
         let mut spins = 0;
         while req.gfp.contains(Gfp::NOFAIL) && req.gfp.allows_blocking() {
@@ -64,6 +76,17 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
+    /// Waits until no block is on its way to the platform: each is memory that only seems to be in
+    /// use. False if there was none. Who hides a block waits for nobody, so this ends.
+    fn wait_for_reporting(&self) -> bool {
+        let mut spins = 0;
+        while self.zones.iter().any(|zone| zone.hidden() != 0) {
+            self.platform.relax(spins);
+            spins = spins.saturating_add(1);
+        }
+        spins != 0
+    }
+
     fn pass(&self, req: &PageRequest, flags: AllocFlags) -> Result<Option<Pfn>, AllocError> {
         let local = Local::enter(&self.platform)?;
         Ok(self.alloc_local(&local, req, flags))
@@ -83,6 +106,9 @@ impl<P: Platform> PageAllocator<P> {
     /// Context: task, outside of any section; waits for other CPUs to leave theirs.
     pub fn drain_all(&self) -> usize {
         let mut pages = 0;
+        if let Ok(local) = Local::enter(&self.platform) {
+            self.take_deferred(&local);
+        }
         for cpu in 0..self.cpus.len() {
             let cpu = CpuId(cpu as u32);
             if self.cached_pages(cpu) == 0 {
@@ -109,15 +135,14 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Gives back what the section's CPU has cached. Returns the pages that came back.
     pub fn drain(&self, local: &Local<'_, P>) -> usize {
+        self.take_deferred(local);
         let caches = self.caches_of(local.cpu()).unwrap_or(&[]);
         let mut pages = 0;
         for (zone, cache) in self.zones.iter().zip(caches) {
             pages += cache.count();
-            cache.drain(|frame, order| {
-                let pfn = Pfn(self.frames.base().0 + frame as usize);
-                self.frames.set(pfn, FrameWord::NONE);
-                self.put(local, zone, pfn, order);
-            });
+            for list in List::all().filter(|list| cache.blocks(*list) != 0) {
+                self.flush(local, zone, cache, list, usize::MAX);
+            }
         }
         pages
     }

@@ -64,7 +64,7 @@ impl<P: Platform> PageAllocator<P> {
     pub fn verify(&self) -> Result<(), VerifyError> {
         for zone in self.zones.iter() {
             let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
-            let mut free = 0;
+            let (mut free, mut dirty) = (0, 0);
             let blocks = zone.first_block..zone.first_block + zone.nr_blocks;
             for i in blocks.clone() {
                 let block = &self.blocks.blocks[i];
@@ -99,6 +99,7 @@ impl<P: Platform> PageAllocator<P> {
                     )?;
                     self.verify_member(zone, i, class, true)?;
                 }
+                dirty += self.verify_report(zone, i, frames)?;
                 self.verify_words(i)?;
             }
             same(
@@ -107,6 +108,9 @@ impl<P: Platform> PageAllocator<P> {
                 zone.free_pages(),
                 free,
             )?;
+            let id = zone.id.into();
+            same("blocks to report are counted", id, zone.nr_dirty(), dirty)?;
+            same("no block is hidden", id, zone.hidden(), 0)?;
             for (order, kinds) in counts.iter().enumerate() {
                 for kind in MigrateType::ALL {
                     let found = zone.nr_free(order, kind);
@@ -120,6 +124,26 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         self.verify_caches()
+    }
+
+    /// A block that is wholly free either waits for free page reporting or was reported; no other
+    /// block does. Returns whether it waits, as a number.
+    fn verify_report(
+        &self,
+        zone: &super::Zone,
+        block: usize,
+        free: usize,
+    ) -> Result<usize, VerifyError> {
+        let dirty = zone.dirty.contains(block - zone.first_block) as usize;
+        let clean = self.blocks.blocks[block].is_clean() as usize;
+        let whole = (free == PAGEBLOCK_PAGES) as usize;
+        same(
+            "a whole free block is clean or dirty",
+            block,
+            clean + dirty,
+            whole,
+        )?;
+        Ok(dirty)
     }
 
     /// A block is in the index of its type and class, and in no other.

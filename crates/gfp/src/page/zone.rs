@@ -83,6 +83,8 @@ pub(crate) struct Zone {
     /// Wholly free blocks whose memory the operating system does not have yet.
     pub(super) dirty: BlockIndex,
     pub(super) nr_dirty: AtomicUsize,
+    /// Pageblocks that are neither free nor used: on their way to the operating system.
+    pub(super) hidden: AtomicUsize,
     mark: [AtomicUsize; 4],
     boost: AtomicUsize,
     reserve: [AtomicUsize; ZoneKind::COUNT],
@@ -132,6 +134,7 @@ impl Zone {
             index: core::array::from_fn(|_| core::array::from_fn(|_| set())),
             dirty: set(),
             nr_dirty: AtomicUsize::new(0),
+            hidden: AtomicUsize::new(0),
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
             boost: AtomicUsize::new(0),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
@@ -172,6 +175,12 @@ impl Zone {
     /// Wholly free blocks that wait for free page reporting.
     pub(crate) fn nr_dirty(&self) -> usize {
         self.nr_dirty.load(Relaxed)
+    }
+
+    /// Pageblocks that free page reporting has taken out for a moment.
+    #[inline]
+    pub(crate) fn hidden(&self) -> usize {
+        self.hidden.load(Relaxed)
     }
 
     /// Pages free in blocks of this type that only requests with a right to them may count.
@@ -216,9 +225,22 @@ impl Zone {
     }
 
     /// The watermark check (P267-P272).
+    #[inline]
     pub(crate) fn watermark_ok(&self, order: Order, highest: ZoneKind, flags: AllocFlags) -> bool {
+        self.watermark_ok_without(0, order, highest, flags)
+    }
+
+    /// The watermark check as it will be when `pages` more are gone.
+    pub(crate) fn watermark_ok_without(
+        &self,
+        pages: usize,
+        order: Order,
+        highest: ZoneKind,
+        flags: AllocFlags,
+    ) -> bool {
         let (marks, boost, reserve) = (self.watermarks(), self.boost(), self.reserve(highest));
-        let state = self.free_state();
+        let mut state = self.free_state();
+        state.free = state.free.saturating_sub(pages);
         if order == Order::ZERO {
             // The one-page check takes the mark and the boost apart (P272).
             let mark = marks.level(flags.level(), 0);

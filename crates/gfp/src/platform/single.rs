@@ -79,6 +79,9 @@ unsafe impl Platform for SingleCore {
             return Err(Nested);
         }
         self.inside.store(true, Ordering::Relaxed);
+        // Nothing of the section may be moved before the store: an interrupt there would not see
+        // it. Only the compiler could; on one CPU an interrupt sees memory in program order.
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
         Ok((CpuId(0), SingleSection(&self.inside)))
     }
 

@@ -3,6 +3,7 @@
 use crate::frame::CpuId;
 use crate::platform::{Nested, Platform};
 use core::cell::Cell;
+use core::marker::PhantomData;
 
 /// The right to touch the private state of one CPU, and to take locks.
 ///
@@ -13,6 +14,8 @@ pub struct Local<'a, P: Platform> {
     platform: &'a P,
     held: Cell<u32>,
     _section: P::Section<'a>,
+    /// A section stays on the thread that entered, whatever the platform's type says.
+    _not_send: PhantomData<*mut ()>,
 }
 
 impl<'a, P: Platform> Local<'a, P> {
@@ -29,6 +32,7 @@ impl<'a, P: Platform> Local<'a, P> {
             platform,
             held: Cell::new(0),
             _section: section,
+            _not_send: PhantomData,
         })
     }
 
@@ -42,6 +46,7 @@ impl<'a, P: Platform> Local<'a, P> {
             platform,
             held: Cell::new(0),
             _section: section,
+            _not_send: PhantomData,
         })
     }
 
@@ -54,6 +59,7 @@ impl<'a, P: Platform> Local<'a, P> {
             platform,
             held: Cell::new(0),
             _section: section,
+            _not_send: PhantomData,
         })
     }
 

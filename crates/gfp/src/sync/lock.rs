@@ -55,19 +55,31 @@ impl<T, const RANK: u8> Lock<T, RANK> {
             held.get()
         );
         // Acquire: pairs with the Release in `LockGuard::drop`; what the last holder wrote is seen.
-        let mut spins = 0;
-        while self
-            .word
-            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            local.platform().relax(spins);
-            spins = spins.saturating_add(1);
+        let take = || {
+            self.word
+                .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        };
+        if !take() {
+            self.wait(local, take);
         }
         if cfg!(debug_assertions) {
             held.set(held.get() | 1 << RANK);
         }
         LockGuard { lock: self, held }
+    }
+
+    /// Waits with loads, which leave the line shared, and tries when the lock looks free.
+    #[cold]
+    fn wait<P: Platform>(&self, local: &Local<'_, P>, take: impl Fn() -> bool) {
+        let mut spins = 0;
+        loop {
+            local.platform().relax(spins);
+            spins = spins.saturating_add(1);
+            if self.word.load(Ordering::Relaxed) == 0 && take() {
+                return;
+            }
+        }
     }
 
     /// Takes the lock if it is free.

@@ -1,5 +1,6 @@
 //! Tests of the page allocator.
 
 mod boot;
+mod edges;
 mod model;
 mod rules;
