@@ -59,7 +59,8 @@ impl fmt::Display for AllocError {
         match *self {
             AllocError::NoMemory { order, gfp } => write!(
                 f,
-                "no memory for order {order} with {gfp}: free some, or use flags that may try harder"
+                "no memory for order {order} with {gfp}: free some, or use flags that may try \
+                 harder"
             ),
             AllocError::TooLarge { max } => {
                 write!(
