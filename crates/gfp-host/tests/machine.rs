@@ -1,6 +1,7 @@
 //! Whole machines in a process: fork, several at once, threads, the functions with Linux's names.
 
-mod common;
+#[path = "common/child.rs"]
+mod child;
 
 use gfp::Mm;
 use gfp::flags::{GFP_KERNEL, Gfp};
@@ -71,7 +72,7 @@ fn a_forked_child_has_its_own_copy_of_the_machine() {
     let p = mm.kmalloc(64, GFP_KERNEL).unwrap();
     // SAFETY: the object is ours.
     unsafe { p.as_ptr().write_bytes(1, 64) };
-    let status = common::in_child(|| {
+    let status = child::in_child(|| {
         // SAFETY: the child's copy of the object is the child's.
         unsafe {
             assert_eq!(p.as_ptr().read(), 1);
@@ -112,7 +113,7 @@ fn a_fork_amid_busy_threads_leaves_a_child_that_works() {
             });
         }
         for _ in 0..20 {
-            let status = common::in_child(|| {
+            let status = child::in_child(|| {
                 for i in 1..1000 {
                     let Ok(p) = mm.kmalloc(i * 17, GFP_KERNEL) else {
                         return 1;
@@ -172,7 +173,7 @@ fn resident() -> usize {
 
 #[test]
 fn memory_goes_back_to_the_operating_system() {
-    let status = common::in_child(|| {
+    let status = child::in_child(|| {
         let mm = boot(&HostConfig::new(256 << 20).backing(Backing::Private));
         let before = resident();
         let mut blocks = Vec::new();
