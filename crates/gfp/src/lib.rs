@@ -7,19 +7,25 @@ extern crate std;
 pub mod error;
 pub mod flags;
 pub mod frame;
+#[cfg(not(loom))]
 pub mod mm;
 pub mod overflow;
+#[cfg(not(loom))]
 pub mod page;
 pub mod platform;
 pub mod policy;
 pub mod report;
+#[cfg(not(loom))]
 pub mod slab;
+#[cfg(not(loom))]
 pub mod stat;
 pub mod sync;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod testing;
+#[cfg(not(loom))]
 pub mod vmalloc;
 
 pub use error::AllocError;
+#[cfg(not(loom))]
 pub use mm::Mm;
 pub use platform::{Paging, Platform};

@@ -10,8 +10,10 @@ use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
 use crate::report::Report;
 use core::ptr::NonNull;
 
+#[cfg(not(loom))]
 mod single;
 
+#[cfg(not(loom))]
 pub use single::{SingleCore, SingleSection};
 
 /// This CPU is already inside the allocator: the caller is an interrupt or a signal handler that

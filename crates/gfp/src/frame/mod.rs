@@ -11,8 +11,12 @@
 //!    frame.
 //! 5. **What it does not do.** It does not know zones, lists or caches.
 
+mod stack;
 mod table;
+#[cfg(all(test, loom))]
+mod tests;
 mod types;
 
+pub(crate) use stack::FrameStack;
 pub use table::{FrameKind, FrameTable, FrameWord};
 pub use types::*;

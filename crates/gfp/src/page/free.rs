@@ -8,7 +8,6 @@ use crate::frame::{FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
 use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
-use crate::sync::atomic::Ordering;
 
 impl<P: Platform> PageAllocator<P> {
     /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
@@ -215,43 +214,18 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// A free from inside the allocator: the block waits on a stack that is linked through the
-    /// frame words (P173), until the next refill.
+    /// A free from inside the allocator: the block waits (P173) until the next refill or drain.
     #[cold]
     fn defer(&self, pfn: Pfn, order: Order) {
-        let me = self.frame_index(pfn) as u64 + 1;
-        let mut head = self.deferred.load(Ordering::Relaxed);
-        loop {
-            self.frames
-                .set(pfn, FrameWord::new(FrameKind::Deferred, order, head));
-            // Release: pairs with the Acquire in `take_deferred`; the word is seen before the
-            // entry.
-            let pushed =
-                self.deferred
-                    .compare_exchange_weak(head, me, Ordering::Release, Ordering::Relaxed);
-            match pushed {
-                Ok(_) => return,
-                Err(new) => head = new,
-            }
-        }
+        self.deferred.push(&self.frames, pfn, order);
     }
 
-    /// Frees what [`PageAllocator::defer`] put off.
+    /// Frees what was put off.
     #[inline]
     pub(super) fn take_deferred(&self, local: &Local<'_, P>) {
-        if self.deferred.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        // Acquire: pairs with the Release in `defer`. The whole list is taken, so there is no ABA.
-        let mut head = self.deferred.swap(0, Ordering::Acquire);
-        while let Some(index) = head.checked_sub(1) {
-            let pfn = Pfn(self.frames.base().0 + index as usize);
-            let word = self.frames.get(pfn);
-            debug_assert!(word.is(FrameKind::Deferred));
-            head = word.payload();
-            self.frames.set(pfn, FrameWord::NONE);
+        for (pfn, order) in self.deferred.take(&self.frames) {
             if let Some(zone) = self.blocks.zone_of(pfn) {
-                self.put(local, &self.zones[zone], pfn, word.order());
+                self.put(local, &self.zones[zone], pfn, order);
             }
         }
     }

@@ -42,14 +42,14 @@ mod zone;
 
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{FrameTable, MAX_NODES, NodeId, Order, PAGE_SIZE, Pfn};
+use crate::frame::{FrameStack, FrameTable, MAX_NODES, NodeId, Order, PAGE_SIZE, Pfn};
 use crate::platform::{DirectMap, Platform};
 use crate::policy::fallback::Grouping;
 use crate::policy::pcp::PcpLimits;
 use crate::policy::watermark::{self, LowMemory};
 use crate::report::{OnMisuse, Report};
 use crate::sync::Carved;
-use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind};
@@ -130,8 +130,8 @@ pub struct PageAllocator<P: Platform> {
     misuses: AtomicUsize,
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
     metadata_pages: usize,
-    /// Index + 1 of the first frame of the stack of blocks whose free was put off.
-    deferred: AtomicU64,
+    /// Blocks whose free was put off.
+    deferred: FrameStack,
 }
 
 impl<P: Platform> PageAllocator<P> {
@@ -161,7 +161,7 @@ impl<P: Platform> PageAllocator<P> {
             misuses: AtomicUsize::new(0),
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
             metadata_pages,
-            deferred: AtomicU64::new(0),
+            deferred: FrameStack::new(),
         }
     }
 

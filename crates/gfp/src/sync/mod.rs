@@ -2,7 +2,7 @@
 //! exclusive use of one CPU's private state.
 //!
 //! 1. **Atomics.** Production code imports [`atomic`] only, so that a model checker can take its
-//!    place (`--cfg loom`, `--cfg shuttle`).
+//!    place (`--cfg loom`: what `frame/tests.rs` models is built then, and nothing above it).
 //! 2. **Sections.** All work of the library runs inside a [`Local`]: the right to touch the private
 //!    caches of one CPU, given by [`Platform::enter`](crate::Platform::enter). While a section is
 //!    held, nothing else on this CPU (interrupt, signal handler) enters; who tries is told
@@ -22,10 +22,8 @@ pub use lock::{Lock, LockGuard, Rank};
 
 /// The atomics of the target, or those of a model checker.
 pub mod atomic {
-    #[cfg(not(any(loom, shuttle)))]
+    #[cfg(not(loom))]
     pub use core::sync::atomic::*;
     #[cfg(loom)]
     pub use loom::sync::atomic::*;
-    #[cfg(shuttle)]
-    pub use shuttle::sync::atomic::*;
 }
