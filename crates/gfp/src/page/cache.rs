@@ -161,11 +161,13 @@ impl ZoneCache {
     }
 
     /// Blocks in a list.
+    #[inline]
     pub(crate) fn blocks(&self, list: List) -> usize {
         self.len(list).load(Relaxed) as usize
     }
 
     /// Free places of a list.
+    #[inline]
     pub(crate) fn room(&self, list: List) -> usize {
         list.capacity() - self.blocks(list)
     }
