@@ -189,7 +189,7 @@ impl<P: Platform> PageAllocator<P> {
 
 /// The first frame from `start` on whose address is not null, which no pointer to memory may be:
 /// where memory is mapped as it lies, frame 0 is not used.
-fn first_with_address(start: Pfn, map: DirectMap) -> Pfn {
+pub(super) fn first_with_address(start: Pfn, map: DirectMap) -> Pfn {
     start.add(map.ptr(start.phys()).is_null() as usize)
 }
 

@@ -322,6 +322,17 @@ fn a_map_that_spans_more_than_frame_numbers_of_32_bits_is_refused() {
 }
 
 #[test]
+fn the_frame_at_address_null_is_left_out() {
+    use crate::page::boot::first_with_address;
+    let identity = crate::platform::DirectMap::new(core::ptr::null_mut(), PhysAddr(0));
+    assert_eq!(first_with_address(Pfn(0), identity), Pfn(1));
+    assert_eq!(first_with_address(Pfn(7), identity), Pfn(7));
+    let shifted =
+        crate::platform::DirectMap::new(core::ptr::without_provenance_mut(4096), PhysAddr(0));
+    assert_eq!(first_with_address(Pfn(0), shifted), Pfn(0));
+}
+
+#[test]
 fn odd_maps_boot_and_give_all_they_have() {
     // A base that is odd in every unit, holes inside a pageblock, regions smaller than a page or
     // between two frames, a last block that is not whole, a zone limit in the middle.
