@@ -169,6 +169,7 @@ fn signal_handlers_that_allocate() {
     program_is_ok("signals.c");
 }
 
+/// Seen failing: with pages that lie together as the only source of 100000 bytes.
 #[test]
 fn out_of_memory_is_enomem() {
     let dir = scratch();

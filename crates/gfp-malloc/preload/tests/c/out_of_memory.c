@@ -25,6 +25,22 @@ int main(void) {
             list = next;
         }
     }
+    /* Free memory in pieces of 16 KiB is enough for one of 100000 bytes. */
+    static void *piece[5000];
+    int pieces = 0;
+    while ((piece[pieces] = malloc(12000)))
+        CHECK(++pieces < 5000);
+    for (int i = 0; i < pieces; i += 2)
+        free(piece[i]);
+    char *scattered[50];
+    for (int i = 0; i < 50; i++) {
+        CHECK((scattered[i] = malloc(100000)));
+        memset(scattered[i], 1, 100000);
+    }
+    for (int i = 0; i < 50; i++)
+        free(scattered[i]);
+    for (int i = 1; i < pieces; i += 2)
+        free(piece[i]);
     errno = 0;
     CHECK(malloc(1 << 30) == NULL && errno == ENOMEM);
     void *p = malloc(20 << 20);
