@@ -133,24 +133,20 @@ mod tests {
     use core::ptr::NonNull;
     use std::boxed::Box;
     use std::collections::BTreeSet;
-    use std::vec::Vec;
 
-    fn index(blocks: usize) -> BlockIndex {
-        let words: Vec<AtomicU64> = (0..BlockIndex::words_for(blocks))
+    fn words(blocks: usize) -> Box<[AtomicU64]> {
+        (0..BlockIndex::words_for(blocks))
             .map(|_| AtomicU64::new(0))
-            .collect();
-        let words = Box::leak(words.into_boxed_slice());
-        // SAFETY: the slice is leaked, so it lives for ever; nobody else has it.
-        BlockIndex::new(
-            unsafe { Carved::new(NonNull::from(&*words).cast(), words.len()) },
-            blocks,
-        )
+            .collect()
     }
 
     #[test]
     fn it_is_the_set_it_stands_for() {
         for blocks in [1, 5, 64, 65, 4096, 5000] {
-            let set = index(blocks);
+            let words = words(blocks);
+            // SAFETY: the words outlive the set, and nobody else uses them.
+            let carved = unsafe { Carved::new(NonNull::from(&*words).cast(), words.len()) };
+            let set = BlockIndex::new(carved, blocks);
             let mut model = BTreeSet::new();
             let mut x = 12345usize;
             for _ in 0..4000 {
