@@ -1,4 +1,7 @@
-//! gfp: the Linux memory-allocation subsystem as a library.
+//! Linux's memory-allocation subsystem as a library. Begin at [`Mm`], [`Platform`] and [`flags`];
+//! [`global!`] makes the functions with Linux's names.
+//!
+#![doc = include_str!("../../../README.md")]
 #![no_std]
 
 #[cfg(test)]
