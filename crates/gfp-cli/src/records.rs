@@ -1,9 +1,9 @@
 //! The directory of records, and what the records say once the program has ended.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,7 +24,16 @@ impl TempDir {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("gfp-{what}-{}-{number}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(TempDir(path)),
+                Ok(()) => {
+                    let dir = TempDir(path);
+                    if may_change_user() {
+                        // A program that gives its rights up has children that keep records, too:
+                        // who knows a name may make or open it, but not list, remove or rename.
+                        // After the making, since the umask would take it away.
+                        fs::set_permissions(dir.path(), Permissions::from_mode(0o1733))?;
+                    }
+                    return Ok(dir);
+                }
                 // Left by a gfp that was killed and had our pid.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {}
                 Err(error) => {
@@ -41,6 +50,12 @@ impl TempDir {
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// Whether a program that we start may become another user without a set-user-ID program.
+fn may_change_user() -> bool {
+    // SAFETY: reads the process's credentials and cannot fail.
+    unsafe { libc::geteuid() == 0 }
 }
 
 impl Drop for TempDir {
@@ -145,7 +160,15 @@ impl Images {
 
 fn read_file(path: &Path) -> Result<Snapshot, String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    // A program may put anything here: a link is not followed, a pipe not waited for.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| error.to_string())?;
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        return Err("not a file".into());
+    }
     file.take(FILE_MAX_BYTES)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
@@ -161,6 +184,7 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 pub(crate) mod tests {
     use super::*;
     use gfp_malloc_core::record::{Identity, Record, Text, create_file};
+    use std::ffi::CString;
 
     /// A record of a process `pid` that started at `started_ns`.
     pub(crate) fn record(dir: &TempDir, pid: u32, started_ns: u64, name: &str) -> &'static Record {
@@ -209,10 +233,15 @@ pub(crate) mod tests {
         fs::write(dir.path().join("3.4.gfp"), "short").unwrap();
         fs::write(dir.path().join("3.5.gfp"), [0; 8192]).unwrap();
         fs::create_dir(dir.path().join("3.6.gfp")).unwrap();
+        // Neither followed nor waited for.
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("3.7.gfp")).unwrap();
+        let pipe = CString::new(dir.path().join("3.8.gfp").as_os_str().as_bytes()).unwrap();
+        // SAFETY: the path is a C string.
+        assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
         record(&dir, 5, 100, "good");
         let images = Images::read(dir.path(), |_| false).unwrap();
         assert_eq!(images.all.len(), 1);
-        assert_eq!(images.unreadable.len(), 3);
+        assert_eq!(images.unreadable.len(), 5);
         assert!(
             images.unreadable[0].starts_with("3.4.gfp: 5 bytes"),
             "{:?}",
@@ -222,10 +251,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_directory_is_private_and_gone_when_dropped() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = TempDir::new("records").unwrap();
         let path = dir.path().to_path_buf();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, if may_change_user() { 0o1733 } else { 0o700 });
         fs::write(path.join("file"), "x").unwrap();
         drop(dir);
         assert!(!path.exists());

@@ -21,7 +21,18 @@ pub(crate) fn render(outcome: &Outcome) -> String {
     let main = outcome.images.main(outcome.main_pid);
     head(&mut out, outcome, main);
     if let Some(main) = main {
-        process(&mut out, &outcome.images.all[main].record);
+        let record = &outcome.images.all[main].record;
+        process(&mut out, record);
+        if is_short(record.managed_bytes, outcome.memory_bytes) {
+            line(
+                &mut out,
+                format_args!(
+                    "gfp: managed is less than the {} asked for: the system did not give the \
+                     program\n     so many addresses (look at ulimit -v)",
+                    show(outcome.memory_bytes)
+                ),
+            );
+        }
     }
     let further = outcome
         .images
@@ -45,6 +56,12 @@ pub(crate) fn render(outcome: &Outcome) -> String {
         );
     }
     out
+}
+
+/// True if a machine is smaller than asked for, beyond what gfp keeps for itself (a sixteenth is
+/// far more than that, except in the smallest machines).
+fn is_short(managed: u64, asked: u64) -> bool {
+    managed + (asked / 16).max(4 << 20) < asked
 }
 
 /// Appends a line; writing to a String does not fail.
@@ -132,8 +149,8 @@ fn process(out: &mut String, record: &Snapshot) {
     line(
         out,
         format_args!(
-            "  vmalloc    {} areas, {} used, peak {}",
-            vmalloc.areas,
+            "  vmalloc    {}, {} used, peak {}",
+            counted(vmalloc.areas, "area"),
             show(vmalloc.bytes),
             show(vmalloc.peak_bytes)
         ),
@@ -144,7 +161,10 @@ fn process(out: &mut String, record: &Snapshot) {
         let last = record.misuse_last.bytes().escape_ascii();
         line(
             out,
-            format_args!("  MISUSE     {} reports, last: {last}", record.misuse_total),
+            format_args!(
+                "  MISUSE     {}, last: {last}",
+                counted(record.misuse_total, "report")
+            ),
         );
     }
     if record.malloc_calls > 0 || record.free_calls > 0 {
@@ -200,8 +220,8 @@ fn failures(out: &mut String, failed: &Failures) {
     line(
         out,
         format_args!(
-            "  failed     {} allocations, largest {largest}",
-            failed.total
+            "  failed     {}, largest {largest}",
+            counted(failed.total, "allocation")
         ),
     );
     for (up_to_bytes, count) in buckets(failed) {
@@ -222,17 +242,20 @@ fn further_processes(out: &mut String, mut images: Vec<&Image>) {
     if replaced > 0 {
         line(
             out,
-            format_args!("gfp: {replaced} process images were replaced by exec"),
+            format_args!(
+                "gfp: {} replaced by exec",
+                counted(replaced as u64, "process image")
+            ),
         );
     }
     if images.is_empty() {
         return;
     }
     images.sort_by_key(|image| Reverse(image.record.peak_bytes));
-    let title = format!(
-        "gfp: {} further processes, each with its own budget",
-        images.len()
-    );
+    let title = match images.len() {
+        1 => "gfp: 1 further process, with its own budget".into(),
+        count => format!("gfp: {count} further processes, each with its own budget"),
+    };
     line(out, format_args!("{title}"));
     line(
         out,
@@ -251,7 +274,7 @@ fn further_processes(out: &mut String, mut images: Vec<&Image>) {
         };
         let misuse = match record.misuse_total {
             0 => String::new(),
-            count => format!("  {count} MISUSE reports"),
+            count => format!("  MISUSE: {}", counted(count, "report")),
         };
         line(
             out,
@@ -271,6 +294,11 @@ fn further_processes(out: &mut String, mut images: Vec<&Image>) {
             format_args!("    and {more} more (--report FILE.json lists all)"),
         );
     }
+}
+
+/// `1 area`, `2 areas`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn percent(part: u64, whole: u64) -> String {

@@ -145,6 +145,10 @@ unsafe impl Paging for HostPlatform {
 
     fn flush(&self, _at: NonNull<u8>, _pages: usize) {}
 
+    fn unmap_flushes(&self) -> bool {
+        true
+    }
+
     fn aliases_frames(&self) -> bool {
         self.ram().fd().is_some()
     }

@@ -11,12 +11,22 @@ use crate::sys;
 use core::fmt::{self, Write};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use gfp::platform::{Context, Platform};
 use gfp::report::Report;
 
 static RECORD: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
 static ABORT: AtomicBool = AtomicBool::new(false);
 static MISUSES: AtomicU64 = AtomicU64::new(0);
 static FAILURES: AtomicU64 = AtomicU64::new(0);
+static NO_MACHINE: AtomicBool = AtomicBool::new(false);
+/// When the tables of the record were written, and what the peak was then.
+static TABLES_NS: AtomicU64 = AtomicU64::new(0);
+static TABLES_PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Tables older than this are written anew: their some 20 us are nothing beside it.
+const TABLES_EVERY_NS: u64 = 50_000_000;
+/// Growth of the peak in bytes that is worth new tables.
+const LEAST_GROWTH: u64 = 256 << 10;
 
 /// Sets what follows a misuse.
 pub fn set_after_misuse(what: AfterMisuse) {
@@ -46,6 +56,20 @@ pub fn failures() -> u64 {
     FAILURES.load(Ordering::Relaxed)
 }
 
+/// Says, once, that the process has no memory at all. Any context.
+#[cold]
+pub fn no_machine(bytes: usize) {
+    if !NO_MACHINE.swap(true, Ordering::Relaxed) {
+        let mut line = Line::new();
+        let _ = write!(
+            line,
+            "gfp: no machine of {bytes} bytes, nor a smaller one: the system gives no addresses \
+             or no memory (look at ulimit -v)"
+        );
+        let _ = sys::write(libc::STDERR_FILENO, line.finish());
+    }
+}
+
 /// Counts a request that could not be served. Any context.
 #[cold]
 pub fn failure(bytes: usize) {
@@ -69,10 +93,28 @@ pub fn update_sums(heap: &Heap) {
     });
 }
 
+/// Writes the sums of `heap` into the record, if there is one; and the tables, when the peak has
+/// grown by an eighth or some time has passed, so that a process that is killed leaves tables that
+/// are nearly true. Any context.
+pub fn update(heap: &Heap) {
+    let Some(record) = record() else { return };
+    if heap.mm().platform().context() != Context::Task {
+        return; // inside the allocator the numbers cannot be read
+    }
+    update_sums(heap);
+    let (peak, seen) = (record.peak_bytes(), TABLES_PEAK.load(Ordering::Relaxed));
+    let grown = peak - seen.min(peak) > LEAST_GROWTH.max(seen / 8);
+    if grown || sys::coarse_ns().wrapping_sub(TABLES_NS.load(Ordering::Relaxed)) > TABLES_EVERY_NS {
+        update_all(heap);
+    }
+}
+
 /// Writes all numbers of `heap` into the record, if there is one.
 pub fn update_all(heap: &Heap) {
     let Some(record) = record() else { return };
     update_sums(heap);
+    TABLES_PEAK.store(record.peak_bytes(), Ordering::Relaxed);
+    TABLES_NS.store(sys::coarse_ns(), Ordering::Relaxed);
     let source = heap.source();
     let mut zones = [ZoneRecord::EMPTY; ZONES_MAX];
     let mut used = 0;

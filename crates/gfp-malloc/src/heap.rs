@@ -13,6 +13,7 @@
 
 use crate::events;
 use crate::reserve::{self, Freed, Reserve};
+use crate::sys;
 use core::mem::size_of;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +38,8 @@ pub const MAX_SIZE: usize = isize::MAX as usize;
 const GFP: Gfp = GFP_KERNEL.with(Gfp::NOWARN);
 /// Requests that take the slow way, between two looks at the numbers for the record.
 const SLOW_CALLS: u32 = 64;
+/// Least memory of a machine, in bytes.
+pub const MIN_MEMORY: usize = 4 << 20;
 
 /// What the memory must contain.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -66,11 +69,26 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// Boots a machine of `memory` bytes; the heap lives as long as the process. `None` if the
-    /// operating system gives no memory.
+    /// Boots a machine of `memory` bytes, or of less where the operating system gives less; the
+    /// heap lives as long as the process. `None` if there is not even [`MIN_MEMORY`].
     pub(crate) fn boot(memory: usize) -> Option<&'static Heap> {
+        let (mut memory, window) = fit(memory, sys::addresses_left());
+        loop {
+            if let Some(heap) = Heap::boot_exactly(memory, window) {
+                return Some(heap);
+            }
+            if memory <= MIN_MEMORY {
+                return None;
+            }
+            memory = (memory / 2 / PAGE_SIZE * PAGE_SIZE).max(MIN_MEMORY);
+        }
+    }
+
+    fn boot_exactly(memory: usize, window: Option<usize>) -> Option<&'static Heap> {
         debug_assert!(memory.is_multiple_of(PAGE_SIZE));
-        let platform = HostPlatform::new(&HostConfig::new(memory)).ok()?;
+        let config = HostConfig::new(memory);
+        let config = window.map_or(config, |bytes| config.vmalloc_bytes(bytes));
+        let platform = HostPlatform::new(&config).ok()?;
         let map = platform.memory_map();
         let config = BootConfig {
             dma_end: None,
@@ -151,6 +169,7 @@ impl Heap {
 
     #[inline(never)]
     fn alloc_small(&self, size: usize, align: usize, fill: Fill) -> Option<NonNull<u8>> {
+        self.count_slow_call();
         match self.mm.kmalloc(size, fill.flags()) {
             Ok(memory) => Some(memory),
             Err(why) => self.refused(size, align, fill, why),
@@ -325,7 +344,10 @@ impl Heap {
         if size <= usable && size >= usable / 2 {
             return Some(old);
         }
-        let new = self.alloc(size, align, Fill::None, caller)?;
+        let Some(new) = self.alloc(size, align, Fill::None, caller) else {
+            // No memory to move to: who wants less keeps what there is.
+            return (size <= usable).then_some(old);
+        };
         // SAFETY: both are live, at least that large, and apart.
         unsafe { new.copy_from_nonoverlapping(old, usable.min(size)) };
         // SAFETY: the caller's promise.
@@ -359,8 +381,22 @@ impl Heap {
         let calls = self.slow_calls.load(Ordering::Relaxed).wrapping_add(1);
         self.slow_calls.store(calls, Ordering::Relaxed);
         if calls.is_multiple_of(SLOW_CALLS) {
-            events::update_sums(self);
+            events::update(self);
         }
+    }
+}
+
+/// The memory of a machine, and the addresses for its vmalloc (`None`: as many as it likes), where
+/// `left` bytes of addresses may still be mapped. Under `ulimit -v` the program itself needs some,
+/// for threads, files and libraries: a quarter is left alone.
+fn fit(memory: usize, left: Option<usize>) -> (usize, Option<usize>) {
+    let usual = memory.saturating_mul(4).max(64 << 30);
+    match left {
+        Some(left) if memory.saturating_add(usual) > left / 4 * 3 => {
+            let share = left / 8 * 3 / PAGE_SIZE * PAGE_SIZE;
+            (memory.min(share).max(MIN_MEMORY), Some(usual.min(share)))
+        }
+        _ => (memory, None),
     }
 }
 

@@ -3,14 +3,12 @@
 //! They answer null on failure and leave `errno` to the exported names. `caller` is a code address
 //! for reports; 0 where none is known.
 
+pub use crate::heap::MIN_MEMORY;
 use crate::heap::{Fill, Heap, MAX_SIZE};
 use crate::sys;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-
-/// Least memory of a machine, in bytes.
-pub const MIN_MEMORY: usize = 8 << 20;
 
 /// `malloc` over a machine of its own, made at the first call.
 ///
@@ -103,7 +101,11 @@ impl Malloc {
             sys::sched_yield();
         }
         // Who comes here after a failure tries again; it costs little.
-        let heap = Heap::boot(self.size());
+        let size = self.size();
+        let heap = Heap::boot(size);
+        if heap.is_none() {
+            crate::events::no_machine(size);
+        }
         let made = heap.map_or(ptr::null_mut(), |heap| ptr::from_ref(heap).cast_mut());
         // Release: pairs with the Acquire in `heap_if_ready`.
         self.heap.store(made, Ordering::Release);

@@ -2,6 +2,8 @@
 //!
 //! `free` must leave `errno` as it was, and all of this is called inside `malloc`.
 
+use core::ptr::NonNull;
+
 /// The number of an error, as in `errno`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Errno(pub i32);
@@ -194,6 +196,41 @@ impl Drop for File {
     }
 }
 
+/// Some pages of zeroes from the operating system; given back when dropped.
+pub struct Pages {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Pages {
+    /// Pages for `len` bytes.
+    ///
+    /// # Errors
+    /// As `mmap(2)`.
+    pub fn new(len: usize) -> Result<Pages, Errno> {
+        let access = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+        // SAFETY: a new mapping, anywhere.
+        let at = unsafe { call(libc::SYS_mmap, [0, len, access, flags, usize::MAX, 0]) }?;
+        let start = NonNull::new(core::ptr::with_exposed_provenance_mut(at));
+        let start = start.ok_or(Errno(libc::ENOMEM))?;
+        Ok(Pages { start, len })
+    }
+
+    /// The first byte.
+    pub fn start(&mut self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        let args = [self.start.addr().get(), self.len, 0, 0, 0, 0];
+        // SAFETY: the mapping is ours, and nobody uses it any more.
+        let _ = unsafe { call(libc::SYS_munmap, args) };
+    }
+}
+
 /// Writes all of `bytes` to the file descriptor `fd`.
 ///
 /// # Errors
@@ -292,6 +329,46 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: the kernel writes two words there.
     let _ = unsafe { call(libc::SYS_clock_gettime, args) };
     now[0] * 1_000_000_000 + now[1]
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC_COARSE`: a few milliseconds late, and without a system call.
+pub fn coarse_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a place for the answer; with this clock the call cannot fail, so it leaves
+    // `errno` alone.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Bytes of addresses that this process may still map; `None`: no limit.
+pub fn addresses_left() -> Option<usize> {
+    let mut limit = [0u64; 2]; // soft, hard
+    let place = limit.as_mut_ptr().addr();
+    let args = [0, libc::RLIMIT_AS as usize, 0, place, 0, 0];
+    // SAFETY: the kernel writes two words there.
+    unsafe { call(libc::SYS_prlimit64, args) }.ok()?;
+    if limit[0] == u64::MAX {
+        return None;
+    }
+    let limit = usize::try_from(limit[0]).unwrap_or(usize::MAX);
+    Some(limit.saturating_sub(mapped_bytes()))
+}
+
+/// Bytes of addresses that are mapped; 0 if the system does not say.
+fn mapped_bytes() -> usize {
+    let mut text = [0u8; 32];
+    let mut path = Path::new();
+    let file = path
+        .push(b"/proc/self/statm")
+        .then(|| File::open(&path, libc::O_RDONLY, 0));
+    let Some(Ok(file)) = file else { return 0 };
+    let used = file.read(&mut text).unwrap_or(0);
+    let digits = text[..used].iter().take_while(|b| b.is_ascii_digit());
+    let pages = digits.fold(0usize, |n, b| n.saturating_mul(10) + usize::from(b - b'0'));
+    pages.saturating_mul(4096)
 }
 
 /// Sleeps, or less if a signal comes.

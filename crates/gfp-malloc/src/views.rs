@@ -3,21 +3,46 @@
 //! A file is written beside its place and then moved there, so that a reader sees all of one
 //! version or all of another.
 
-use crate::sys::{self, Errno, File, Path};
+use crate::sys::{self, Errno, File, Pages, Path};
 use core::fmt::{self, Write};
+use core::mem::size_of;
 use gfp::stat::{Source, View};
 
+/// What is too large for the stack of a small thread that calls `_exit`.
+struct Scratch {
+    path: Path,
+    place: Path,
+    buffer: [u8; Sink::ROOM],
+}
+
 /// Writes all views of `source` into the directory `dir/pid`, which is made if it is not there.
-/// Allocates nothing and leaves `errno` alone.
+/// Allocates nothing, leaves `errno` alone, and needs some hundred bytes of stack.
 ///
 /// # Errors
 /// What the first system call that failed said; views after that are not written.
 pub fn write_all(source: &dyn Source, dir: &[u8], pid: u32) -> Result<(), Errno> {
-    let mut path = Path::new();
+    let mut pages = Pages::new(size_of::<Scratch>())?;
+    let mut scratch = pages.start().cast::<Scratch>();
+    // SAFETY: the pages are ours, large enough, aligned, and gone after the last use; all zeroes
+    // are a valid `Scratch`: bytes and lengths.
+    write_with(unsafe { scratch.as_mut() }, source, dir, pid)
+}
+
+fn write_with(
+    scratch: &mut Scratch,
+    source: &dyn Source,
+    dir: &[u8],
+    pid: u32,
+) -> Result<(), Errno> {
+    let Scratch {
+        path,
+        place,
+        buffer,
+    } = scratch;
     let fits = path.push(dir);
-    make_dir(&path)?;
+    make_dir(path)?;
     let fits = fits && path.push(b"/") && path.push_number(u64::from(pid));
-    make_dir(&path)?;
+    make_dir(path)?;
     if !fits || !path.push(b"/") {
         return Err(Errno(libc::ENAMETOOLONG));
     }
@@ -29,12 +54,12 @@ pub fn write_all(source: &dyn Source, dir: &[u8], pid: u32) -> Result<(), Errno>
         if !(fits && path.push(b".") && path.push_number(u64::from(sys::gettid()))) {
             return Err(Errno(libc::ENAMETOOLONG));
         }
-        write_one(source, view, &path)?;
-        let mut place = Path::new();
+        write_one(source, view, path, buffer)?;
+        place.truncate(0);
         if !(place.push(&path.bytes()[..len]) && place.push(view.file_name().as_bytes())) {
             return Err(Errno(libc::ENAMETOOLONG));
         }
-        sys::rename(&path, &place)?;
+        sys::rename(path, place)?;
     }
     Ok(())
 }
@@ -46,11 +71,16 @@ fn make_dir(path: &Path) -> Result<(), Errno> {
     }
 }
 
-fn write_one(source: &dyn Source, view: View, path: &Path) -> Result<(), Errno> {
+fn write_one(
+    source: &dyn Source,
+    view: View,
+    path: &Path,
+    buffer: &mut [u8; Sink::ROOM],
+) -> Result<(), Errno> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
     let mut sink = Sink {
         file: File::open(path, flags, view.mode() | 0o200)?,
-        buffer: [0; Sink::ROOM],
+        buffer,
         used: 0,
         failed: None,
     };
@@ -59,14 +89,14 @@ fn write_one(source: &dyn Source, view: View, path: &Path) -> Result<(), Errno> 
     sink.failed.map_or(Ok(()), Err)
 }
 
-struct Sink {
+struct Sink<'a> {
     file: File,
-    buffer: [u8; Sink::ROOM],
+    buffer: &'a mut [u8; Sink::ROOM],
     used: usize,
     failed: Option<Errno>,
 }
 
-impl Sink {
+impl Sink<'_> {
     const ROOM: usize = 4096;
 
     fn flush(&mut self) {
@@ -78,7 +108,7 @@ impl Sink {
     }
 }
 
-impl Write for Sink {
+impl Write for Sink<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {

@@ -208,6 +208,11 @@ pub unsafe trait Paging: Platform {
     /// Makes sure that no CPU remembers a mapping of these pages.
     fn flush(&self, at: NonNull<u8>, pages: usize);
 
+    /// True if [`Paging::unmap`] itself makes all CPUs forget: then `flush` is never called.
+    fn unmap_flushes(&self) -> bool {
+        false
+    }
+
     /// True if a mapped page shows the very frame, so that the direct
     /// map sees the same bytes; false if the frame only stands for memory of its own.
     fn aliases_frames(&self) -> bool {

@@ -68,7 +68,7 @@ gfp: prog (pid 5): exit status 0, 1.23 s
   failed     3 allocations, largest 16.0 EiB
     up to 1.0 GiB                  2
     larger                         1
-  MISUSE     1 reports, last: double free\\n of 0x10
+  MISUSE     1 report, last: double free\\n of 0x10
   calls      malloc 10, free 9
 ";
     assert_eq!(render(&outcome(read(&dir))), expected);
@@ -88,7 +88,7 @@ fn a_run_without_records_says_so() {
     record(&dir, 6, 100, "child");
     let text = render(&outcome(read(&dir)));
     assert!(text.contains("the program itself left NO record"), "{text}");
-    assert!(text.contains("1 further processes"), "{text}");
+    assert!(text.contains("1 further process,"), "{text}");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn further_processes_are_listed_by_peak_up_to_a_limit() {
         .unwrap();
     assert_eq!(
         lines[title + 2],
-        "         200 failing                  1.0 GiB           1  1 MISUSE reports"
+        "         200 failing                  1.0 GiB           1  MISUSE: 1 report"
     );
     assert!(lines[title + 3].contains("129 child"), "{text}");
     assert!(lines.last().unwrap().contains("and 11 more"), "{text}");
@@ -127,7 +127,7 @@ fn images_that_were_replaced_are_counted_or_listed_if_they_have_something_to_tel
     let images = Images::read(dir.path(), |pid| pid == 6).unwrap();
     let text = render(&outcome(images));
     assert!(
-        text.contains("gfp: 1 process images were replaced by exec\n"),
+        text.contains("gfp: 1 process image replaced by exec\n"),
         "{text}"
     );
     assert!(text.contains("gfp: 2 further processes"), "{text}");
@@ -152,4 +152,21 @@ fn unreadable_records_are_named_but_few() {
     assert!(text.contains("unreadable record r2\n"), "{text}");
     assert!(text.contains("and 2 more"), "{text}");
     assert!(!text.contains("r3"), "{text}");
+}
+
+#[test]
+fn a_machine_smaller_than_asked_for_is_told() {
+    for (managed, asked, short) in [
+        (362, 12_000, true),
+        (60, 64, false),
+        (1, 4, false),
+        (11_900, 12_000, false),
+        (100, 120, true),
+    ] {
+        assert_eq!(
+            is_short(managed << 20, asked << 20),
+            short,
+            "{managed} of {asked}"
+        );
+    }
 }

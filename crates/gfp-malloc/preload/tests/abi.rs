@@ -178,6 +178,52 @@ fn out_of_memory_is_enomem() {
     must_be_ok(command);
 }
 
+/// Seen failing: with the buffers of the text views on the stack (optimised).
+#[test]
+fn threads_with_little_stack() {
+    let dir = scratch();
+    // Code that is not optimised needs more.
+    let stack = if cfg!(debug_assertions) {
+        "-DSTACK=65536"
+    } else {
+        "-DSTACK=PTHREAD_STACK_MIN"
+    };
+    let program = cc(&dir, "small_stack.c", "program", &[stack]);
+    must_be_ok(preloaded(&program));
+    let mut command = preloaded(&program);
+    command
+        .env("GFP_RECORD_DIR", &dir)
+        .env("GFP_PROC_DIR", &dir);
+    must_be_ok(command);
+}
+
+/// Seen failing: without `fit` (the program's own `mmap` fails).
+#[test]
+fn a_limit_of_addresses() {
+    let dir = scratch();
+    for limit in ["1000000000", "200000000"] {
+        let mut command = preloaded(&cc(&dir, "address_limit.c", "program", &[]));
+        command.env("GFP_MEMORY", "8000000000").arg(limit);
+        must_be_ok(command);
+    }
+}
+
+/// Where there is no room for any machine this is said, once, and is no crash.
+///
+/// Seen failing: without `no_machine`.
+#[test]
+fn no_room_for_a_machine() {
+    let dir = scratch();
+    let mut command = preloaded(&cc(&dir, "address_limit.c", "program", &[]));
+    let out = command.arg("6000000").output().expect("it starts");
+    let stderr = text(&out.stderr);
+    assert_eq!(
+        (out.status.signal(), stderr.matches("no machine").count()),
+        (None, 1),
+        "{stderr}"
+    );
+}
+
 /// Programs of others, which allocate in their own ways.
 #[test]
 fn other_programs() {

@@ -235,6 +235,11 @@ impl Record {
         raise(&self.peak_bytes, bytes);
     }
 
+    /// The peak that was recorded.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes.load(Ordering::Relaxed)
+    }
+
     /// Sets what vmalloc uses, and raises its peak to the greater of `bytes` and `peak_bytes`.
     pub fn set_vmalloc(&self, vmalloc: VmallocRecord) {
         self.vmalloc_areas.store(vmalloc.areas, Ordering::Relaxed);

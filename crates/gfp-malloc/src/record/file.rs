@@ -135,5 +135,9 @@ fn map_new(path: &[u8], errno: *mut c_int) -> Result<NonNull<u8>, c_int> {
     // SAFETY: file is open and ours, and not used after this; the raw call is no cancellation
     // point.
     unsafe { libc::syscall(libc::SYS_close, file) };
+    if mapped.is_err() {
+        // SAFETY: path is NUL-terminated. An empty record would only be told as a broken one.
+        unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0) };
+    }
     mapped
 }

@@ -1,7 +1,7 @@
 //! Taking an area apart, and the flush before its addresses are used again.
 
 use super::Vmalloc;
-use super::areas::Found;
+use super::areas::{Found, Space};
 use crate::error::AllocError;
 use crate::frame::PAGE_SHIFT;
 use crate::platform::{Context, Nested, Paging};
@@ -148,6 +148,14 @@ impl<P: Paging> Vmalloc<P> {
     ///
     /// Context: a task. One purge runs at a time; a second one has nothing to do.
     pub fn purge(&self) -> usize {
+        if self.platform().unmap_flushes() {
+            // In one step, so that a fork never finds a purge under way that nobody ends.
+            let all = |space: &mut Space| {
+                let list = space.take_lazy();
+                space.recycle(list)
+            };
+            return self.with_space(all).unwrap_or(0);
+        }
         let Ok(list) = self.with_space(|space| space.take_lazy()) else {
             return 0;
         };

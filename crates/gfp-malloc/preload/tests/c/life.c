@@ -20,6 +20,11 @@ int main(int argc, char **argv) {
         free(keep[0]);
         return 3;
     }
+    if (!strcmp(argv[1], "killed")) {
+        for (int i = 0; i < (20 << 20) / 64; i++)
+            CHECK(malloc(64));
+        raise(SIGKILL);
+    }
     if (!strcmp(argv[1], "forks")) {
         pid_t child = fork();
         CHECK(child >= 0);
