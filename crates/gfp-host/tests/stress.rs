@@ -18,12 +18,15 @@
 //! wait; `ZoneCache::take_oldest` passing over one block; `enter_remote` not waiting for the owner.
 #![cfg(not(loom))]
 
+#[path = "common/shared.rs"]
+mod shared;
+
 use gfp::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp};
 use gfp::frame::{CpuId, Order, PAGE_SIZE, Pfn};
 use gfp::page::{BootConfig, PageAllocator, PageRequest};
 use gfp_host::{Backing, HostConfig, HostPlatform, NR_SLOTS};
+use shared::Shared;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -66,7 +69,7 @@ struct Machine {
     /// One bit a frame: owned by a thread of this test.
     owned: Vec<AtomicU64>,
     /// Blocks that wait for another thread to free them.
-    mailbox: Mutex<VecDeque<Held>>,
+    mailbox: Shared<VecDeque<Held>>,
     granted: AtomicUsize,
     refused: AtomicUsize,
     seed: u64,
@@ -87,7 +90,7 @@ impl Machine {
         Machine {
             pages,
             owned: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            mailbox: Mutex::default(),
+            mailbox: Shared::default(),
             granted: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             seed,
@@ -203,8 +206,7 @@ impl Machine {
             }
             53..60 => {
                 // Memory goes from thread to thread.
-                let theirs = {
-                    let mut mailbox = self.mailbox.lock().unwrap();
+                let theirs = self.mailbox.with(|mailbox| {
                     if !held.is_empty() {
                         mailbox.push_back(held.swap_remove(rng.below(held.len())));
                     }
@@ -213,7 +215,7 @@ impl Machine {
                     } else {
                         None
                     }
-                };
+                });
                 theirs.into_iter().for_each(|block| self.free(block));
             }
             60 if rng.below(8) == 0 => held.drain(..).for_each(|block| self.free(block)),
@@ -224,7 +226,7 @@ impl Machine {
 
     /// Frees what is left and checks that everything is back.
     fn end(self) {
-        let left: Vec<Held> = self.mailbox.lock().unwrap().drain(..).collect();
+        let left: Vec<Held> = self.mailbox.with(|mailbox| mailbox.drain(..).collect());
         left.into_iter().for_each(|block| self.free(block));
         let pages = &self.pages;
         pages.drain_all();

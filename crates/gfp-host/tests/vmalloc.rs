@@ -2,6 +2,8 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/shared.rs"]
+mod shared;
 
 use common::{RAM, in_child, machine as platform};
 use gfp::flags::{GFP_KERNEL, Gfp};
@@ -11,8 +13,8 @@ use gfp::report::{Caller, Misuse, Owner};
 use gfp::slab::Slabs;
 use gfp::vmalloc::Vmalloc;
 use gfp_host::{Backing, HostPlatform};
+use shared::Shared;
 use std::ptr::NonNull;
-use std::sync::Mutex;
 
 type Vm = Vmalloc<HostPlatform>;
 
@@ -110,7 +112,7 @@ fn fill(block: &Block) {
 }
 
 /// Random calls of one thread; memory goes from thread to thread through `pool`.
-fn worker(vm: &Vm, pool: &Mutex<Vec<Block>>, seed: u64, steps: usize) {
+fn worker(vm: &Vm, pool: &Shared<Vec<Block>>, seed: u64, steps: usize) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut below = move |n: usize| {
         state ^= state << 13;
@@ -129,11 +131,11 @@ fn worker(vm: &Vm, pool: &Mutex<Vec<Block>>, seed: u64, steps: usize) {
                 if let Ok(ptr) = got {
                     let block = Block(ptr, size, tag);
                     fill(&block);
-                    pool.lock().unwrap().push(block);
+                    pool.with(|pool| pool.push(block));
                 }
             }
             3..6 => {
-                let taken = pool.lock().unwrap().pop();
+                let taken = pool.with(Vec::pop);
                 if let Some(block) = taken {
                     assert_filled(&block, block.1);
                     // SAFETY: we took it from the pool and forget it.
@@ -141,7 +143,7 @@ fn worker(vm: &Vm, pool: &Mutex<Vec<Block>>, seed: u64, steps: usize) {
                 }
             }
             6 => {
-                let taken = pool.lock().unwrap().pop();
+                let taken = pool.with(Vec::pop);
                 if let Some(block) = taken {
                     let old = block.0.as_ptr();
                     // SAFETY: we took it from the pool and go on with the answer.
@@ -155,7 +157,7 @@ fn worker(vm: &Vm, pool: &Mutex<Vec<Block>>, seed: u64, steps: usize) {
                         Err(_) => block,
                     };
                     fill(&block);
-                    pool.lock().unwrap().push(block);
+                    pool.with(|pool| pool.push(block));
                 }
             }
             _ => {
@@ -172,7 +174,7 @@ fn threads_allocate_resize_and_free_each_others_memory() {
     // V10, V11, V13, V17, V33 under contention
     for backing in [Backing::Private, Backing::Shared] {
         let vm = machine(backing);
-        let pool = Mutex::new(Vec::new());
+        let pool = Shared::<Vec<Block>>::default();
         std::thread::scope(|scope| {
             for seed in 1..=4 {
                 let (vm, pool) = (&vm, &pool);
@@ -180,7 +182,7 @@ fn threads_allocate_resize_and_free_each_others_memory() {
             }
         });
         vm.verify().unwrap();
-        for block in pool.into_inner().unwrap() {
+        for block in pool.with(core::mem::take) {
             assert_filled(&block, block.1);
             // SAFETY: the last user.
             unsafe { vm.kvfree(block.0.as_ptr(), Caller::here()) }.unwrap();
