@@ -163,6 +163,20 @@ fn nodes_and_zones_are_as_configured() {
     assert!(dma.phys() < PhysAddr(16 << 20));
     let far = mm.alloc_pages_node(NodeId(1), GFP_KERNEL, 0).unwrap();
     assert_eq!(mm.pages().node_of(far), NodeId(1));
+    // V32: both legs of kvmalloc keep to the node.
+    for size in [100, 5 << 20] {
+        let p = mm
+            .kvmalloc_node(size, GFP_KERNEL, NodeId(1))
+            .unwrap()
+            .as_ptr();
+        let pfn = match mm.is_vmalloc_addr(p.addr()) {
+            true => mm.vmalloc_to_pfn(p.addr() + size - 1),
+            false => mm.virt_to_pfn(p.addr()),
+        };
+        assert_eq!(mm.pages().node_of(pfn.unwrap()), NodeId(1));
+        // SAFETY: freed once.
+        unsafe { mm.kvfree(p) };
+    }
 }
 
 /// What is resident of this process, in pages.

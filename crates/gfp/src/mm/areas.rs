@@ -64,6 +64,24 @@ impl<P: Paging> Mm<P> {
         self.vm.__vmalloc(size, gfp, Caller::here())
     }
 
+    /// `n` times `size` bytes (`vmalloc_array`).
+    ///
+    /// # Errors
+    /// As [`Mm::vmalloc`]; [`AllocError::Overflow`].
+    #[track_caller]
+    pub fn vmalloc_array(&self, n: usize, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.vm.vmalloc_array(n, size, Caller::here())
+    }
+
+    /// [`Mm::vmalloc_array`] that reads as zero (`vcalloc`).
+    ///
+    /// # Errors
+    /// As [`Mm::vmalloc_array`].
+    #[track_caller]
+    pub fn vcalloc(&self, n: usize, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.vm.vcalloc(n, size, Caller::here())
+    }
+
     /// Resizes an area, keeping its content (`vrealloc`; V11). Null allocates; size 0 frees and
     /// gives `None`. On failure the old area stays valid.
     ///

@@ -59,6 +59,19 @@ impl<P: Platform> Mm<P> {
         self.kmalloc(size, gfp | Gfp::ZERO)
     }
 
+    /// [`Mm::kzalloc`], from a node if it can be (`kzalloc_node`; S21).
+    ///
+    /// # Errors
+    /// As [`Mm::kmalloc`].
+    pub fn kzalloc_node(
+        &self,
+        size: usize,
+        gfp: Gfp,
+        node: NodeId,
+    ) -> Result<NonNull<u8>, AllocError> {
+        self.kmalloc_node(size, gfp | Gfp::ZERO, node)
+    }
+
     /// `n` times `size` bytes (`kmalloc_array`; S20).
     ///
     /// # Errors
@@ -181,6 +194,14 @@ impl<P: Platform> Mm<P> {
         self.slabs().kmemdup(src, gfp)
     }
 
+    /// A copy of `src` with a NUL after it (`kmemdup_nul`; S27).
+    ///
+    /// # Errors
+    /// As [`Mm::kmalloc`].
+    pub fn kmemdup_nul(&self, src: &[u8], gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.slabs().kmemdup_nul(src, gfp)
+    }
+
     /// A copy of a string (`kstrdup`; S27).
     ///
     /// # Errors
@@ -212,6 +233,14 @@ impl<P: Platform> Mm<P> {
     #[inline]
     pub fn kmem_cache_alloc(&self, cache: CacheRef, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.slabs().cache_alloc(cache, gfp, None)
+    }
+
+    /// [`Mm::kmem_cache_alloc`] that reads as zero (`kmem_cache_zalloc`).
+    ///
+    /// # Errors
+    /// As [`Mm::kmem_cache_alloc`].
+    pub fn kmem_cache_zalloc(&self, cache: CacheRef, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.kmem_cache_alloc(cache, gfp | Gfp::ZERO)
     }
 
     /// [`Mm::kmem_cache_alloc`], from a node if it can be (`kmem_cache_alloc_node`).

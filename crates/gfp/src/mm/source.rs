@@ -41,9 +41,11 @@ impl<P: Platform> Mm<P> {
             (NumaEvent::Hit, events.numa_hit),
             (NumaEvent::Miss, events.numa_miss),
             (NumaEvent::Foreign, events.numa_foreign),
-            // One node's memory is local to all CPUs of a machine that does not say otherwise.
-            (NumaEvent::Local, events.numa_hit),
-            (NumaEvent::Other, events.numa_miss),
+            (
+                NumaEvent::Local,
+                events.numa_hit + events.numa_miss - events.numa_other,
+            ),
+            (NumaEvent::Other, events.numa_other),
         ] {
             view.numa.set(which, n);
         }

@@ -2,7 +2,7 @@
 
 use super::Mm;
 use crate::flags::{GFP_KERNEL, Gfp};
-use crate::frame::{PAGE_SIZE, Pfn, PhysAddr};
+use crate::frame::{NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::BootConfig;
 use crate::report::OnMisuse;
 use crate::slab::{CacheArgs, CacheError};
@@ -269,6 +269,94 @@ fn pages_by_their_linux_names() {
     );
     assert!(mm.platform().reports().is_empty());
     mm.verify().unwrap();
+}
+
+/// Two nodes of 32 MiB.
+fn two_nodes() -> Mm<TestPlatform> {
+    let (start, half) = (4u64 << 30, 32u64 << 20);
+    let mut map = [
+        region(start, start + half),
+        region(start + half, start + 2 * half),
+    ];
+    map[1].node = NodeId(1);
+    let platform = TestPlatform::new(start, 2 * half as usize);
+    Mm::boot(platform, &map, &BootConfig::default()).unwrap()
+}
+
+#[test]
+fn objects_come_from_the_node_that_is_asked_for() {
+    // S21
+    let mm = two_nodes();
+    let cache = mm.kmem_cache_create(&CacheArgs::new("near", 96)).unwrap();
+    for node in [NodeId(1), NodeId(0), NodeId(1)] {
+        for p in [
+            mm.kmalloc_node(200, GFP_KERNEL, node).unwrap(),
+            mm.kzalloc_node(200, GFP_KERNEL, node).unwrap(),
+            mm.kmem_cache_alloc_node(cache, GFP_KERNEL, node).unwrap(),
+        ] {
+            let pfn = mm.virt_to_pfn(p.addr().get()).unwrap();
+            assert_eq!(mm.pages().node_of(pfn), node);
+        }
+    }
+}
+
+#[test]
+fn numa_events_tell_where_requests_were_served() {
+    // P615
+    let mm = two_nodes();
+    let event = |name: &str| -> usize {
+        let mut text = String::new();
+        View::Vmstat.write(&mm, &mut text).unwrap();
+        let line = text.lines().find(|l| l.starts_with(name)).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    let all = || {
+        (
+            event("numa_hit "),
+            event("numa_local "),
+            event("numa_other "),
+        )
+    };
+    let (hit, local, other) = all();
+    mm.alloc_pages(GFP_KERNEL, 0).unwrap();
+    assert_eq!(all(), (hit + 1, local + 1, other));
+    // The CPU is near to node 0: what node 1 serves is a hit all the same.
+    mm.alloc_pages_node(NodeId(1), GFP_KERNEL, 0).unwrap();
+    assert_eq!(all(), (hit + 2, local + 1, other + 1));
+    while mm
+        .alloc_pages_node(NodeId(1), GFP_KERNEL | Gfp::THISNODE, 0)
+        .is_ok()
+    {}
+    let (miss, foreign) = (event("numa_miss "), event("numa_foreign "));
+    mm.alloc_pages_node(NodeId(1), GFP_KERNEL, 0).unwrap();
+    assert_eq!(
+        (event("numa_miss "), event("numa_foreign ")),
+        (miss + 1, foreign + 1)
+    );
+}
+
+#[test]
+fn zeroing_calls_zero_what_was_dirty() {
+    // S19, S20
+    let mm = machine();
+    let cache = mm.kmem_cache_create(&CacheArgs::new("zeroed", 64)).unwrap();
+    // SAFETY: each object is ours between allocation and free.
+    unsafe {
+        let read = |p: core::ptr::NonNull<u8>| (0..64).map(|i| p.add(i).read()).sum::<u8>();
+        let dirty = mm.kmalloc(64, GFP_KERNEL).unwrap();
+        dirty.write_bytes(0xff, 64);
+        mm.kfree(dirty.as_ptr());
+        let clean = mm.kcalloc(8, 8, GFP_KERNEL).unwrap();
+        assert_eq!((clean, read(clean)), (dirty, 0));
+        assert!(mm.kcalloc(usize::MAX, 2, GFP_KERNEL).is_err());
+        let dirty = mm.kmem_cache_alloc(cache, GFP_KERNEL).unwrap();
+        dirty.write_bytes(0xff, 64);
+        mm.kmem_cache_free(cache, dirty.as_ptr());
+        let clean = mm.kmem_cache_zalloc(cache, GFP_KERNEL).unwrap();
+        assert_eq!((clean, read(clean)), (dirty, 0));
+        let text = mm.kmemdup_nul(b"gfp", GFP_KERNEL).unwrap();
+        assert_eq!(core::slice::from_raw_parts(text.as_ptr(), 4), b"gfp\0");
+    }
 }
 
 #[test]

@@ -120,6 +120,9 @@ impl<P: Platform> PageAllocator<P> {
         };
         if let Some(cache) = cache {
             cache.events.alloc_pages.add(order.pages());
+            if zone.node != self.platform.node() {
+                cache.events.numa_other.add(1);
+            }
             if mine || zone.node == preferred.node {
                 cache.events.numa_hit.add(1);
             } else {

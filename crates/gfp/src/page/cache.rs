@@ -84,6 +84,7 @@ pub(crate) struct Events {
     pub(crate) numa_hit: Counter,
     pub(crate) numa_miss: Counter,
     pub(crate) numa_foreign: Counter,
+    pub(crate) numa_other: Counter,
 }
 
 /// A count that one CPU raises and everyone may read.

@@ -54,6 +54,8 @@ pub struct ZoneEvents {
     pub numa_miss: u64,
     /// Requests that wanted this node and were served elsewhere.
     pub numa_foreign: u64,
+    /// Requests served from another node than that of the CPU that asked.
+    pub numa_other: u64,
 }
 
 impl<P: Platform> PageAllocator<P> {
@@ -78,6 +80,7 @@ impl<P: Platform> PageAllocator<P> {
                 events.numa_hit += cache.events.numa_hit.get();
                 events.numa_miss += cache.events.numa_miss.get();
                 events.numa_foreign += cache.events.numa_foreign.get();
+                events.numa_other += cache.events.numa_other.get();
             }
         }
         ZoneStats {

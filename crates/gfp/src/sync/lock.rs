@@ -17,10 +17,8 @@ pub enum Rank {
     CacheList = 2,
     /// The slabs of one cache.
     Cache = 3,
-    /// The pool of slab descriptors and sheaves.
-    Meta = 4,
     /// One zone's free memory: innermost, taken with anything held.
-    Zone = 5,
+    Zone = 4,
 }
 
 /// A spin lock that can be taken only inside a section ([`Local`]), of rank `RANK`.
