@@ -46,11 +46,9 @@ fn run(seed: u64, steps: usize, mib: usize) {
             "{}: {caches} pages are nobody's",
             context()
         );
-        if step % 16 == 0 || step + 1 == steps {
-            machine
-                .verify()
-                .unwrap_or_else(|e| panic!("{}: {e}", context()));
-        }
+        machine
+            .verify()
+            .unwrap_or_else(|e| panic!("{}: {e}", context()));
     }
     for (pfn, order) in live {
         // SAFETY: each is freed once.
