@@ -4,6 +4,7 @@ use anyhow::Result;
 use std::time::Instant;
 
 use crate::e2e;
+use crate::loom;
 use crate::parity;
 use crate::shell::{self, Bless, Repo, step};
 use crate::tidy;
@@ -59,6 +60,7 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
             })
         })?);
     }
+    results.extend(loom::run(repo)?);
     step("e2e --short", "cargo xtask e2e --short", || {
         e2e::run(repo, &e2e::Options::short())
     })?;

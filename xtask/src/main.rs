@@ -18,11 +18,13 @@
 //! | [`gate`] | the test command |
 //! | [`tidy`] | style rules and ratchets |
 //! | [`parity`] | `docs/parity.toml` and the table in the book |
+//! | [`loom`] | models of lock-free protocols |
 //! | [`sanitize`] | ASan, TSan, Miri, fuzzing |
 //! | [`e2e`] | real programs under `gfp run` |
 
 mod e2e;
 mod gate;
+mod loom;
 mod parity;
 mod sanitize;
 mod shell;
@@ -53,6 +55,8 @@ enum Chore {
     Parity(BlessArgs),
     /// Real programs, with and without gfp: their output must not differ
     E2e(e2e::Options),
+    /// The models of lock-free protocols, every interleaving
+    Loom,
     /// The hosted tests under AddressSanitizer (nightly)
     Asan,
     /// The hosted tests under ThreadSanitizer (nightly)
@@ -91,6 +95,7 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Tidy(args) => tidy::run(&repo, args.bless.into()),
         Chore::Parity(args) => parity::run(&repo, args.bless.into()),
         Chore::E2e(options) => e2e::run(&repo, &options),
+        Chore::Loom => loom::run(&repo).map(|_| ()),
         Chore::Asan => sanitize::asan(&repo),
         Chore::Tsan => sanitize::tsan(&repo),
         Chore::Miri => sanitize::miri(&repo),
