@@ -44,7 +44,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Makes a block that was just taken the caller's.
     #[inline]
-    fn hand_out(&self, pfn: Pfn, req: &PageRequest) {
+    pub(super) fn hand_out(&self, pfn: Pfn, req: &PageRequest) {
         let compound = req.gfp.contains(Gfp::COMP) && req.order > Order::ZERO;
         let kind = if compound {
             FrameKind::Compound

@@ -216,7 +216,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// A free from inside the allocator: the block waits (P173) until the next refill or drain.
     #[cold]
-    fn defer(&self, pfn: Pfn, order: Order) {
+    pub(super) fn defer(&self, pfn: Pfn, order: Order) {
         self.deferred.push(&self.frames, pfn, order);
     }
 

@@ -31,6 +31,7 @@ mod claim;
 mod free;
 mod guard;
 mod index;
+mod large;
 mod map;
 mod owner;
 mod slow;
@@ -132,6 +133,8 @@ pub struct PageAllocator<P: Platform> {
     metadata_pages: usize,
     /// Blocks whose free was put off.
     deferred: FrameStack,
+    /// What [`PageAllocator::large_pages`] has to count outside of any CPU's caches.
+    large_elsewhere: AtomicUsize,
 }
 
 impl<P: Platform> PageAllocator<P> {
@@ -162,6 +165,7 @@ impl<P: Platform> PageAllocator<P> {
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
             metadata_pages,
             deferred: FrameStack::new(),
+            large_elsewhere: AtomicUsize::new(0),
         }
     }
 

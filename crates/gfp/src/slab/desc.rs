@@ -17,7 +17,7 @@
 
 use super::cache::Cache;
 use crate::frame::Order;
-use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use core::ptr::NonNull;
 
 use Ordering::Relaxed;
@@ -59,7 +59,9 @@ pub(super) struct Slab {
     pub(super) deferred_next: AtomicPtr<Slab>,
     pub(super) stride: u32,
     /// Bit 0: on the stack of deferred frees. The rest: nested frees in progress.
-    pub(super) deferred: AtomicU32,
+    pub(super) deferred: AtomicU16,
+    /// The CPU that fills its sheaf from here ([`NO_CPU`]: any may); changed under the cache's lock.
+    pub(super) cpu: AtomicU16,
     pub(super) objects: u16,
     /// Objects that are not `FREE`; changed under the cache's lock.
     in_use: AtomicU16,
@@ -70,6 +72,8 @@ pub(super) struct Slab {
     pub(super) node: u8,
 }
 
+/// [`Slab::cpu`] of a slab that no CPU fills its sheaf from.
+pub(super) const NO_CPU: u16 = u16::MAX;
 /// The descriptor is part of the slab.
 pub(super) const ON_SLAB: u8 = 1 << 4;
 /// The pages count as reclaimable.
@@ -144,7 +148,8 @@ impl SlabPtr {
                 prev: null(),
                 deferred_next: null(),
                 stride: new.stride as u32,
-                deferred: AtomicU32::new(0),
+                deferred: AtomicU16::new(0),
+                cpu: AtomicU16::new(NO_CPU),
                 objects: new.objects as u16,
                 in_use: AtomicU16::new(0),
                 id: AtomicU16::new(new.id),

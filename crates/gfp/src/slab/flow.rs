@@ -2,13 +2,13 @@
 
 use super::Slabs;
 use super::cache::{Cache, CacheRef};
-use super::desc::{ALLOCATED, CACHED, DEFERRED, NO_ID, SlabPtr};
-use super::lists::{CacheSlabs, Released};
+use super::desc::{ALLOCATED, CACHED, DEFERRED, NO_CPU, NO_ID, SlabPtr};
+use super::lists::{CacheSlabs, From, Released};
 use super::pages::Plan;
 use super::sheaf::{Entry, Slot};
 use crate::error::AllocError;
 use crate::flags::{GFP_NOWAIT, Gfp};
-use crate::frame::NodeId;
+use crate::frame::{CpuId, NodeId};
 use crate::platform::Platform;
 use crate::report::{Caller, Misuse, Owner, Report};
 use crate::sync::Local;
@@ -204,15 +204,20 @@ impl<P: Platform> Slabs<P> {
                 slabs.insert(slab);
             }
             let wanted = wanted as usize;
-            let mut found = take_from(&mut slabs, slot, wanted);
+            let from = match failed {
+                None => self.own_slabs(local.cpu()),
+                Some(_) => From::Any,
+            };
+            let mut found = take_from(&mut slabs, slot, wanted, from);
             if found.is_none()
                 && let Some(node) = last
             {
-                found = take_from(&mut slabs, None, node);
+                found = take_from(&mut slabs, None, node, From::Any);
             }
             if found.is_none() && failed.is_some() {
                 // S78: other nodes' slabs, when no slab can be made here.
-                found = (0..slabs.nodes.len()).find_map(|n| take_from(&mut slabs, None, n));
+                found =
+                    (0..slabs.nodes.len()).find_map(|n| take_from(&mut slabs, None, n, From::Any));
             }
             drop(slabs);
             if let Some(object) = found {
@@ -230,6 +235,17 @@ impl<P: Platform> Slabs<P> {
                 }
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// The slabs that a CPU fills its sheaf from.
+    fn own_slabs(&self, cpu: CpuId) -> From {
+        match u16::try_from(cpu.0) {
+            Ok(cpu) if cpu != NO_CPU => From::Cpu {
+                cpu,
+                partial: 2 * self.order_params.present_cpus as usize,
+            },
+            _ => From::Any,
         }
     }
 
@@ -443,10 +459,15 @@ impl<P: Platform> Slabs<P> {
 }
 
 /// Takes one object of a node for the user; with a sheaf, fills that to half first.
-fn take_from(slabs: &mut CacheSlabs, slot: Option<&Slot>, node: usize) -> Option<NonNull<u8>> {
+fn take_from(
+    slabs: &mut CacheSlabs,
+    slot: Option<&Slot>,
+    node: usize,
+    from: From,
+) -> Option<NonNull<u8>> {
     let mut found = None;
     let Some(slot) = slot else {
-        slabs.take(node, 1, ALLOCATED, |slab, index| {
+        slabs.take(node, 1, ALLOCATED, From::Any, |slab, index| {
             found = Some(slab.object(index))
         });
         return found;
@@ -465,7 +486,9 @@ fn take_from(slabs: &mut CacheSlabs, slot: Option<&Slot>, node: usize) -> Option
     // SAFETY: as above; the sheaf is empty, so half of it has room.
     let taken = unsafe {
         slot.fill(want, |place| {
-            slabs.take(node, want, CACHED, |slab, index| place(entry(slab, index)))
+            slabs.take(node, want, CACHED, from, |slab, index| {
+                place(entry(slab, index))
+            })
         })
     };
     if taken == 0 {

@@ -4,8 +4,9 @@ use super::flow::Target;
 use super::{Slabs, kmalloc_id};
 use crate::error::AllocError;
 use crate::flags::{Entry, GFP_SLAB_BUG_MASK, Gfp};
-use crate::frame::{FrameKind, FrameWord, NodeId, Order, PAGE_SIZE};
+use crate::frame::{NodeId, Order, PAGE_SIZE};
 use crate::overflow::{SIZE_MAX, size_mul};
+use crate::page::PageRequest;
 use crate::platform::Platform;
 use crate::policy::size_class::{
     KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KmallocFamily, ZERO_SIZE_ADDR, class_align,
@@ -13,7 +14,6 @@ use crate::policy::size_class::{
 };
 use crate::report::Misuse;
 use crate::sync::Local;
-use crate::sync::atomic::Ordering::Relaxed;
 use core::ptr::NonNull;
 
 /// S15: what `kmalloc(0)` returns: not NULL, never to be dereferenced.
@@ -94,7 +94,9 @@ impl<P: Platform> Slabs<P> {
         gfp: Gfp,
         node: Option<NodeId>,
     ) -> Result<NonNull<u8>, AllocError> {
-        gfp.check_for(Entry::Slab)?;
+        if gfp.intersects(SPECIAL) || gfp.needs_check() {
+            gfp.check_for(Entry::Slab)?;
+        }
         if size == 0 {
             return Ok(ZERO_SIZE_PTR);
         }
@@ -139,10 +141,19 @@ impl<P: Platform> Slabs<P> {
         };
         let order = Order::for_bytes(size).ok_or(too_large)?;
         let gfp = gfp.without(Gfp::COMP.with(Gfp::MOVABLE).with(Gfp::ACCOUNT));
-        let pfn = self.get_pages(order, gfp, node)?;
-        self.pages
-            .set_word(pfn, FrameWord::new(FrameKind::LargeKmalloc, order, 0));
-        self.large_pages.fetch_add(order.pages(), Relaxed);
+        let request = PageRequest {
+            order,
+            gfp: gfp.without(Gfp::NOFAIL),
+            node,
+        };
+        let pfn = match self.pages.alloc_large(&request) {
+            Err(AllocError::NoMemory { .. }) => {
+                let pfn = self.get_pages(order, gfp, node)?;
+                self.pages.adopt_large(pfn, order);
+                pfn
+            }
+            other => other?,
+        };
         Ok(self.pages.ptr_of(pfn))
     }
 
@@ -252,17 +263,11 @@ impl<P: Platform> Slabs<P> {
     #[inline(never)]
     fn kfree_large(&self, addr: usize) -> Result<(), Misuse> {
         let pfn = self.pages.pfn_of(addr);
-        let word = self.pages.frames().get(pfn);
-        let order = word.order();
-        let page = FrameWord::new(FrameKind::Page, order, 1);
-        // `replace`: of two frees that race, one sees that it is the second.
-        let ours = word.is(FrameKind::LargeKmalloc) && addr.is_multiple_of(PAGE_SIZE);
-        if !ours || !self.pages.frames().replace(pfn, word, page) {
-            return Err(self.misuse_of(addr));
+        // SAFETY: promised by the caller of `kfree`; of what is no such block nothing is freed.
+        if addr.is_multiple_of(PAGE_SIZE) && unsafe { self.pages.free_large(pfn) } {
+            return Ok(());
         }
-        self.large_pages.fetch_sub(order.pages(), Relaxed);
-        // SAFETY: the block was given out whole by `kmalloc_large`, and the word says so again.
-        unsafe { self.pages.free(pfn, order) }
+        Err(self.misuse_of(addr))
     }
 
     /// Clears all usable bytes, by writes that no optimiser drops, then frees (S25).

@@ -1,6 +1,6 @@
 //! The slabs of one cache, by node and by how full they are.
 
-use super::desc::{Slab, SlabPtr};
+use super::desc::{NO_CPU, Slab, SlabPtr};
 use crate::frame::MAX_NODES;
 use crate::sync::atomic::Ordering::Relaxed;
 use core::ptr::NonNull;
@@ -94,12 +94,45 @@ impl NodeSlabs {
         }
     }
 
+    /// The slab to take objects from.
+    fn pick(&self, from: From) -> Option<SlabPtr> {
+        let From::Cpu { cpu, partial } = from else {
+            return self.partial.first().or_else(|| self.empty.first());
+        };
+        let mine = |slab: &SlabPtr| matches!(slab.cpu.load(Relaxed), c if c == cpu || c == NO_CPU);
+        let near = self.partial.iter().take(LOOK_AHEAD).find(mine);
+        let near = near.or_else(|| self.empty.first());
+        near.or_else(|| self.partial.first().filter(|_| self.partial.len >= partial))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = SlabPtr> {
         self.full
             .iter()
             .chain(self.partial.iter())
             .chain(self.empty.iter())
     }
+}
+
+/// Partial slabs looked at for one of the own CPU.
+const LOOK_AHEAD: usize = 8;
+
+/// From which slabs objects are taken.
+///
+/// Two CPUs that use objects of one slab write the same lines: those of its descriptor, and of the
+/// objects themselves. So a CPU fills its sheaf from slabs of its own, as long as the cache has few
+/// enough partial slabs; objects move between CPUs only with who frees them.
+#[derive(Copy, Clone)]
+pub(super) enum From {
+    /// Any.
+    Any,
+    /// This CPU's own, unclaimed and empty ones; those of others once there are `partial` partial
+    /// slabs on the node.
+    Cpu {
+        /// The CPU.
+        cpu: u16,
+        /// How many partial slabs are enough.
+        partial: usize,
+    },
 }
 
 /// All slabs of a cache; behind the cache's lock.
@@ -155,6 +188,7 @@ impl CacheSlabs {
         node: usize,
         want: usize,
         to: u8,
+        from: From,
         mut out: impl FnMut(SlabPtr, usize),
     ) -> usize {
         let Some(lists) = self.nodes.get_mut(node) else {
@@ -162,9 +196,12 @@ impl CacheSlabs {
         };
         let mut taken = 0;
         while taken < want {
-            let Some(slab) = lists.partial.first().or_else(|| lists.empty.first()) else {
+            let Some(slab) = lists.pick(from) else {
                 break;
             };
+            if let From::Cpu { cpu, .. } = from {
+                slab.cpu.store(cpu, Relaxed);
+            }
             let objects = slab.objects as usize;
             lists.list(slab.in_use(), objects).remove(slab);
             taken += slab.take(want - taken, to, |index| out(slab, index));
@@ -199,6 +236,9 @@ impl CacheSlabs {
         let after = before - n;
         if n == 0 || after != 0 && before != objects {
             return; // partial before and after
+        }
+        if after == 0 {
+            slab.cpu.store(NO_CPU, Relaxed);
         }
         lists.list(before, objects).remove(slab);
         let enough = lists.partial.len + lists.empty.len >= self.keep;

@@ -107,8 +107,6 @@ pub struct Slabs<P: Platform> {
     /// Slabs with objects that were freed inside the allocator.
     deferred: AtomicPtr<Slab>,
     order_params: SlabOrderParams,
-    /// Pages of large kmalloc blocks.
-    large_pages: AtomicUsize,
     /// Pages of slabs: unreclaimable, reclaimable.
     slab_pages: [AtomicUsize; 2],
 }
@@ -175,7 +173,6 @@ impl<P: Platform> Slabs<P> {
             }),
             deferred: AtomicPtr::new(core::ptr::null_mut()),
             order_params,
-            large_pages: AtomicUsize::new(0),
             slab_pages: [const { AtomicUsize::new(0) }; 2],
         };
         for family in KmallocFamily::ALL {

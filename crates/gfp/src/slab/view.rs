@@ -99,6 +99,6 @@ impl<P: Platform> Slabs<P> {
 
     /// Pages of large kmalloc blocks (S10).
     pub fn large_kmalloc_pages(&self) -> usize {
-        self.large_pages.load(Relaxed)
+        self.pages.large_pages()
     }
 }
