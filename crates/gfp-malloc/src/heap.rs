@@ -60,13 +60,22 @@ impl Fill {
     }
 }
 
+/// Counters of slow calls, shared out over threads so that they do not write one line.
+const COUNTERS: usize = 16;
+
 /// A machine that serves one program.
+#[repr(C)]
 pub struct Heap {
     mm: Mm<HostPlatform>,
     memory: usize,
     reserve: Option<Reserve>,
-    slow_calls: AtomicU32,
+    slow_calls: [Counter; COUNTERS],
 }
+
+/// A count on a line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicU32);
 
 impl Heap {
     /// Boots a machine of `memory` bytes, or of less where the operating system gives less; the
@@ -101,7 +110,7 @@ impl Heap {
             mm: Mm::boot(platform, &map, &config).ok()?,
             memory,
             reserve: None,
-            slow_calls: AtomicU32::new(0),
+            slow_calls: Default::default(),
         };
         heap.reserve = heap.make_reserve();
         // SAFETY: a new mapping that overlaps nothing.
@@ -378,8 +387,10 @@ impl Heap {
     #[inline]
     fn count_slow_call(&self) {
         // Not one locked operation: a count that is lost now and then delays a look at the numbers.
-        let calls = self.slow_calls.load(Ordering::Relaxed).wrapping_add(1);
-        self.slow_calls.store(calls, Ordering::Relaxed);
+        let thread = gfp_host::slots::current().map_or(0, |cpu| cpu.0 as usize);
+        let Counter(count) = &self.slow_calls[thread % COUNTERS];
+        let calls = count.load(Ordering::Relaxed).wrapping_add(1);
+        count.store(calls, Ordering::Relaxed);
         if calls.is_multiple_of(SLOW_CALLS) {
             events::update(self);
         }

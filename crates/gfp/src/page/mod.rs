@@ -49,8 +49,8 @@ use crate::policy::fallback::Grouping;
 use crate::policy::pcp::PcpLimits;
 use crate::policy::watermark::{self, LowMemory};
 use crate::report::{OnMisuse, Report};
-use crate::sync::Carved;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Carved, LineBreak};
 use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind};
@@ -112,6 +112,7 @@ impl PageRequest {
 }
 
 /// The pages of one machine.
+#[repr(C)]
 pub struct PageAllocator<P: Platform> {
     platform: P,
     map: DirectMap,
@@ -128,13 +129,15 @@ pub struct PageAllocator<P: Platform> {
     grouping: Grouping,
     report_keep_blocks: usize,
     on_misuse: OnMisuse,
+    metadata_pages: usize,
+    _written: LineBreak,
     misuses: AtomicUsize,
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
-    metadata_pages: usize,
     /// Blocks whose free was put off.
     deferred: FrameStack,
     /// What [`PageAllocator::large_pages`] has to count outside of any CPU's caches.
     large_elsewhere: AtomicUsize,
+    _end: LineBreak,
 }
 
 impl<P: Platform> PageAllocator<P> {
@@ -166,6 +169,8 @@ impl<P: Platform> PageAllocator<P> {
             metadata_pages,
             deferred: FrameStack::new(),
             large_elsewhere: AtomicUsize::new(0),
+            _written: LineBreak,
+            _end: LineBreak,
         }
     }
 

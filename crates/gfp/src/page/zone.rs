@@ -10,7 +10,7 @@ use crate::policy::watermark::{
     AllocFlags, FreeState, Watermarks, order0_watermark_ok, zone_watermark_ok,
 };
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use crate::sync::{Carved, Local, Lock, Rank};
+use crate::sync::{Carved, LineBreak, Local, Lock, Rank};
 
 /// Mobility types that have free lists (all but `Isolate`).
 pub(crate) const NR_LISTS: usize = 5;
@@ -62,6 +62,7 @@ impl Blocks {
 }
 
 /// One zone. Counts are changed under the lock and read anywhere.
+#[repr(C)]
 pub(crate) struct Zone {
     pub(crate) id: u8,
     pub(crate) node: NodeId,
@@ -73,22 +74,23 @@ pub(crate) struct Zone {
     /// Number of the zone's first block in [`Blocks`], and how many it spans.
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
+    mark: [AtomicUsize; 4],
+    boost: AtomicUsize,
+    reserve: [AtomicUsize; ZoneKind::COUNT],
+    pub(super) index: [[BlockIndex; NR_ORDERS]; NR_LISTS],
+    /// Wholly free blocks whose memory the operating system does not have yet.
+    pub(super) dirty: BlockIndex,
+    _written: LineBreak,
+    lock: Lock<(), { Rank::Zone as u8 }>,
     pub(super) free: AtomicUsize,
     pub(super) free_cma: AtomicUsize,
     pub(super) free_highatomic: AtomicUsize,
     /// Smallest value that `free` ever had: managed minus this is the peak use.
     pub(super) lowest_free: AtomicUsize,
-    pub(super) nr_free: [[AtomicUsize; MigrateType::COUNT]; NR_ORDERS],
-    pub(super) index: [[BlockIndex; NR_ORDERS]; NR_LISTS],
-    /// Wholly free blocks whose memory the operating system does not have yet.
-    pub(super) dirty: BlockIndex,
     pub(super) nr_dirty: AtomicUsize,
     /// Pageblocks that are neither free nor used: on their way to the operating system.
     pub(super) hidden: AtomicUsize,
-    mark: [AtomicUsize; 4],
-    boost: AtomicUsize,
-    reserve: [AtomicUsize; ZoneKind::COUNT],
-    lock: Lock<(), { Rank::Zone as u8 }>,
+    pub(super) nr_free: [[AtomicUsize; MigrateType::COUNT]; NR_ORDERS],
 }
 
 /// What a zone is made of, at boot.
@@ -139,6 +141,7 @@ impl Zone {
             boost: AtomicUsize::new(0),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
             lock: Lock::new(()),
+            _written: LineBreak,
         }
     }
 

@@ -60,8 +60,8 @@ pub(super) struct Slab {
     pub(super) stride: u32,
     /// Bit 0: on the stack of deferred frees. The rest: nested frees in progress.
     pub(super) deferred: AtomicU16,
-    /// The CPU that fills its sheaf from here ([`NO_CPU`]: any may); changed under the cache's lock.
-    pub(super) cpu: AtomicU16,
+    /// Which claim of the cache names this slab ([`NO_CLAIM`]: none); changed under its lock.
+    pub(super) claim: AtomicU8,
     pub(super) objects: u16,
     /// Objects that are not `FREE`; changed under the cache's lock.
     in_use: AtomicU16,
@@ -72,8 +72,8 @@ pub(super) struct Slab {
     pub(super) node: u8,
 }
 
-/// [`Slab::cpu`] of a slab that no CPU fills its sheaf from.
-pub(super) const NO_CPU: u16 = u16::MAX;
+/// [`Slab::claim`] of a slab that no CPU fills its sheaf from.
+pub(super) const NO_CLAIM: u8 = u8::MAX;
 /// The descriptor is part of the slab.
 pub(super) const ON_SLAB: u8 = 1 << 4;
 /// The pages count as reclaimable.
@@ -149,7 +149,7 @@ impl SlabPtr {
                 deferred_next: null(),
                 stride: new.stride as u32,
                 deferred: AtomicU16::new(0),
-                cpu: AtomicU16::new(NO_CPU),
+                claim: AtomicU8::new(NO_CLAIM),
                 objects: new.objects as u16,
                 in_use: AtomicU16::new(0),
                 id: AtomicU16::new(new.id),

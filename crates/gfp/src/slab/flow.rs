@@ -2,7 +2,7 @@
 
 use super::Slabs;
 use super::cache::{Cache, CacheRef};
-use super::desc::{ALLOCATED, CACHED, DEFERRED, NO_CPU, NO_ID, SlabPtr};
+use super::desc::{ALLOCATED, CACHED, DEFERRED, NO_ID, SlabPtr};
 use super::lists::{CacheSlabs, From, Released};
 use super::pages::Plan;
 use super::sheaf::{Entry, Slot};
@@ -239,13 +239,10 @@ impl<P: Platform> Slabs<P> {
     }
 
     /// The slabs that a CPU fills its sheaf from.
-    fn own_slabs(&self, cpu: CpuId) -> From {
-        match u16::try_from(cpu.0) {
-            Ok(cpu) if cpu != NO_CPU => From::Cpu {
-                cpu,
-                partial: 2 * self.order_params.present_cpus as usize,
-            },
-            _ => From::Any,
+    pub(super) fn own_slabs(&self, cpu: CpuId) -> From {
+        From::Cpu {
+            cpu,
+            partial: 2 * self.order_params.present_cpus as usize,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The slabs of one cache, by node and by how full they are.
 
-use super::desc::{NO_CPU, Slab, SlabPtr};
-use crate::frame::MAX_NODES;
+use super::desc::{NO_CLAIM, Slab, SlabPtr};
+use crate::frame::{CpuId, MAX_NODES};
 use crate::sync::atomic::Ordering::Relaxed;
 use core::ptr::NonNull;
 
@@ -94,17 +94,6 @@ impl NodeSlabs {
         }
     }
 
-    /// The slab to take objects from.
-    fn pick(&self, from: From) -> Option<SlabPtr> {
-        let From::Cpu { cpu, partial } = from else {
-            return self.partial.first().or_else(|| self.empty.first());
-        };
-        let mine = |slab: &SlabPtr| matches!(slab.cpu.load(Relaxed), c if c == cpu || c == NO_CPU);
-        let near = self.partial.iter().take(LOOK_AHEAD).find(mine);
-        let near = near.or_else(|| self.empty.first());
-        near.or_else(|| self.partial.first().filter(|_| self.partial.len >= partial))
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = SlabPtr> {
         self.full
             .iter()
@@ -113,24 +102,24 @@ impl NodeSlabs {
     }
 }
 
-/// Partial slabs looked at for one of the own CPU.
-const LOOK_AHEAD: usize = 8;
+/// CPUs that a cache tells apart when it fills their sheaves; others share by remainder.
+const CLAIMS: usize = 16;
 
 /// From which slabs objects are taken.
 ///
 /// Two CPUs that use objects of one slab write the same lines: those of its descriptor, and of the
-/// objects themselves. So a CPU fills its sheaf from slabs of its own, as long as the cache has few
-/// enough partial slabs; objects move between CPUs only with who frees them.
+/// objects themselves. So each CPU fills its sheaf from a slab that it has claimed, and claims an
+/// empty one next, as long as there are few partial slabs; then any. Objects move between CPUs with
+/// who frees them.
 #[derive(Copy, Clone)]
 pub(super) enum From {
     /// Any.
     Any,
-    /// This CPU's own, unclaimed and empty ones; those of others once there are `partial` partial
-    /// slabs on the node.
+    /// The one that this CPU has claimed.
     Cpu {
         /// The CPU.
-        cpu: u16,
-        /// How many partial slabs are enough.
+        cpu: CpuId,
+        /// From so many partial slabs on, a CPU claims one of them before a new one is made.
         partial: usize,
     },
 }
@@ -148,6 +137,8 @@ pub(super) struct CacheSlabs {
     pub(super) in_use: usize,
     /// S58: empty or partial slabs that a node keeps.
     pub(super) keep: usize,
+    /// The slab that a CPU fills its sheaf from; on a list as any other, and not empty.
+    claimed: [Option<SlabPtr>; CLAIMS],
 }
 
 // SAFETY: [INV-SLAB-1] the lists own the slabs on them, and descriptors may be used from any
@@ -163,6 +154,7 @@ impl CacheSlabs {
             objects: 0,
             in_use: 0,
             keep,
+            claimed: [None; CLAIMS],
         }
     }
 
@@ -196,12 +188,9 @@ impl CacheSlabs {
         };
         let mut taken = 0;
         while taken < want {
-            let Some(slab) = lists.pick(from) else {
+            let Some(slab) = pick(lists, &mut self.claimed, from) else {
                 break;
             };
-            if let From::Cpu { cpu, .. } = from {
-                slab.cpu.store(cpu, Relaxed);
-            }
             let objects = slab.objects as usize;
             lists.list(slab.in_use(), objects).remove(slab);
             taken += slab.take(want - taken, to, |index| out(slab, index));
@@ -238,7 +227,12 @@ impl CacheSlabs {
             return; // partial before and after
         }
         if after == 0 {
-            slab.cpu.store(NO_CPU, Relaxed);
+            let claim = slab.claim.swap(NO_CLAIM, Relaxed);
+            if let Some(claimed) = self.claimed.get_mut(claim as usize)
+                && *claimed == Some(slab)
+            {
+                *claimed = None;
+            }
         }
         lists.list(before, objects).remove(slab);
         let enough = lists.partial.len + lists.empty.len >= self.keep;
@@ -287,6 +281,33 @@ impl CacheSlabs {
     pub(super) fn iter(&self) -> impl Iterator<Item = SlabPtr> {
         self.nodes.iter().flat_map(NodeSlabs::iter)
     }
+}
+
+/// The slab to take objects from.
+fn pick(lists: &NodeSlabs, claimed: &mut [Option<SlabPtr>; CLAIMS], from: From) -> Option<SlabPtr> {
+    let From::Cpu { cpu, partial } = from else {
+        return lists.partial.first().or_else(|| lists.empty.first());
+    };
+    let claim = cpu.0 as usize % CLAIMS;
+    if let Some(slab) = claimed[claim]
+        && slab.in_use() < slab.objects as usize
+    {
+        return Some(slab);
+    }
+    let many = || {
+        lists
+            .partial
+            .first()
+            .filter(|_| lists.partial.len >= partial)
+    };
+    let slab = lists.empty.first().or_else(many)?;
+    // One claim a slab, so that the end of the slab ends all that names it.
+    let last = slab.claim.swap(claim as u8, Relaxed);
+    if let Some(last) = claimed.get_mut(last as usize) {
+        *last = None;
+    }
+    claimed[claim] = Some(slab);
+    Some(slab)
 }
 
 /// Slabs that left their cache and whose memory goes back to the page allocator, outside of the

@@ -49,7 +49,7 @@ use crate::platform::Platform;
 use crate::policy::size_class::{KMALLOC, KmallocFamily, class_size};
 use crate::policy::slab_order::SlabOrderParams;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use crate::sync::{Carved, Local, Lock, Rank};
+use crate::sync::{Carved, LineBreak, Local, Lock, Rank};
 
 pub use cache::{
     CacheArgs, CacheError, CacheFlags, CacheName, CacheRef, MAX_NAME_LEN, MAX_SHEAF_CAPACITY,
@@ -96,6 +96,7 @@ struct Registry {
 /// The slab caches of one machine, kmalloc, and the page allocator below.
 ///
 /// A plain value that may be moved: everything that others point to lies in pages of the machine.
+#[repr(C)]
 pub struct Slabs<P: Platform> {
     pages: PageAllocator<P>,
     /// One entry a CPU id: its sheaves; null until its first use.
@@ -103,12 +104,14 @@ pub struct Slabs<P: Platform> {
     /// The caches by number; null where there is none.
     caches: Carved<AtomicPtr<Cache>>,
     internal: Carved<Cache>,
+    order_params: SlabOrderParams,
+    _written: LineBreak,
     registry: Lock<Registry, { Rank::CacheList as u8 }>,
     /// Slabs with objects that were freed inside the allocator.
     deferred: AtomicPtr<Slab>,
-    order_params: SlabOrderParams,
     /// Pages of slabs: unreclaimable, reclaimable.
     slab_pages: [AtomicUsize; 2],
+    _end: LineBreak,
 }
 
 impl<P: Platform> Slabs<P> {
@@ -167,13 +170,15 @@ impl<P: Platform> Slabs<P> {
             cpus,
             caches,
             internal,
+            order_params,
+            _written: LineBreak,
             registry: Lock::new(Registry {
                 next_generation: 1,
                 closing: [0; MAX_CACHES / 64],
             }),
             deferred: AtomicPtr::new(core::ptr::null_mut()),
-            order_params,
             slab_pages: [const { AtomicUsize::new(0) }; 2],
+            _end: LineBreak,
         };
         for family in KmallocFamily::ALL {
             for class in KMALLOC.classes() {

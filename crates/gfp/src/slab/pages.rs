@@ -4,7 +4,7 @@
 
 use super::cache::{Cache, DescPlace, Shape, on_slab_start};
 use super::desc::{ALLOCATED, FREE, NewSlab, ON_SLAB, RECLAIMABLE, SlabPtr, desc_size};
-use super::lists::{From, Released};
+use super::lists::Released;
 use super::sheaf::{CpuTable, Entry};
 use super::{DESC_SIZES, INTERNAL_CACHE, SHEAF_CAPACITIES, Slabs};
 use crate::error::AllocError;
@@ -232,7 +232,9 @@ impl<P: Platform> Slabs<P> {
             }
             let mut found = None;
             for node in 0..slabs.nodes.len() {
-                slabs.take(node, 1, ALLOCATED, From::Any, |slab, i| {
+                // Descriptors that stand together belong to slabs of one CPU.
+                let from = self.own_slabs(local.cpu());
+                slabs.take(node, 1, ALLOCATED, from, |slab, i| {
                     found = Some(slab.object(i))
                 });
                 if found.is_some() {

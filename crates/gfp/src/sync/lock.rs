@@ -77,16 +77,22 @@ impl<T, const RANK: u8> Lock<T, RANK> {
         LockGuard { lock: self, held }
     }
 
-    /// Waits with loads, which leave the line shared, and tries when the lock looks free.
+    /// Waits with loads, which leave the line shared, and tries when the lock looks free. Looks
+    /// less and less often: who holds the lock is not disturbed, and can often take it once more
+    /// while its line is near.
     #[cold]
     fn wait<P: Platform>(&self, local: &Local<'_, P>, take: impl Fn() -> bool) {
-        let mut spins = 0;
+        const LONGEST: u32 = 32;
+        let (mut spins, mut pause) = (0u32, 1);
         loop {
-            local.platform().relax(spins);
-            spins = spins.saturating_add(1);
+            for _ in 0..pause {
+                local.platform().relax(spins);
+                spins = spins.saturating_add(1);
+            }
             if self.word.load(Ordering::Relaxed) == 0 && take() {
                 return;
             }
+            pause = LONGEST.min(pause * 2);
         }
     }
 

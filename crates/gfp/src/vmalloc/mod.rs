@@ -47,7 +47,7 @@ use crate::page::PageAllocator;
 use crate::platform::{Nested, Paging, Platform};
 use crate::slab::Slabs;
 use crate::sync::atomic::AtomicUsize;
-use crate::sync::{Local, Lock, Rank};
+use crate::sync::{LineBreak, Local, Lock, Rank};
 use core::num::NonZero;
 use core::ptr::NonNull;
 
@@ -58,12 +58,15 @@ use areas::Space;
 use postponed::Postponed;
 
 /// The virtually contiguous memory of one machine, on top of its slabs and pages.
+#[repr(C)]
 pub struct Vmalloc<P: Platform> {
     slabs: Slabs<P>,
+    _written: LineBreak,
     space: Lock<Space, { Rank::Vmalloc as u8 }>,
     postponed: Postponed,
     /// Frames that the platform took for page tables.
     table_pages: AtomicUsize,
+    _end: LineBreak,
 }
 
 impl<P: Platform> Vmalloc<P> {
@@ -71,9 +74,11 @@ impl<P: Platform> Vmalloc<P> {
     pub fn boot(slabs: Slabs<P>) -> Vmalloc<P> {
         Vmalloc {
             slabs,
+            _written: LineBreak,
             space: Lock::new(Space::new()),
             postponed: Postponed::new(),
             table_pages: AtomicUsize::new(0),
+            _end: LineBreak,
         }
     }
 
