@@ -1,7 +1,7 @@
 //! One cache: what its objects look like, and its slabs.
 
 use super::desc::{NO_ID, desc_size};
-use super::lists::CacheSlabs;
+use super::home::{HOME_ALIGN, Homes};
 use crate::error::AllocError;
 use crate::flags::Gfp;
 use crate::frame::Order;
@@ -11,7 +11,6 @@ use crate::policy::slab_order::{
     CacheLineAlign, SlabOrderParams, min_partial, sheaf_capacity, slab_align, slab_order,
 };
 use crate::sync::atomic::AtomicBool;
-use crate::sync::{Lock, Rank};
 use core::fmt;
 
 /// Bytes of a cache line, for [`CacheFlags::HWCACHE_ALIGN`].
@@ -277,7 +276,7 @@ impl Shape {
     pub(super) fn on_slab(stride: usize) -> Shape {
         let fits = |order: Order| {
             let mut objects = order.bytes() / stride;
-            while objects > 0 && on_slab_start(objects) + objects * stride > order.bytes() {
+            while objects > 0 && on_slab_start(objects, stride) + objects * stride > order.bytes() {
                 objects -= 1;
             }
             objects
@@ -296,12 +295,18 @@ impl Shape {
     }
 }
 
-/// Where objects start in a slab that holds its own descriptor.
-pub(super) const fn on_slab_start(objects: usize) -> usize {
-    desc_size(objects).next_multiple_of(16)
+/// Where objects start in a slab that holds its own descriptor: aligned as far as their size is, so
+/// that those made of whole cache lines share none.
+pub(super) const fn on_slab_start(objects: usize, stride: usize) -> usize {
+    let align = 1 << stride.trailing_zeros();
+    desc_size(objects).next_multiple_of(if align < HOME_ALIGN {
+        align
+    } else {
+        HOME_ALIGN
+    })
 }
 
-/// One cache. What is not behind the lock never changes after the cache was made.
+/// One cache. What is not in its homes never changes after the cache was made, but for `dead`.
 pub(super) struct Cache {
     pub(super) name: CacheName,
     pub(super) generation: u32,
@@ -320,7 +325,10 @@ pub(super) struct Cache {
     pub(super) page_gfp: Gfp,
     /// Destroyed with live objects: frees of those are refused.
     pub(super) dead: AtomicBool,
-    pub(super) slabs: Lock<CacheSlabs, { Rank::Cache as u8 }>,
+    /// S58: empty or partial slabs that a node keeps, shared out among its homes.
+    pub(super) min_partial: usize,
+    /// Its slabs; none before [`Cache::place`].
+    pub(super) homes: Homes,
 }
 
 impl Cache {
@@ -387,7 +395,8 @@ impl Cache {
             ctor: args.ctor,
             page_gfp,
             dead: AtomicBool::new(false),
-            slabs: Lock::new(CacheSlabs::new(min_partial(stride))),
+            min_partial: min_partial(stride),
+            homes: Homes::NONE,
         })
     }
 
@@ -408,7 +417,8 @@ impl Cache {
             ctor: None,
             page_gfp: Gfp::NONE,
             dead: AtomicBool::new(false),
-            slabs: Lock::new(CacheSlabs::new(1)),
+            min_partial: 1,
+            homes: Homes::NONE,
         }
     }
 

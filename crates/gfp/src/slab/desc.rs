@@ -4,13 +4,13 @@
 //!  descriptor            states                 free bits
 //! +--------------------+----------------------+------------------------+
 //! | Slab, 64 bytes     | 1 byte an object     | 1 bit an object, in    |
-//! |                    | (any CPU, atomics)   | words (cache lock)     |
+//! |                    | (any CPU, atomics)   | words (home's lock)    |
 //! +--------------------+----------------------+------------------------+
 //! ```
 //!
 //! | state | where the object is | next, by whom |
 //! |---|---|---|
-//! | `FREE` | in its slab, free bit set | `CACHED`, `ALLOCATED` by who holds the cache's lock |
+//! | `FREE` | in its slab, free bit set | `CACHED`, `ALLOCATED` by who holds the home's lock |
 //! | `CACHED` | in the sheaf of one CPU | `ALLOCATED`, `FREE` by who holds that CPU's section |
 //! | `ALLOCATED` | with the user | `CACHED`, `FREE`, `DEFERRED` by who frees it |
 //! | `DEFERRED` | freed inside the allocator | `FREE` by who drains the stack of deferred frees |
@@ -52,7 +52,7 @@ pub(super) struct Slab {
     /// The cache that it belongs to.
     pub(super) cache: NonNull<Cache>,
     reciprocal: u64,
-    /// Links of the list that the slab is on; changed under the cache's lock.
+    /// Links of the list that the slab is on; changed under the home's lock.
     pub(super) next: AtomicPtr<Slab>,
     pub(super) prev: AtomicPtr<Slab>,
     /// Link of the stack of slabs with deferred frees.
@@ -60,10 +60,10 @@ pub(super) struct Slab {
     pub(super) stride: u32,
     /// Bit 0: on the stack of deferred frees. The rest: nested frees in progress.
     pub(super) deferred: AtomicU16,
-    /// Which claim of the cache names this slab ([`NO_CLAIM`]: none); changed under its lock.
-    pub(super) claim: AtomicU8,
+    /// The home that it belongs to ([`NO_HOME`]: none yet); set once, under the home's lock.
+    home: AtomicU8,
     pub(super) objects: u16,
-    /// Objects that are not `FREE`; changed under the cache's lock.
+    /// Objects that are not `FREE`; changed under the home's lock.
     in_use: AtomicU16,
     /// Index of the cache in the sheaf tables; [`NO_ID`] if it has none.
     pub(super) id: AtomicU16,
@@ -72,8 +72,8 @@ pub(super) struct Slab {
     pub(super) node: u8,
 }
 
-/// [`Slab::claim`] of a slab that no CPU fills its sheaf from.
-pub(super) const NO_CLAIM: u8 = u8::MAX;
+/// [`SlabPtr::home`] of a new slab.
+pub(super) const NO_HOME: usize = u8::MAX as usize;
 /// The descriptor is part of the slab.
 pub(super) const ON_SLAB: u8 = 1 << 4;
 /// The pages count as reclaimable.
@@ -103,7 +103,7 @@ pub(super) struct NewSlab {
 ///
 /// [INV-SLAB-1] It points to a live descriptor: one that [`SlabPtr::init`] wrote and that was not
 /// freed since. A slab is freed only when no object of it is out, no CPU has one cached, and no
-/// nested free is in progress; so who holds an object, a sheaf entry or the cache's lock may use
+/// nested free is in progress; so who holds an object, a sheaf entry or its home's lock may use
 /// it.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) struct SlabPtr(NonNull<Slab>);
@@ -149,7 +149,7 @@ impl SlabPtr {
                 deferred_next: null(),
                 stride: new.stride as u32,
                 deferred: AtomicU16::new(0),
-                claim: AtomicU8::new(NO_CLAIM),
+                home: AtomicU8::new(NO_HOME as u8),
                 objects: new.objects as u16,
                 in_use: AtomicU16::new(0),
                 id: AtomicU16::new(new.id),
@@ -239,6 +239,17 @@ impl SlabPtr {
         Order::new(self.kind & 0xf).unwrap_or_default()
     }
 
+    /// The home that it belongs to: where its objects go back to; [`NO_HOME`] if it is new.
+    #[inline]
+    pub(super) fn home(self) -> usize {
+        self.home.load(Relaxed) as usize
+    }
+
+    pub(super) fn set_home(self, home: usize) {
+        debug_assert!(home < NO_HOME);
+        self.home.store(home as u8, Relaxed);
+    }
+
     /// One of [`ON_SLAB`] and [`RECLAIMABLE`].
     pub(super) fn has(self, flag: u8) -> bool {
         self.kind & flag != 0
@@ -257,7 +268,7 @@ impl SlabPtr {
     }
 
     /// Takes up to `want` free objects, lowest first, and gives them the state `to`. The caller
-    /// holds the cache's lock and moves the slab to the list that it belongs on then.
+    /// holds the home's lock and moves the slab to the list that it belongs on then.
     pub(super) fn take(self, want: usize, to: u8, mut out: impl FnMut(usize)) -> usize {
         let mut taken = 0;
         for w in 0..self.words() {
@@ -281,7 +292,7 @@ impl SlabPtr {
     }
 
     /// Makes an object free if its state is `from`. False, and nothing changed, if the state is
-    /// another: the object was freed twice. The caller holds the cache's lock and says so with
+    /// another: the object was freed twice. The caller holds the home's lock and says so with
     /// [`SlabPtr::returned`] before it lets go.
     #[inline]
     pub(super) fn put(self, index: usize, from: u8) -> bool {

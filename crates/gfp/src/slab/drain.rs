@@ -2,11 +2,13 @@
 
 use super::Slabs;
 use super::cache::{Cache, CacheRef};
+use super::desc::{CACHED, SlabPtr};
 use super::lists::Released;
-use super::sheaf::{CpuTable, Entry, SLOTS};
+use super::sheaf::{CpuTable, Entry, SLOTS, Slot};
 use crate::frame::CpuId;
 use crate::platform::Platform;
 use crate::sync::Local;
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 /// The memory of sheaves that were taken out, linked through itself until it can be given back.
@@ -61,6 +63,83 @@ impl<P: Platform> Slabs<P> {
         }
         drop(local);
         self.give_back(released, spent)
+    }
+
+    /// Puts the oldest `n` objects of a sheaf back into their slabs.
+    pub(super) fn flush(
+        &self,
+        local: &Local<'_, P>,
+        cache: &Cache,
+        slot: &Slot,
+        n: usize,
+        released: &mut Released,
+    ) {
+        // SAFETY: [INV-PCPU-1] the section is held, and nothing is put or taken meanwhile.
+        let entries = unsafe { &slot.entries()[..n] };
+        let mut start = 0;
+        while start < n {
+            start += self.flush_home(local, cache, &entries[start..], released);
+        }
+        // SAFETY: as above.
+        unsafe { slot.forget_oldest(n) };
+    }
+
+    /// Puts those of some objects back that belong to the same home as the first of them, under one
+    /// lock. The entries change places: those come first then. Returns how many they are.
+    fn flush_home(
+        &self,
+        local: &Local<'_, P>,
+        cache: &Cache,
+        entries: &[Cell<Entry>],
+        released: &mut Released,
+    ) -> usize {
+        let found = |entry: &Cell<Entry>| self.object_at(entry.get().object.addr().get());
+        let Some((first, _)) = entries.first().and_then(found) else {
+            // No object any more: two frees of it raced.
+            entries
+                .first()
+                .map(|entry| self.spoiled(entry.get().object));
+            return 1;
+        };
+        let mut twice = None;
+        let at = first.home();
+        let mut home = cache.homes[at].lock(local);
+        // Neighbours in a sheaf are often neighbours in a slab: each run is counted once.
+        let mut run: Option<(SlabPtr, usize)> = None;
+        let mut done = 0;
+        for entry in entries {
+            let addr = entry.get().object.addr().get();
+            let same = run.and_then(|(slab, n)| Some((slab, slab.locate(addr)?, n)));
+            let (slab, index, before) = match same {
+                Some(found) => found,
+                None => match found(entry) {
+                    Some((slab, index)) if slab.home() == at => {
+                        if let Some((slab, n)) = run.take() {
+                            home.returned(slab, n, released);
+                        }
+                        (slab, index, 0)
+                    }
+                    _ => continue,
+                },
+            };
+            // What was put must not be looked at again: without a lock, its slab may go.
+            entries[done].swap(entry);
+            let entry = &entries[done];
+            done += 1;
+            let put = slab.put(index, CACHED);
+            if !put {
+                twice = Some(entry);
+            }
+            run = Some((slab, before + usize::from(put)));
+        }
+        if let Some((slab, n)) = run {
+            home.returned(slab, n, released);
+        }
+        drop(home);
+        if let Some(entry) = twice {
+            self.spoiled(entry.get().object);
+        }
+        done
     }
 
     fn drain_slot(
@@ -201,7 +280,9 @@ impl<P: Platform> Slabs<P> {
         if let Ok(local) = Local::enter(self.platform())
             && let Some(cache) = find(self, &local)
         {
-            cache.slabs.lock(&local).release_empty(&mut released);
+            for home in cache.homes.iter() {
+                home.lock(&local).release_empty(&mut released);
+            }
         }
         self.free_released(released)
     }

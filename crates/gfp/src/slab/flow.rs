@@ -3,12 +3,12 @@
 use super::Slabs;
 use super::cache::{Cache, CacheRef};
 use super::desc::{ALLOCATED, CACHED, DEFERRED, NO_ID, SlabPtr};
-use super::lists::{CacheSlabs, From, Released};
+use super::lists::{HomeSlabs, Released};
 use super::pages::Plan;
 use super::sheaf::{Entry, Slot};
 use crate::error::AllocError;
 use crate::flags::{GFP_NOWAIT, Gfp};
-use crate::frame::{CpuId, NodeId};
+use crate::frame::NodeId;
 use crate::platform::Platform;
 use crate::report::{Caller, Misuse, Owner, Report};
 use crate::sync::Local;
@@ -125,7 +125,7 @@ impl<P: Platform> Slabs<P> {
 
     /// An object in a sheaf is in another state than cached: two frees of it raced. It is left out.
     #[cold]
-    fn spoiled(&self, object: NonNull<u8>) -> Option<NonNull<u8>> {
+    pub(super) fn spoiled(&self, object: NonNull<u8>) -> Option<NonNull<u8>> {
         let addr = object.addr().get();
         let owner = Owner::Free {
             pfn: self.pages().pfn_of(addr),
@@ -162,6 +162,9 @@ impl<P: Platform> Slabs<P> {
         node: Option<NodeId>,
     ) -> Result<NonNull<u8>, AllocError> {
         self.take_deferred();
+        let strict = gfp.contains(Gfp::THISNODE);
+        // No slab lies on a node without memory: then it is no preference.
+        let node = node.filter(|n| strict || self.pages.nodes().any(|has| has == *n));
         let mut fresh: Option<SlabPtr> = None;
         let mut sheaf_tried = false;
         let mut failed: Option<AllocError> = None;
@@ -179,7 +182,7 @@ impl<P: Platform> Slabs<P> {
                 return Err(AllocError::BadPointer);
             };
             let table = self.table(local.cpu());
-            let here = table.map_or(0, |t| t.node.load(Relaxed));
+            let here = self.near(&local);
             let wanted = node.map_or(here, |n| n.0.into());
             let mut slot = table.and_then(|t| t.slot(cache.sheaf_id));
             let bare = slot.is_none_or(|s| s.capacity() == 0);
@@ -197,52 +200,42 @@ impl<P: Platform> Slabs<P> {
             if bare || wanted != here {
                 slot = None;
             }
-            let mut slabs = cache.slabs.lock(&local);
-            let mut last = None;
-            if let Some(slab) = fresh.take() {
-                last = Some(slab.node as usize);
-                slabs.insert(slab);
-            }
-            let wanted = wanted as usize;
-            let from = match failed {
-                None => self.own_slabs(local.cpu()),
-                Some(_) => From::Any,
+            // A sheaf holds objects of its CPU's node only.
+            let serve = |at: usize, fresh: Option<SlabPtr>| {
+                let mut home = cache.homes[at].lock(&local);
+                if let Some(slab) = fresh {
+                    self.join(&mut home, slab, at);
+                }
+                serve(&mut home, slot.filter(|_| self.homes.is_on(at, wanted)))
             };
-            let mut found = take_from(&mut slabs, slot, wanted, from);
-            if found.is_none()
-                && let Some(node) = last
-            {
-                found = take_from(&mut slabs, None, node, From::Any);
-            }
+            let from = fresh.as_ref().map_or(wanted, |slab| slab.node.into());
+            let own = self.homes.home(from, local.cpu());
+            let mut found = own.and_then(|at| serve(at, fresh.take()));
             if found.is_none() && failed.is_some() {
-                // S78: other nodes' slabs, when no slab can be made here.
-                found =
-                    (0..slabs.nodes.len()).find_map(|n| take_from(&mut slabs, None, n, From::Any));
+                // S78: what other CPUs' and nodes' slabs have, when no slab can be made here.
+                let all = self.homes.from_node(wanted);
+                let mut may = all.filter(|at| !strict || self.homes.is_on(*at, wanted));
+                found = may.find_map(|at| serve(at, None));
             }
-            drop(slabs);
             if let Some(object) = found {
                 return Ok(object);
             }
             let plan = Plan::of(cache);
             drop(local);
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            match self.make_slab(&plan, gfp, node) {
+            // NOFAIL waits for ever: not before the other homes have been asked.
+            let (light, nofail) = (gfp.without(Gfp::NOFAIL), gfp.contains(Gfp::NOFAIL));
+            let made = match failed {
+                None => self.make_slab(&plan, light, node),
+                Some(_) if nofail => self.make_slab(&plan, gfp, node),
+                Some(error) => return Err(error),
+            };
+            match made {
                 Ok(slab) => fresh = Some(slab),
-                Err(e @ AllocError::NoMemory { .. }) if !gfp.contains(Gfp::THISNODE) => {
+                Err(e @ AllocError::NoMemory { .. }) if failed.is_none() => {
                     failed = Some(e);
                 }
                 Err(e) => return Err(e),
             }
-        }
-    }
-
-    /// The slabs that a CPU fills its sheaf from.
-    pub(super) fn own_slabs(&self, cpu: CpuId) -> From {
-        From::Cpu {
-            cpu,
-            partial: 2 * self.order_params.present_cpus as usize,
         }
     }
 
@@ -307,10 +300,9 @@ impl<P: Platform> Slabs<P> {
             }
             _ => {
                 make_sheaf = near && cache.sheaf_id != NO_ID;
-                let put = cache
-                    .slabs
-                    .lock(&local)
-                    .put(slab, index, ALLOCATED, &mut released);
+                let mut home = cache.home_of(slab).lock(&local);
+                let put = home.put(slab, index, ALLOCATED, &mut released);
+                drop(home);
                 if !put {
                     result = Err(Misuse::DoubleFree);
                 }
@@ -327,53 +319,6 @@ impl<P: Platform> Slabs<P> {
             self.make_sheaf(id, capacity, GFP_NOWAIT);
         }
         result
-    }
-
-    /// Puts the oldest `n` objects of a sheaf back into their slabs.
-    pub(super) fn flush(
-        &self,
-        local: &Local<'_, P>,
-        cache: &Cache,
-        slot: &Slot,
-        n: usize,
-        released: &mut Released,
-    ) {
-        let mut twice = None;
-        let mut slabs = cache.slabs.lock(local);
-        // Neighbours in a sheaf are often neighbours in a slab: each run is counted once.
-        let mut run: Option<(SlabPtr, usize)> = None;
-        // SAFETY: [INV-PCPU-1] the section is held, and nothing is put or taken meanwhile.
-        for entry in unsafe { &slot.entries()[..n] } {
-            let addr = entry.object.addr().get();
-            let same = run.and_then(|(slab, n)| Some((slab, slab.locate(addr)?, n)));
-            let (slab, index, before) = match same {
-                Some(found) => found,
-                None => {
-                    if let Some((slab, n)) = run.take() {
-                        slabs.returned(slab, n, released);
-                    }
-                    let Some((slab, index)) = self.object_at(addr) else {
-                        twice = Some(entry.object);
-                        continue;
-                    };
-                    (slab, index, 0)
-                }
-            };
-            let put = slab.put(index, CACHED);
-            if !put {
-                twice = Some(entry.object);
-            }
-            run = Some((slab, before + usize::from(put)));
-        }
-        if let Some((slab, n)) = run {
-            slabs.returned(slab, n, released);
-        }
-        drop(slabs);
-        // SAFETY: as above.
-        unsafe { slot.forget_oldest(n) };
-        if let Some(object) = twice {
-            self.spoiled(object);
-        }
     }
 
     /// A free from inside the allocator (an interrupt, a signal handler): marks the object, and
@@ -440,11 +385,11 @@ impl<P: Platform> Slabs<P> {
             slab.deferred.fetch_and(!1, Ordering::AcqRel);
             // SAFETY: [INV-SLAB-2] the slab is pinned.
             let cache = unsafe { slab.cache.as_ref() };
-            let mut slabs = cache.slabs.lock(&local);
+            let mut home = cache.home_of(slab).lock(&local);
             for index in 0..slab.objects as usize {
                 // Acquire: pairs with the mark in `defer`.
                 if slab.state(index).load(Ordering::Acquire) == DEFERRED {
-                    let put = slabs.put(slab, index, DEFERRED, &mut released);
+                    let put = home.put(slab, index, DEFERRED, &mut released);
                     debug_assert!(put);
                 }
             }
@@ -455,18 +400,11 @@ impl<P: Platform> Slabs<P> {
     }
 }
 
-/// Takes one object of a node for the user; with a sheaf, fills that to half first.
-fn take_from(
-    slabs: &mut CacheSlabs,
-    slot: Option<&Slot>,
-    node: usize,
-    from: From,
-) -> Option<NonNull<u8>> {
+/// Takes one object of a home for the user; with a sheaf, fills that to half first.
+pub(super) fn serve(home: &mut HomeSlabs, slot: Option<&Slot>) -> Option<NonNull<u8>> {
     let mut found = None;
     let Some(slot) = slot else {
-        slabs.take(node, 1, ALLOCATED, From::Any, |slab, index| {
-            found = Some(slab.object(index))
-        });
+        home.take(1, ALLOCATED, |slab, index| found = Some(slab.object(index)));
         return found;
     };
     // SAFETY: [INV-PCPU-1] the caller holds the section that `slot` belongs to, here and below.
@@ -483,9 +421,7 @@ fn take_from(
     // SAFETY: as above; the sheaf is empty, so half of it has room.
     let taken = unsafe {
         slot.fill(want, |place| {
-            slabs.take(node, want, CACHED, from, |slab, index| {
-                place(entry(slab, index))
-            })
+            home.take(want, CACHED, |slab, index| place(entry(slab, index)))
         })
     };
     if taken == 0 {

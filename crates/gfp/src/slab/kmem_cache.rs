@@ -45,11 +45,11 @@ impl<P: Platform> Slabs<P> {
         let at = self.take_cache(GFP_KERNEL).map_err(CacheError::NoMemory)?;
         let made = self.register(&mut cache, id).map(|id| {
             let handle = cache.handle();
-            // SAFETY: the memory is ours, and has room for a cache.
-            unsafe { at.write(cache) };
+            // SAFETY: [INV-SLAB-3] the memory is ours, and has room for a cache and its homes.
+            let placed = unsafe { cache.place_whole(at, self.homes) };
             // Release: pairs with the Acquire in `cache_at`; the cache is written before it is
             // found.
-            self.caches[id as usize].store(at.as_ptr(), Ordering::Release);
+            self.caches[id as usize].store(placed.as_ptr(), Ordering::Release);
             handle
         });
         match made {
@@ -271,11 +271,12 @@ impl<P: Platform> Slabs<P> {
         let nested = |_| CacheError::NoMemory(AllocError::Nested);
         let local = Local::enter(self.platform()).map_err(nested)?;
         let found = self.cache_of(&local, cache).ok_or(CacheError::Destroyed)?;
-        let mut slabs = found.slabs.lock(&local);
-        slabs.release_empty(&mut released);
-        slabs.sort_partial();
-        let none_left = slabs.slabs == 0;
-        drop(slabs);
+        for home in found.homes.iter() {
+            let mut slabs = home.lock(&local);
+            slabs.release_empty(&mut released);
+            slabs.sort_partial();
+        }
+        let none_left = found.sums(&local).slabs == 0;
         drop(local);
         self.free_released(released);
         Ok(none_left)
@@ -310,7 +311,7 @@ impl<P: Platform> Slabs<P> {
         self.take_deferred();
         let result = self.take_down(found, live);
         if result.is_ok() {
-            self.give_cache(at);
+            self.give_cache(at.cast());
         }
         self.settle(cache.id);
         result
@@ -331,9 +332,11 @@ impl<P: Platform> Slabs<P> {
     fn close(&self, cache: &Cache) {
         while {
             let done = Local::enter(self.platform()).is_ok_and(|local| {
-                let slabs = cache.slabs.lock(&local);
                 cache.dead.store(true, Relaxed);
-                slabs.iter().for_each(|slab| slab.id.store(NO_ID, Relaxed));
+                for home in cache.homes.iter() {
+                    let slabs = home.lock(&local);
+                    slabs.iter().for_each(|slab| slab.id.store(NO_ID, Relaxed));
+                }
                 true
             });
             !done
@@ -350,13 +353,14 @@ impl<P: Platform> Slabs<P> {
             let Ok(local) = Local::enter(self.platform()) else {
                 return Err(CacheError::CpuBusy);
             };
-            let mut slabs = cache.slabs.lock(&local);
-            let in_use = slabs.in_use;
+            // Nobody allocates any more: what is not in use stays so.
+            let in_use = cache.sums(&local).in_use;
             if in_use == 0 {
-                slabs.release_empty(&mut released);
+                for home in cache.homes.iter() {
+                    home.lock(&local).release_empty(&mut released);
+                }
             }
-            let left = slabs.slabs;
-            drop(slabs);
+            let left = cache.sums(&local).slabs;
             drop(local);
             self.free_released(released);
             if in_use != 0 {
@@ -375,17 +379,18 @@ impl<P: Platform> Slabs<P> {
     /// Shows the live objects of a closed cache, whose lists do not change any more.
     fn list_live(&self, cache: &Cache, live: &mut dyn FnMut(usize)) -> CacheError {
         let (mut count, mut first) = (0, 0);
-        let mut at = (0, 0); // slab, object: where the last look ended
-        loop {
+        let mut at = (0, 0, 0); // home, slab, object: where the last look ended
+        while let Some(home) = cache.homes.get(at.0) {
             let Ok(local) = Local::enter(self.platform()) else {
                 break;
             };
-            let slabs = cache.slabs.lock(&local);
-            let Some(slab) = slabs.iter().nth(at.0) else {
-                break;
+            let slabs = home.lock(&local);
+            let Some(slab) = slabs.iter().nth(at.1) else {
+                at = (at.0 + 1, 0, 0);
+                continue;
             };
             let next =
-                (at.1..slab.objects as usize).find(|i| slab.state(*i).load(Relaxed) == ALLOCATED);
+                (at.2..slab.objects as usize).find(|i| slab.state(*i).load(Relaxed) == ALLOCATED);
             drop(slabs);
             drop(local);
             match next {
@@ -394,9 +399,9 @@ impl<P: Platform> Slabs<P> {
                     first = if count == 0 { addr } else { first };
                     count += 1;
                     live(addr);
-                    at.1 = index + 1;
+                    at.2 = index + 1;
                 }
-                None => at = (at.0 + 1, 0),
+                None => at = (at.0, at.1 + 1, 0),
             }
         }
         CacheError::LiveObjects { count, first }

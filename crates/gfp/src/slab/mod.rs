@@ -3,21 +3,24 @@
 //! 1. **Concepts.** A *cache* gives out objects of one size. A *slab* is a block of pages cut into
 //!    such objects. A *sheaf* is an array of free objects that one CPU has at hand.
 //! 2. **Structures.** `sheaf`: a page a CPU with one slot a cache. `desc`: the descriptor of a
-//!    slab, apart from its objects: a free bit and a state byte for each. `lists`: a cache's slabs
-//!    by node and fullness, under the cache's lock. The word of every frame of a slab names its
-//!    descriptor, so `kfree` needs nothing but the address.
-//! 3. **Allocation.** Section, sheaf, pop. An empty sheaf is filled to half from partial slabs,
-//!    fullest first; when there is none, a slab is made, with the section left meanwhile.
+//!    slab, apart from its objects: a free bit and a state byte for each. `home`: a cache's slabs
+//!    are kept apart by node and CPU, each home under a lock of its own; `lists`: those of one
+//!    home by fullness. The word of every frame of a slab names its descriptor, so `kfree` needs
+//!    nothing but the address.
+//! 3. **Allocation.** Section, sheaf, pop. An empty sheaf is filled to half from partial slabs of
+//!    the CPU's own home, then from empty ones; when there is none, a slab is made, with the
+//!    section left meanwhile. Other homes are asked only when no page is to be had.
 //! 4. **Free.** Frame word, descriptor, object number by multiplication (S44), state, push. The
-//!    oldest half of a full sheaf goes back to the slabs; empty slabs beyond a few (S58) to the
+//!    oldest half of a full sheaf goes back to the slabs, one home after the other; of the empty
+//!    slabs a home keeps a few (S58) and a share of what it had of late, the rest goes to the
 //!    pages.
 //! 5. **Objects are never written** by the allocator, but for `ZERO`, constructors and
 //!    `kfree_sensitive`. So no free list can be forged, and a second free is seen at once, in every
 //!    build, by the object's state; an address inside an object by its number not being whole.
 //! 6. **Boot** (S89). A few internal caches hold descriptors, sheaves and the caches themselves;
 //!    their slabs start with their own descriptor and need pages only.
-//! 7. **Locking.** The sheaves of a CPU belong to its section; one lock a cache
-//!    ([`Rank::Cache`](crate::sync::Rank)), one for the registry. Pages and descriptors are taken
+//! 7. **Locking.** The sheaves of a CPU belong to its section; one lock a home
+//!    ([`Rank::Cache`](crate::sync::Rank)), never two at a time; one for the registry. Pages and descriptors are taken
 //!    and given back with no lock and no section held. A free from inside the allocator marks the
 //!    object and puts its slab on a lock-free stack.
 //! 8. **Failure.** Without memory, all CPUs' sheaves and all empty slabs are given back once before
@@ -29,6 +32,7 @@ mod cache;
 mod desc;
 mod drain;
 mod flow;
+mod home;
 mod kmalloc;
 mod kmem_cache;
 mod lists;
@@ -48,7 +52,7 @@ use crate::page::{BootError, PageAllocator};
 use crate::platform::Platform;
 use crate::policy::size_class::{KMALLOC, KmallocFamily, class_size};
 use crate::policy::slab_order::SlabOrderParams;
-use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Carved, LineBreak, Local, Lock, Rank};
 
 pub use cache::{
@@ -59,6 +63,7 @@ pub use view::CacheView;
 
 use cache::Cache;
 use desc::Slab;
+use home::{Home, HomeMap, HomePages};
 use sheaf::{CpuTable, Entry, SLOTS, Slot};
 
 /// Caches that a machine can have, kmalloc's own included.
@@ -104,13 +109,13 @@ pub struct Slabs<P: Platform> {
     /// The caches by number; null where there is none.
     caches: Carved<AtomicPtr<Cache>>,
     internal: Carved<Cache>,
+    homes: HomeMap,
+    home_pages: Carved<HomePages>,
     order_params: SlabOrderParams,
     _written: LineBreak,
     registry: Lock<Registry, { Rank::CacheList as u8 }>,
     /// Slabs with objects that were freed inside the allocator.
     deferred: AtomicPtr<Slab>,
-    /// Pages of slabs: unreclaimable, reclaimable.
-    slab_pages: [AtomicUsize; 2],
     _end: LineBreak,
 }
 
@@ -121,10 +126,13 @@ impl<P: Platform> Slabs<P> {
     /// # Errors
     /// [`BootError::NoRoomForMetadata`], [`BootError::Nested`].
     pub fn boot(pages: PageAllocator<P>) -> Result<Slabs<P>, BootError> {
-        const ROOM: usize = (size_of::<Cache>() * NR_INTERNAL).next_multiple_of(64);
-        const { assert!(align_of::<Cache>() <= 64) };
         let nr_cpus = pages.platform().nr_cpus() as usize;
-        let bytes = ROOM + (MAX_CACHES + nr_cpus) * size_of::<AtomicPtr<()>>();
+        let running = pages.platform().nr_cpus_running();
+        let last_node = pages.nodes().map(|n| n.0 as usize).max();
+        let homes = HomeMap::new(running, last_node.map_or(1, |n| n + 1));
+        let bytes = homes.len() * (size_of::<HomePages>() + NR_INTERNAL * size_of::<Home>())
+            + NR_INTERNAL * size_of::<Cache>()
+            + (MAX_CACHES + nr_cpus) * size_of::<AtomicPtr<()>>();
         let no_room = BootError::NoRoomForMetadata { bytes };
         let (first, _) = pages
             .alloc_exact(bytes, GFP_KERNEL.with(Gfp::ZERO))
@@ -136,27 +144,32 @@ impl<P: Platform> Slabs<P> {
                 }
             })?;
         let at = pages.ptr_of(first);
-        // SAFETY: [INV-BOOT-1] the memory is ours, never given back, large enough for the three
-        // pieces, page aligned, and zero, which is a null `AtomicPtr`; the internal caches are
-        // written first.
-        let (internal, caches, cpus) = unsafe {
-            let internal = at.cast::<Cache>();
+        // SAFETY: [INV-BOOT-1] the memory is ours, never given back, large enough for all pieces,
+        // page aligned, and zero, which is a null `AtomicPtr` and a `HomePages` of nothing; homes
+        // come first, and a multiple of their size is aligned for all that follows. The internal
+        // caches are written first.
+        let (internal, home_pages, caches, cpus) = unsafe {
+            let home_pages = at.cast::<HomePages>();
+            let first = home_pages.add(homes.len()).cast::<Home>();
+            let internal = first.add(homes.len() * NR_INTERNAL).cast::<Cache>();
             let sizes = SHEAF_CAPACITIES.map(|c| c * size_of::<Entry>());
             let named = DESC_NAMES
                 .iter()
                 .zip(DESC_SIZES)
                 .chain(SHEAF_NAMES.iter().zip(sizes));
-            let all = named.chain(core::iter::once((&"kmem_cache", size_of::<Cache>())));
+            let cache = (&"kmem_cache", homes.cache_bytes());
             let mut n = 0;
-            for (name, size) in all {
-                internal.add(n).write(Cache::internal(name, size));
+            for (name, size) in named.chain(core::iter::once(cache)) {
+                let its = first.add(n * homes.len());
+                Cache::internal(name, size).place(internal.add(n), its, homes);
                 n += 1;
             }
             debug_assert!(n == NR_INTERNAL);
-            let caches = at.add(ROOM).cast::<AtomicPtr<Cache>>();
+            let caches = internal.add(NR_INTERNAL).cast::<AtomicPtr<Cache>>();
             let cpus = caches.add(MAX_CACHES).cast::<AtomicPtr<CpuTable>>();
             (
                 Carved::new(internal, NR_INTERNAL),
+                Carved::new(home_pages, homes.len()),
                 Carved::new(caches, MAX_CACHES),
                 Carved::new(cpus, nr_cpus),
             )
@@ -170,6 +183,8 @@ impl<P: Platform> Slabs<P> {
             cpus,
             caches,
             internal,
+            homes,
+            home_pages,
             order_params,
             _written: LineBreak,
             registry: Lock::new(Registry {
@@ -177,7 +192,6 @@ impl<P: Platform> Slabs<P> {
                 closing: [0; MAX_CACHES / 64],
             }),
             deferred: AtomicPtr::new(core::ptr::null_mut()),
-            slab_pages: [const { AtomicUsize::new(0) }; 2],
             _end: LineBreak,
         };
         for family in KmallocFamily::ALL {

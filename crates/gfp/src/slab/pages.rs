@@ -4,17 +4,18 @@
 
 use super::cache::{Cache, DescPlace, Shape, on_slab_start};
 use super::desc::{ALLOCATED, FREE, NewSlab, ON_SLAB, RECLAIMABLE, SlabPtr, desc_size};
+use super::flow::serve;
 use super::lists::Released;
 use super::sheaf::{CpuTable, Entry};
 use super::{DESC_SIZES, INTERNAL_CACHE, SHEAF_CAPACITIES, Slabs};
 use crate::error::AllocError;
 use crate::flags::{GFP_CONSTRAINT_MASK, GFP_NOWAIT, GFP_RECLAIM_MASK, Gfp};
-use crate::frame::{FrameKind, FrameWord, NodeId, Order, Pfn};
+use crate::frame::{FrameKind, FrameWord, MAX_NODES, NodeId, Order, Pfn};
 use crate::page::PageRequest;
 use crate::platform::{Context, Platform};
 use crate::report::Misuse;
 use crate::sync::Local;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::Ordering;
 use core::ptr::NonNull;
 
 use Ordering::Relaxed;
@@ -123,7 +124,9 @@ impl<P: Platform> Slabs<P> {
         let (desc, base) = match plan.shape.place {
             DescPlace::OnSlab => {
                 // SAFETY: [INV-PAGE-1] the block is ours; `Shape::on_slab` left room for both.
-                (start, unsafe { start.add(on_slab_start(objects)) })
+                (start, unsafe {
+                    start.add(on_slab_start(objects, plan.shape.stride))
+                })
             }
             DescPlace::OutOfLine => {
                 match self.take_internal(desc_cache(objects), gfp.without(plan.page_gfp)) {
@@ -164,13 +167,7 @@ impl<P: Platform> Slabs<P> {
                 ctor(slab.object(index).as_ptr()); // S53
             }
         }
-        self.slab_counter(plan.reclaimable)
-            .fetch_add(order.pages(), Relaxed);
         Ok(slab)
-    }
-
-    pub(super) fn slab_counter(&self, reclaimable: bool) -> &AtomicUsize {
-        &self.slab_pages[usize::from(reclaimable)]
     }
 
     /// Gives the memory of slabs back that are on no list any more. Returns their pages.
@@ -187,14 +184,12 @@ impl<P: Platform> Slabs<P> {
         let order = slab.order();
         let pfn = self.pages.pfn_of(slab.base.addr().get());
         let (objects, on_slab) = (slab.objects as usize, slab.has(ON_SLAB));
-        let reclaimable = slab.has(RECLAIMABLE);
+        self.part(slab);
         // The frames first: whoever meets a stale address must not find a stale descriptor.
         self.unmark(pfn, order);
         if !on_slab && let Some(desc) = NonNull::new(slab.as_ptr().cast::<u8>()) {
             self.give_internal(desc_cache(objects), desc);
         }
-        self.slab_counter(reclaimable)
-            .fetch_sub(order.pages(), Relaxed);
         self.give_pages(pfn, order);
         order.pages()
     }
@@ -217,7 +212,9 @@ impl<P: Platform> Slabs<P> {
     /// Takes an object of an internal cache.
     pub(super) fn take_internal(&self, index: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         let cache = &self.internal[index];
+        let plan = Plan::of(cache);
         let mut fresh: Option<SlabPtr> = None;
+        let mut failed: Option<AllocError> = None;
         loop {
             let local = match Local::enter(self.platform()) {
                 Ok(local) => local,
@@ -226,26 +223,35 @@ impl<P: Platform> Slabs<P> {
                     return Err(nested.into());
                 }
             };
-            let mut slabs = cache.slabs.lock(&local);
-            if let Some(slab) = fresh.take() {
-                slabs.insert(slab);
-            }
-            let mut found = None;
-            for node in 0..slabs.nodes.len() {
-                // Descriptors that stand together belong to slabs of one CPU.
-                let from = self.own_slabs(local.cpu());
-                slabs.take(node, 1, ALLOCATED, from, |slab, i| {
-                    found = Some(slab.object(i))
-                });
-                if found.is_some() {
-                    break;
+            let here = self.near(&local);
+            let take = |at: usize, fresh: Option<SlabPtr>| {
+                let mut home = cache.homes[at].lock(&local);
+                if let Some(slab) = fresh {
+                    self.join(&mut home, slab, at);
                 }
+                serve(&mut home, None)
+            };
+            let from = fresh.as_ref().map_or(here, |slab| slab.node.into());
+            let own = self.homes.home(from, local.cpu());
+            let mut found = own.and_then(|at| take(at, fresh.take()));
+            if found.is_none() && failed.is_some() {
+                found = self.homes.from_node(here).find_map(|at| take(at, None));
             }
-            drop(slabs);
             drop(local);
-            match found {
-                Some(object) => return Ok(object),
-                None => fresh = Some(self.make_slab(&Plan::of(cache), gfp, None)?),
+            if let Some(object) = found {
+                return Ok(object);
+            }
+            // As in `alloc_slow`.
+            let (light, nofail) = (gfp.without(Gfp::NOFAIL), gfp.contains(Gfp::NOFAIL));
+            let made = match failed {
+                None => self.make_slab(&plan, light, None),
+                Some(_) if nofail => self.make_slab(&plan, gfp, None),
+                Some(error) => return Err(error),
+            };
+            match made {
+                Ok(slab) => fresh = Some(slab),
+                Err(e @ AllocError::NoMemory { .. }) if failed.is_none() => failed = Some(e),
+                Err(e) => return Err(e),
             }
         }
     }
@@ -263,10 +269,8 @@ impl<P: Platform> Slabs<P> {
         if let Ok(local) = Local::enter(self.platform()) {
             let cache = &self.internal[index];
             debug_assert!(slab.cache == NonNull::from(cache));
-            let put = cache
-                .slabs
-                .lock(&local)
-                .put(slab, i, ALLOCATED, &mut released);
+            let mut home = cache.home_of(slab).lock(&local);
+            let put = home.put(slab, i, ALLOCATED, &mut released);
             debug_assert!(put);
         }
         self.free_released(released);
@@ -304,7 +308,7 @@ impl<P: Platform> Slabs<P> {
         };
         let table = self.pages.ptr_of(pfn).cast::<CpuTable>();
         // SAFETY: [INV-PAGE-1] the page is ours, and a table fits a page.
-        unsafe { table.write(CpuTable::new(self.platform().node().0.into())) };
+        unsafe { table.write(CpuTable::new(self.nearest_node())) };
         if let Ok(local) = Local::enter(self.platform())
             && let Some(cpu) = self.cpus.get(local.cpu().0 as usize)
             && cpu.load(Relaxed).is_null()
@@ -314,6 +318,14 @@ impl<P: Platform> Slabs<P> {
             return;
         }
         self.give_pages(pfn, Order::ZERO);
+    }
+
+    /// The node with memory that comes next from this CPU's on.
+    fn nearest_node(&self) -> u16 {
+        let mine = self.platform().node().0;
+        let nodes = self.pages.nodes();
+        let distance = |n: &NodeId| n.0.wrapping_sub(mine) as usize % MAX_NODES;
+        nodes.min_by_key(distance).map_or(0, |n| n.0.into())
     }
 
     /// Gives the section's CPU a sheaf for a cache. Outside of sections; failure means to go
@@ -349,12 +361,12 @@ impl<P: Platform> Slabs<P> {
     }
 
     /// Memory for a cache.
-    pub(super) fn take_cache(&self, gfp: Gfp) -> Result<NonNull<Cache>, AllocError> {
-        Ok(self.take_internal(INTERNAL_CACHE, gfp)?.cast())
+    pub(super) fn take_cache(&self, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.take_internal(INTERNAL_CACHE, gfp)
     }
 
-    pub(super) fn give_cache(&self, cache: NonNull<Cache>) {
-        self.give_internal(INTERNAL_CACHE, cache.cast());
+    pub(super) fn give_cache(&self, cache: NonNull<u8>) {
+        self.give_internal(INTERNAL_CACHE, cache);
     }
 
     /// What is wrong with a free of `addr`.

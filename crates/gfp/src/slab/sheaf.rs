@@ -16,6 +16,7 @@
 
 use crate::frame::PAGE_SIZE;
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 /// One object in a sheaf, with the place of its state, so that taking it out looks nothing up.
@@ -137,17 +138,17 @@ impl Slot {
         true
     }
 
-    /// The objects in the sheaf, oldest first.
+    /// The objects in the sheaf, oldest first; they may change places.
     ///
     /// # Safety
-    /// As [`Slot::pop`]; the sheaf must not change while the slice is used.
-    pub(super) unsafe fn entries(&self) -> &[Entry] {
+    /// As [`Slot::pop`]; the sheaf must not change otherwise while the slice is used.
+    pub(super) unsafe fn entries(&self) -> &[Cell<Entry>] {
         let (at, len) = (self.entries.load(Relaxed), self.len());
         if len == 0 {
             return &[];
         }
         // SAFETY: [INV-PCPU-1] the first `len` entries are written, and the section is ours.
-        unsafe { core::slice::from_raw_parts(at, len) }
+        unsafe { core::slice::from_raw_parts(at.cast(), len) }
     }
 
     /// Fills an empty sheaf with up to `want` entries, so that the one placed first is taken first.

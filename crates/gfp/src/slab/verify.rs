@@ -3,7 +3,7 @@
 use super::Slabs;
 use super::cache::Cache;
 use super::desc::{ALLOCATED, CACHED, DEFERRED, FREE, NO_ID, SlabPtr};
-use super::lists::CacheSlabs;
+use super::lists::{HomeSlabs, Sums};
 use crate::frame::{CpuId, FrameKind, FrameWord};
 use crate::page::VerifyError;
 use crate::platform::Platform;
@@ -50,83 +50,77 @@ impl<P: Platform> Slabs<P> {
                 id.into(),
             )?;
             pages[usize::from(cache.is_reclaimable())] += self.verify_cache(&local, cache)?;
-            descriptors += cache.slabs.lock(&local).slabs;
+            descriptors += cache.sums(&local).slabs;
         }
         let mut internal_objects = 0;
         for (i, cache) in self.internal.iter().enumerate() {
             pages[0] += self.verify_cache(&local, cache)?;
             if i < super::DESC_SIZES.len() {
-                internal_objects += cache.slabs.lock(&local).in_use;
+                internal_objects += cache.sums(&local).in_use;
             }
         }
         drop(local);
         // Leaked slabs of destroyed caches have descriptors and pages too, hence "at least".
         let at_least = |rule, found: usize, least: usize| same(rule, 0, found.max(least), found);
         at_least("a descriptor for each slab", internal_objects, descriptors)?;
-        at_least(
-            "unreclaimable slab pages",
-            self.slab_pages[0].load(Relaxed),
-            pages[0],
-        )?;
-        at_least(
-            "reclaimable slab pages",
-            self.slab_pages[1].load(Relaxed),
-            pages[1],
-        )?;
+        at_least("unreclaimable slab pages", self.slab_pages().0, pages[0])?;
+        at_least("reclaimable slab pages", self.slab_pages().1, pages[1])?;
         self.verify_sheaves()
     }
 
     /// Checks one cache. Returns its pages.
     fn verify_cache(&self, local: &Local<'_, P>, cache: &Cache) -> Result<usize, VerifyError> {
-        let slabs = cache.slabs.lock(local);
         let id = cache.id as usize;
-        let (mut n, mut pages, mut objects, mut in_use, mut cached) = (0, 0, 0, 0, 0);
-        for slab in slabs.iter() {
-            n += 1;
-            pages += slab.order().pages();
-            objects += slab.objects as usize;
-            in_use += slab.in_use();
-            cached += self.verify_slab(cache, slab)?;
+        let (mut all, mut cached) = (Sums::default(), 0);
+        same("homes of a cache", id, cache.homes.len(), self.homes.len())?;
+        for (at, home) in cache.homes.iter().enumerate() {
+            let slabs = home.lock(local);
+            let mut sums = Sums::default();
+            for slab in slabs.iter() {
+                sums += Sums {
+                    slabs: 1,
+                    pages: slab.order().pages(),
+                    objects: slab.objects as usize,
+                    in_use: slab.in_use(),
+                };
+                let base = slab.base.addr().get();
+                same("home of a slab", base, slab.home(), at)?;
+                let near = self.homes.is_on(at, slab.node.into());
+                same("a home has slabs of one node", base, near.into(), 1)?;
+                cached += self.verify_slab(cache, slab)?;
+            }
+            self.verify_lists(&slabs)?;
+            let kept = slabs.sums;
+            same("slabs on the lists of a cache", id, sums.slabs, kept.slabs)?;
+            same("pages of a cache", id, sums.pages, kept.pages)?;
+            same("objects of a cache", id, sums.objects, kept.objects)?;
+            same("objects in use of a cache", id, sums.in_use, kept.in_use)?;
+            all += sums;
         }
-        self.verify_lists(&slabs)?;
-        same("slabs on the lists of a cache", id, n, slabs.slabs)?;
-        same("pages of a cache", id, pages, slabs.pages)?;
-        same("objects of a cache", id, objects, slabs.objects)?;
-        same("objects in use of a cache", id, in_use, slabs.in_use)?;
-        same(
-            "objects in sheaves",
-            id,
-            self.cached_objects(cache.sheaf_id),
-            cached,
-        )?;
-        Ok(pages)
+        let in_sheaves = self.cached_objects(cache.sheaf_id);
+        same("objects in sheaves", id, in_sheaves, cached)?;
+        Ok(all.pages)
     }
 
-    fn verify_lists(&self, slabs: &CacheSlabs) -> Result<(), VerifyError> {
-        for lists in &slabs.nodes {
-            for (list, rule) in [
-                (&lists.partial, "a partial slab is on the partial list"),
-                (&lists.full, "a full slab is on the full list"),
-                (&lists.empty, "an empty slab is on the empty list"),
-            ] {
-                let mut n = 0;
-                for slab in list.iter() {
-                    n += 1;
-                    let in_use = slab.in_use();
-                    let kind = match in_use {
-                        0 => &raw const lists.empty,
-                        _ if in_use == slab.objects as usize => &raw const lists.full,
-                        _ => &raw const lists.partial,
-                    };
-                    same(
-                        rule,
-                        slab.base.addr().get(),
-                        in_use * usize::from(kind != list),
-                        0,
-                    )?;
-                }
-                same("length of a list", 0, n, list.len)?;
+    fn verify_lists(&self, slabs: &HomeSlabs) -> Result<(), VerifyError> {
+        for (list, rule) in [
+            (&slabs.partial, "a partial slab is on the partial list"),
+            (&slabs.full, "a full slab is on the full list"),
+            (&slabs.empty, "an empty slab is on the empty list"),
+        ] {
+            let mut n = 0;
+            for slab in list.iter() {
+                n += 1;
+                let in_use = slab.in_use();
+                let kind = match in_use {
+                    0 => &raw const slabs.empty,
+                    _ if in_use == slab.objects as usize => &raw const slabs.full,
+                    _ => &raw const slabs.partial,
+                };
+                let base = slab.base.addr().get();
+                same(rule, base, in_use * usize::from(kind != list), 0)?;
             }
+            same("length of a list", 0, n, list.len)?;
         }
         Ok(())
     }
@@ -217,6 +211,7 @@ impl<P: Platform> Slabs<P> {
                 )?;
                 // SAFETY: [INV-PCPU-1] the section is held.
                 for entry in unsafe { slot.entries() } {
+                    let entry = entry.get();
                     let addr = entry.object.addr().get();
                     let Some((slab, index)) = self.object_at(addr) else {
                         return same("an entry of a sheaf is an object", addr, 0, 1);

@@ -6,7 +6,6 @@ use super::desc::NO_ID;
 use crate::frame::CpuId;
 use crate::platform::Platform;
 use crate::sync::Local;
-use crate::sync::atomic::Ordering::Relaxed;
 
 /// One cache, at one moment (D13).
 #[derive(Copy, Clone, Debug)]
@@ -58,21 +57,20 @@ impl<P: Platform> Slabs<P> {
             return;
         };
         let name = cache.name;
-        let slabs = cache.slabs.lock(&local);
+        let sums = cache.sums(&local);
         let view = CacheView {
             name: name.as_str(),
-            active_objs: slabs.in_use,
-            cached: self.cached_objects(cache.sheaf_id).min(slabs.in_use),
-            num_objs: slabs.objects,
+            active_objs: sums.in_use,
+            cached: self.cached_objects(cache.sheaf_id).min(sums.in_use),
+            num_objs: sums.objects,
             object_size: cache.object_size,
             stride: cache.shape.stride,
             objs_per_slab: cache.shape.objects,
             pages_per_slab: cache.shape.order.pages(),
-            num_slabs: slabs.slabs,
-            pages: slabs.pages,
+            num_slabs: sums.slabs,
+            pages: sums.pages,
             reclaimable: cache.is_reclaimable(),
         };
-        drop(slabs);
         drop(local);
         f(&view);
     }
@@ -87,14 +85,6 @@ impl<P: Platform> Slabs<P> {
             .filter_map(|table| table.slot(sheaf_id))
             .map(|slot| slot.len())
             .sum()
-    }
-
-    /// Pages of slabs: unreclaimable, reclaimable. Large kmalloc blocks are not among them.
-    pub fn slab_pages(&self) -> (usize, usize) {
-        (
-            self.slab_pages[0].load(Relaxed),
-            self.slab_pages[1].load(Relaxed),
-        )
     }
 
     /// Pages of large kmalloc blocks (S10).
