@@ -213,7 +213,7 @@ impl<P: Platform> Slabs<P> {
             let mut found = own.and_then(|at| serve(at, fresh.take()));
             if found.is_none() && failed.is_some() {
                 // S78: what other CPUs' and nodes' slabs have, when no slab can be made here.
-                let all = self.homes.from_node(wanted);
+                let all = self.homes.starting_on(wanted);
                 let mut may = all.filter(|at| !strict || self.homes.is_on(*at, wanted));
                 found = may.find_map(|at| serve(at, None));
             }

@@ -115,7 +115,7 @@ impl HomeMap {
     }
 
     /// All homes, those of `node` first.
-    pub(super) fn from_node(self, node: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn starting_on(self, node: usize) -> impl Iterator<Item = usize> {
         (0..self.len()).map(move |i| (node % self.nodes * self.shards + i) % self.len())
     }
 
@@ -230,7 +230,7 @@ mod tests {
             assert_eq!(seen, (0..map.len()).collect::<Vec<_>>());
             assert_eq!(map.home(0, CpuId(shards as u32)), Some(0), "by remainder");
             assert_eq!(map.home(nodes, CpuId(0)), None);
-            let order: Vec<_> = map.from_node(nodes - 1).collect();
+            let order: Vec<_> = map.starting_on(nodes - 1).collect();
             assert_eq!(order.len(), map.len());
             assert!(order[..shards].iter().all(|h| map.is_on(*h, nodes - 1)));
             assert!(!order[shards..].iter().any(|h| map.is_on(*h, nodes - 1)));

@@ -105,6 +105,8 @@ impl core::ops::AddAssign for Sums {
 /// A home keeps one empty slab for so many that it had at its peak: who frees much and allocates
 /// again does not make every slab anew.
 const PEAK_SHARE: usize = 8;
+/// But no more than this.
+const PEAK_MOST: usize = 64;
 /// With every new slab the peak falls by one part of so many, down to what there is.
 const PEAK_DECAY: usize = 64;
 
@@ -217,7 +219,8 @@ impl HomeSlabs {
 
     /// Whether one more empty slab is too many.
     fn has_enough(&self) -> bool {
-        self.partial.len + self.empty.len >= self.keep && self.empty.len >= self.peak / PEAK_SHARE
+        self.partial.len + self.empty.len >= self.keep
+            && self.empty.len >= (self.peak / PEAK_SHARE).min(PEAK_MOST)
     }
 
     /// Takes all empty slabs out that no nested free is about to touch.

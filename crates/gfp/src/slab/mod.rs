@@ -20,9 +20,9 @@
 //! 6. **Boot** (S89). A few internal caches hold descriptors, sheaves and the caches themselves;
 //!    their slabs start with their own descriptor and need pages only.
 //! 7. **Locking.** The sheaves of a CPU belong to its section; one lock a home
-//!    ([`Rank::Cache`](crate::sync::Rank)), never two at a time; one for the registry. Pages and descriptors are taken
-//!    and given back with no lock and no section held. A free from inside the allocator marks the
-//!    object and puts its slab on a lock-free stack.
+//!    ([`Rank::Cache`](crate::sync::Rank)), never two at a time; one for the registry. Pages and
+//!    descriptors are taken and given back with no lock and no section held. A free from inside the
+//!    allocator marks the object and puts its slab on a lock-free stack.
 //! 8. **Failure.** Without memory, all CPUs' sheaves and all empty slabs are given back once before
 //!    a request fails. Misuse is an error value, and the memory leaks; the layer above reports it.
 //! 9. **What it does not do yet.** Barns, spare and RCU sheaves, remote-free bitmaps, ageing, slab

@@ -235,7 +235,7 @@ impl<P: Platform> Slabs<P> {
             let own = self.homes.home(from, local.cpu());
             let mut found = own.and_then(|at| take(at, fresh.take()));
             if found.is_none() && failed.is_some() {
-                found = self.homes.from_node(here).find_map(|at| take(at, None));
+                found = self.homes.starting_on(here).find_map(|at| take(at, None));
             }
             drop(local);
             if let Some(object) = found {

@@ -15,7 +15,7 @@ pub enum Rank {
     Vmalloc = 1,
     /// The list of caches of a machine.
     CacheList = 2,
-    /// The slabs of one cache.
+    /// The slabs of one home of a cache.
     Cache = 3,
     /// One zone's free memory: innermost, taken with anything held.
     Zone = 4,

@@ -143,7 +143,7 @@ fn a_cache_with_deferred_frees_can_be_destroyed() {
     verify(&slabs);
 }
 
-fn two_nodes() -> Slabs<TestPlatform> {
+pub(super) fn two_nodes() -> Slabs<TestPlatform> {
     let (start, mib) = (4u64 << 30, 1u64 << 20);
     let platform = TestPlatform::new(start, 32 << 20);
     let map = [

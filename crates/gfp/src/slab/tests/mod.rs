@@ -2,6 +2,7 @@
 
 mod caches;
 mod cpus;
+mod homes;
 mod kmalloc;
 mod misuse;
 mod model;
