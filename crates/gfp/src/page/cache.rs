@@ -85,7 +85,8 @@ pub(crate) struct Events {
     pub(crate) numa_miss: Counter,
     pub(crate) numa_foreign: Counter,
     pub(crate) numa_other: Counter,
-    /// Pages of large kmalloc blocks allocated minus freed, on any CPU: only the sum means something.
+    /// Pages of large kmalloc blocks allocated minus freed, on any CPU: only the sum means
+    /// something.
     pub(crate) large_pages: Counter,
 }
 

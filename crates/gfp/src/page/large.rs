@@ -9,8 +9,8 @@ use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
 
 impl<P: Platform> PageAllocator<P> {
-    /// As [`PageAllocator::alloc`], but the first frame is marked [`FrameKind::LargeKmalloc`] and the
-    /// pages are counted as such; free with [`PageAllocator::free_large`].
+    /// As [`PageAllocator::alloc`], but the first frame is marked [`FrameKind::LargeKmalloc`] and
+    /// the pages are counted as such; free with [`PageAllocator::free_large`].
     ///
     /// # Errors
     /// As [`PageAllocator::alloc`].

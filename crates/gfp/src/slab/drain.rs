@@ -93,9 +93,15 @@ impl<P: Platform> Slabs<P> {
         entries: &[Cell<Entry>],
         released: &mut Released,
     ) -> usize {
-        let found = |entry: &Cell<Entry>| self.object_at(entry.get().object.addr().get());
+        // Where two frees of an object raced, its slab may have become another cache's, or new.
+        let ours =
+            |slab: SlabPtr| slab.cache == NonNull::from(cache) && slab.home() < cache.homes.len();
+        let found = |entry: &Cell<Entry>| {
+            let found = self.object_at(entry.get().object.addr().get())?;
+            ours(found.0).then_some(found)
+        };
         let Some((first, _)) = entries.first().and_then(found) else {
-            // No object any more: two frees of it raced.
+            // No object of ours any more.
             entries
                 .first()
                 .map(|entry| self.spoiled(entry.get().object));
@@ -139,7 +145,7 @@ impl<P: Platform> Slabs<P> {
         if let Some(entry) = twice {
             self.spoiled(entry.get().object);
         }
-        done
+        done.max(1) // the first is dealt with, even if its slab went meanwhile
     }
 
     fn drain_slot(

@@ -193,7 +193,7 @@ impl<P: Platform> Slabs<P> {
     }
 
     /// A slab is about to be freed, and counts no more.
-    pub(super) fn part(&self, slab: SlabPtr) {
+    pub(super) fn leave(&self, slab: SlabPtr) {
         // A slab that never got a home is not counted.
         if let Some(pages) = self.home_pages.get(slab.home()) {
             pages.of(slab).fetch_sub(slab.order().pages(), Relaxed);

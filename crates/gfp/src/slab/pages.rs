@@ -184,7 +184,7 @@ impl<P: Platform> Slabs<P> {
         let order = slab.order();
         let pfn = self.pages.pfn_of(slab.base.addr().get());
         let (objects, on_slab) = (slab.objects as usize, slab.has(ON_SLAB));
-        self.part(slab);
+        self.leave(slab);
         // The frames first: whoever meets a stale address must not find a stale descriptor.
         self.unmark(pfn, order);
         if !on_slab && let Some(desc) = NonNull::new(slab.as_ptr().cast::<u8>()) {

@@ -20,8 +20,8 @@ pub use carved::Carved;
 pub use local::Local;
 pub use lock::{Lock, LockGuard, Rank};
 
-/// Starts a new cache line in a `repr(C)` struct: what is written often stands behind one, apart from
-/// what every CPU reads on its fast path.
+/// Starts a new cache line in a `repr(C)` struct: what is written often stands behind one, apart
+/// from what every CPU reads on its fast path.
 #[derive(Default)]
 #[repr(align(64))]
 pub struct LineBreak;
