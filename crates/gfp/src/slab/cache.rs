@@ -295,15 +295,11 @@ impl Shape {
     }
 }
 
-/// Where objects start in a slab that holds its own descriptor: aligned as far as their size is, so
-/// that those made of whole cache lines share none.
+/// Where objects start in a slab that holds its own descriptor; caches with their homes, and other
+/// objects of such a size, are aligned as homes are.
 pub(super) const fn on_slab_start(objects: usize, stride: usize) -> usize {
-    let align = 1 << stride.trailing_zeros();
-    desc_size(objects).next_multiple_of(if align < HOME_ALIGN {
-        align
-    } else {
-        HOME_ALIGN
-    })
+    let whole = stride.is_multiple_of(HOME_ALIGN);
+    desc_size(objects).next_multiple_of(if whole { HOME_ALIGN } else { 16 })
 }
 
 /// One cache. What is not in its homes never changes after the cache was made, but for `dead`.
