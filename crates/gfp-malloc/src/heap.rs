@@ -5,9 +5,10 @@
 //! | up to 8 bytes | class of 8 | a C object of that size needs no more alignment |
 //! | up to 8 KiB | kmalloc classes | aligned to 16 at least |
 //! | up to [`KMALLOC_LIMIT`] | kmalloc's whole blocks of pages | no change of mappings |
+//! | up to 4 MiB, memory plenty | the same | the same, and the pages of the last use are there still |
 //! | more | vmalloc | page granular, and needs no memory that lies together |
 //!
-//! What one of the last two cannot give is asked from the other. A request of a signal handler that
+//! What one of the last three cannot give is asked from the other. A request of a signal handler that
 //! interrupted the machine is served from the [`Reserve`], which is an area of vmalloc, so that a
 //! free of small memory need not look for it.
 
@@ -27,7 +28,9 @@ use gfp::vmalloc::AreaRequest;
 use gfp::{AllocError, Mm};
 use gfp_host::{HostConfig, HostPlatform};
 
-/// Above this size in bytes vmalloc is asked first.
+/// Above this size in bytes vmalloc is asked first, unless three quarters of memory are free: a
+/// block of pages is a power of two, up to twice the request, but a pair of 2 MiB costs 40 ns
+/// instead of 15 us, and when all of it is written 16 us instead of 900.
 pub const KMALLOC_LIMIT: usize = 1 << 20;
 /// The alignment of `malloc` for sizes above 8 bytes.
 pub const MIN_ALIGN: usize = 16;
@@ -198,26 +201,38 @@ impl Heap {
             events::failure(size);
             return None;
         }
-        let pages_first = size <= KMALLOC_LIMIT && align <= Order::MAX.bytes();
-        let first = if pages_first {
-            self.mm
-                .kmalloc_aligned(size.max(MIN_ALIGN), align, fill.flags())
-        } else {
-            self.area(size, align, fill, caller)
-        };
-        let why = match first {
+        let pages = size.max(MIN_ALIGN);
+        if self.is_for_pages(pages, align) {
+            // No heroics, which would be in vain each time in memory that is scattered.
+            let gfp = fill.flags().with(Gfp::NORETRY);
+            match self.mm.kmalloc_aligned(pages, align, gfp) {
+                Ok(memory) => return Some(memory),
+                Err(why @ AllocError::Nested) => return self.refused(size, align, fill, why),
+                Err(_) => {}
+            }
+        }
+        let why = match self.area(size, align, fill, caller) {
             Ok(memory) => return Some(memory),
             Err(why) => why,
         };
-        let second = match why {
+        let last = match why {
             AllocError::Nested => Err(why),
-            _ if pages_first => self.area(size, align, fill, caller),
-            _ => self.mm.kmalloc_aligned(size, align, fill.flags()),
+            _ => self.mm.kmalloc_aligned(pages, align, fill.flags()),
         };
-        match second {
+        match last {
             Ok(memory) => Some(memory),
             Err(_) => self.refused(size, align, fill, why),
         }
+    }
+
+    /// True if a request is better served by pages that lie together than by an area.
+    fn is_for_pages(&self, size: usize, align: usize) -> bool {
+        let block = Order::MAX.bytes();
+        if size > block || align > block {
+            return false;
+        }
+        let pages = self.mm.pages();
+        size <= KMALLOC_LIMIT || pages.free_page_count() / 3 > pages.managed_pages() / 4
     }
 
     fn area(
