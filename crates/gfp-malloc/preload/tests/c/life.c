@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
     static char *keep[2000];
     for (int i = 0; i < 2000; i++)
         memset(keep[i] = malloc(4000), 1, 4000);
-    free(malloc(3 << 20));
+    free(malloc(6 << 20));
     if (!strcmp(argv[1], "fails")) { /* three requests that cannot be served, one free too many */
         for (int i = 0; i < 3; i++)
             CHECK(malloc(1 << 30) == NULL);
