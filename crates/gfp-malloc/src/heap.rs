@@ -23,6 +23,7 @@ use gfp::frame::{Order, PAGE_SIZE};
 use gfp::page::BootConfig;
 use gfp::policy::size_class::{KMALLOC, KMALLOC_MAX_CACHE_SIZE};
 use gfp::report::{Caller, Misuse, OnMisuse, Owner, Report};
+use gfp::slab::ZERO_SIZE_PTR;
 use gfp::stat::Source;
 use gfp::vmalloc::AreaRequest;
 use gfp::{AllocError, Mm};
@@ -289,6 +290,11 @@ impl Heap {
     /// As [`Heap::free`].
     #[inline(never)]
     unsafe fn free_slow(&self, memory: NonNull<u8>, caller: usize) {
+        if memory == ZERO_SIZE_PTR {
+            // Nothing to kfree (S15), but no memory that `malloc` ever gave.
+            let (addr, caller) = (memory.addr().get(), Caller::Address(caller));
+            return self.mm.complain(Misuse::WildFree, addr, caller);
+        }
         // SAFETY: the caller's promise.
         if let Err(misuse) = unsafe { self.mm.slabs().kfree(memory.as_ptr()) } {
             // SAFETY: the caller's promise.
@@ -359,8 +365,7 @@ impl Heap {
     ) -> Option<NonNull<u8>> {
         let usable = self.usable(old);
         if usable == 0 {
-            self.mm
-                .complain(Misuse::WildFree, old.addr().get(), Caller::Address(caller));
+            self.complain_of_resize(old.addr().get(), Caller::Address(caller));
             events::failure(size);
             return None;
         }
@@ -377,6 +382,23 @@ impl Heap {
         // SAFETY: the caller's promise.
         unsafe { self.free(old, caller) };
         Some(new)
+    }
+
+    /// Reports a resize of what is no start of live memory, by what it is.
+    #[cold]
+    fn complain_of_resize(&self, addr: usize, caller: Caller) {
+        let misuse = self.mm.with_owner_of(addr, |owner| match owner {
+            Owner::Object { start, .. }
+            | Owner::LargeKmalloc { start, .. }
+            | Owner::Area { start, .. }
+                if start != addr =>
+            {
+                Misuse::InteriorFree
+            }
+            Owner::Object { .. } | Owner::Free { .. } => Misuse::DoubleFree,
+            _ => Misuse::WildFree,
+        });
+        self.mm.complain(misuse, addr, caller);
     }
 
     /// Gives free memory back to the operating system; how many pages.
