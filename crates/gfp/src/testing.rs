@@ -124,7 +124,11 @@ unsafe impl Platform for TestPlatform {
         {
             return std::thread::yield_now();
         }
-        assert!(spins < 1000, "a test machine waits for ever");
+        // Some tests play CPUs with real threads: let them run.
+        if spins > 64 {
+            std::thread::yield_now();
+        }
+        assert!(spins < 1 << 20, "a test machine waits for ever");
     }
 
     fn report(&self, report: &Report<'_>) {
