@@ -3,7 +3,8 @@
 //! | request | served by | why |
 //! |---|---|---|
 //! | up to 8 bytes | class of 8 | a C object of that size needs no more alignment |
-//! | up to 8 KiB | kmalloc classes | aligned to 16 at least |
+//! | up to 4 KiB | kmalloc classes | aligned to 16 at least |
+//! | up to 8 KiB | caches of [`MIDDLE`], then kmalloc's class of 8 KiB | a page and a header is common |
 //! | up to [`KMALLOC_LIMIT`] | kmalloc's whole blocks of pages | no change of mappings |
 //! | up to 4 MiB, memory plenty | the same | the same, and the pages of the last use are there still |
 //! | more | vmalloc | page granular, and needs no memory that lies together |
@@ -23,7 +24,7 @@ use gfp::frame::{Order, PAGE_SIZE};
 use gfp::page::BootConfig;
 use gfp::policy::size_class::{KMALLOC, KMALLOC_MAX_CACHE_SIZE};
 use gfp::report::{Caller, Misuse, OnMisuse, Owner, Report};
-use gfp::slab::ZERO_SIZE_PTR;
+use gfp::slab::{CacheArgs, CacheRef, ZERO_SIZE_PTR};
 use gfp::stat::Source;
 use gfp::vmalloc::AreaRequest;
 use gfp::{AllocError, Mm};
@@ -44,6 +45,13 @@ const GFP: Gfp = GFP_KERNEL.with(Gfp::NOWARN);
 const SLOW_CALLS: u32 = 64;
 /// Least memory of a machine, in bytes.
 pub const MIN_MEMORY: usize = 4 << 20;
+
+/// Sizes of objects between kmalloc's classes of 4 and 8 KiB: seven, six and five to 32 KiB.
+/// Programs that put a header before a page (databases do) would use a second page for it.
+pub const MIDDLE: [usize; 3] = [4672, 5456, 6544];
+const MIDDLE_NAMES: [&str; 3] = ["malloc-4672", "malloc-5456", "malloc-6544"];
+/// Largest size of the quick path.
+const QUICK_MAX: usize = 4096;
 
 /// What the memory must contain.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -73,6 +81,7 @@ pub struct Heap {
     mm: Mm<HostPlatform>,
     memory: usize,
     reserve: Option<Reserve>,
+    middle: [Option<CacheRef>; MIDDLE.len()],
     slow_calls: [Counter; COUNTERS],
 }
 
@@ -114,9 +123,17 @@ impl Heap {
             mm: Mm::boot(platform, &map, &config).ok()?,
             memory,
             reserve: None,
+            middle: [None; MIDDLE.len()],
             slow_calls: Default::default(),
         };
         heap.reserve = heap.make_reserve();
+        for ((cache, size), name) in heap.middle.iter_mut().zip(MIDDLE).zip(MIDDLE_NAMES) {
+            let args = CacheArgs {
+                align: MIN_ALIGN,
+                ..CacheArgs::new(name, size)
+            };
+            *cache = heap.mm.slabs().cache_create(&args).ok(); // else kmalloc serves them
+        }
         // SAFETY: a new mapping that overlaps nothing.
         let place = unsafe {
             let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -165,7 +182,7 @@ impl Heap {
     ) -> Option<NonNull<u8>> {
         debug_assert!(align.is_power_of_two());
         // Classes above 8 bytes are aligned to 16 at least.
-        if size <= KMALLOC_MAX_CACHE_SIZE && align <= MIN_ALIGN {
+        if size <= QUICK_MAX && align <= MIN_ALIGN {
             let size = size.max(if align > 8 { MIN_ALIGN } else { 1 });
             if let Some(memory) = self.mm.slabs().kmalloc_quick(size) {
                 if fill == Fill::Zero {
@@ -189,6 +206,23 @@ impl Heap {
         }
     }
 
+    fn alloc_middle(&self, size: usize, align: usize, fill: Fill) -> Option<NonNull<u8>> {
+        debug_assert!(size > QUICK_MAX);
+        let class = MIDDLE.iter().position(|class| size <= *class);
+        let memory = match class.and_then(|class| self.middle[class]) {
+            Some(cache) => self.mm.slabs().cache_alloc(cache, GFP, None).ok(),
+            None => self.mm.slabs().kmalloc_quick(size),
+        };
+        if let Some(memory) = memory {
+            if fill == Fill::Zero {
+                // SAFETY: ours, and of at least that size.
+                unsafe { memory.write_bytes(0, size) };
+            }
+            return Some(memory);
+        }
+        self.alloc_small(size, align, fill)
+    }
+
     #[inline(never)]
     fn alloc_large(
         &self,
@@ -197,6 +231,9 @@ impl Heap {
         fill: Fill,
         caller: usize,
     ) -> Option<NonNull<u8>> {
+        if size <= KMALLOC_MAX_CACHE_SIZE && align <= MIN_ALIGN {
+            return self.alloc_middle(size, align, fill);
+        }
         self.count_slow_call();
         if size > MAX_SIZE {
             events::failure(size);
@@ -488,6 +525,10 @@ pub struct Usage {
 
 /// The bytes that a request for `size` gets.
 pub fn good_size(size: usize) -> usize {
+    let middle = MIDDLE.into_iter().find(|class| size <= *class);
+    if let Some(class) = middle.filter(|_| size > QUICK_MAX) {
+        return class;
+    }
     match KMALLOC.size_for(size.max(1)) {
         Some(class) => class,
         None if size <= KMALLOC_LIMIT => size.next_power_of_two(),

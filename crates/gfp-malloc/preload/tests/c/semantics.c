@@ -170,6 +170,26 @@ static void about_itself(void) {
     free(p);
 }
 
+/* Between 4 and 8 KiB an object wastes less than a page. */
+static void a_page_and_a_header(void) {
+    for (size_t size = 4097; size <= 8192; size += 13) {
+        char *p = malloc(size);
+        CHECK(p && aligned(p, 16));
+        size_t usable = malloc_usable_size(p);
+        CHECK(usable >= size && usable == malloc_good_size(size));
+        CHECK(size > 6544 || usable < size + 1200);
+        memset(p, 7, usable);
+        free(p);
+        p = calloc(1, size);
+        CHECK(p);
+        for (size_t i = 0; i < size; i++)
+            CHECK(p[i] == 0);
+        p = realloc(p, size + 100);
+        CHECK(p && p[size - 1] == 0);
+        free(p);
+    }
+}
+
 int main(void) {
     find(&free_sized, "free_sized");
     find(&free_aligned_sized, "free_aligned_sized");
@@ -177,6 +197,7 @@ int main(void) {
     find(&reallocarr, "reallocarr");
     find(&cfree, "cfree");
     sizes();
+    a_page_and_a_header();
     too_large();
     zeroes();
     alignment();
