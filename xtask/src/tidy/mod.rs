@@ -4,7 +4,7 @@
 //!    place, what is wrong and what to do. A *ratchet* is a number that a file had when the rule
 //!    came; it may shrink, never grow.
 //! 2. **Structures.** [`Source`] is one file: its path from the root, its text, and for Rust the
-//!    text with comments and strings blanked out ([`mask`]), so that a word in a comment is not
+//!    text with comments and strings blanked out ([`mask`](mod@mask)), so that a word in a comment is not
 //!    code.
 //! 3. **Algorithms.** Plain scans of lines and words. No parser: a rule that needs one belongs into
 //!    clippy.
@@ -17,7 +17,7 @@
 //! | [`layers`] | dependencies inside `crates/gfp/src` run downwards |
 //! | [`rules`] | SAFETY comments, words that must not be left, statics, `mod.rs` theories, places |
 //! | [`links`] | links in Markdown, and invariants that SAFETY comments cite |
-//! | [`mask`] | comments, strings and test modules blanked out |
+//! | [`mask`](mod@mask) | comments, strings and test modules blanked out |
 
 mod layers;
 mod links;
