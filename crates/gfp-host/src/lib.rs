@@ -32,6 +32,8 @@ mod platform;
 #[cfg(not(loom))]
 mod ram;
 #[cfg(not(loom))]
+pub mod raw;
+#[cfg(not(loom))]
 pub mod slots;
 #[cfg(not(loom))]
 mod sys;

@@ -1,67 +1,9 @@
 //! System calls that leave `errno` alone.
 
+use crate::raw::call;
 use core::sync::atomic::AtomicU32;
 
-/// A system call that failed.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Errno(pub(crate) i32);
-
-/// # Safety
-/// As the system call itself.
-#[cfg(target_arch = "x86_64")]
-unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
-    let answer: isize;
-    // SAFETY: the kernel's calling convention for `syscall`; it clobbers rcx and r11 only. What the
-    // call does to memory is promised by the caller, and no option says that memory is untouched.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rax") nr as isize => answer,
-            in("rdi") args[0],
-            in("rsi") args[1],
-            in("rdx") args[2],
-            in("r10") args[3],
-            in("r8") args[4],
-            in("r9") args[5],
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    answer
-}
-
-/// # Safety
-/// As the system call itself.
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
-    // SAFETY: `errno` is a valid place of this thread; the call is the caller's promise.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        let answer = libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
-        let answer = if answer == -1 {
-            -(*errno as isize)
-        } else {
-            answer as isize
-        };
-        *errno = before;
-        answer
-    }
-}
-
-/// # Safety
-/// As the system call itself.
-unsafe fn call(nr: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
-    let answer = unsafe { raw(nr, args) };
-    // The kernel answers with -4095 ..= -1 for an error.
-    if (-4095..0).contains(&answer) {
-        Err(Errno(-answer as i32))
-    } else {
-        Ok(answer as usize)
-    }
-}
+pub(crate) use crate::raw::Errno;
 
 /// Calls the C library without a trace in `errno`.
 fn with_errno_kept<R>(call: impl FnOnce() -> R) -> R {
@@ -169,7 +111,7 @@ pub(crate) fn close(fd: i32) {
 
 pub(crate) fn getpid() -> i32 {
     // SAFETY: touches no memory. It cannot fail.
-    unsafe { raw(libc::SYS_getpid, [0; 6]) as i32 }
+    unsafe { call(libc::SYS_getpid, [0; 6]).map_or(0, |pid| pid as i32) }
 }
 
 /// Writes all of it, as far as the file takes it.

@@ -3,67 +3,9 @@
 //! `free` must leave `errno` as it was, and all of this is called inside `malloc`.
 
 use core::ptr::NonNull;
+use gfp_host::raw::call;
 
-/// The number of an error, as in `errno`.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Errno(pub i32);
-
-/// # Safety
-/// As the system call itself.
-#[cfg(target_arch = "x86_64")]
-unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
-    let answer: isize;
-    // SAFETY: the kernel's calling convention; it clobbers rcx and r11 only. What the call does to
-    // memory is the caller's promise, and no option claims that it does nothing.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rax") nr as isize => answer,
-            in("rdi") args[0],
-            in("rsi") args[1],
-            in("rdx") args[2],
-            in("r10") args[3],
-            in("r8") args[4],
-            in("r9") args[5],
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    answer
-}
-
-/// # Safety
-/// As the system call itself.
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn raw(nr: libc::c_long, args: [usize; 6]) -> isize {
-    // SAFETY: `errno` is a valid place of this thread; the call is the caller's promise.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        let answer = libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
-        let answer = if answer == -1 {
-            -(*errno as isize)
-        } else {
-            answer as isize
-        };
-        *errno = before;
-        answer
-    }
-}
-
-/// # Safety
-/// As the system call itself.
-unsafe fn call(nr: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
-    let answer = unsafe { raw(nr, args) };
-    // The kernel answers with -4095 ..= -1 for an error.
-    if (-4095..0).contains(&answer) {
-        Err(Errno(-answer as i32))
-    } else {
-        Ok(answer as usize)
-    }
-}
+pub use gfp_host::raw::Errno;
 
 /// A C string in a buffer: paths that are put together without allocating.
 pub struct Path {
@@ -294,25 +236,25 @@ pub fn readlink(path: &Path, into: &mut [u8]) -> Result<usize, Errno> {
 /// This process.
 pub fn getpid() -> u32 {
     // SAFETY: touches no memory; cannot fail.
-    unsafe { raw(libc::SYS_getpid, [0; 6]) as u32 }
+    unsafe { call(libc::SYS_getpid, [0; 6]).map_or(0, |id| id as u32) }
 }
 
 /// Its parent.
 pub fn getppid() -> u32 {
     // SAFETY: touches no memory; cannot fail.
-    unsafe { raw(libc::SYS_getppid, [0; 6]) as u32 }
+    unsafe { call(libc::SYS_getppid, [0; 6]).map_or(0, |id| id as u32) }
 }
 
 /// This thread.
 pub fn gettid() -> u32 {
     // SAFETY: touches no memory; cannot fail.
-    unsafe { raw(libc::SYS_gettid, [0; 6]) as u32 }
+    unsafe { call(libc::SYS_gettid, [0; 6]).map_or(0, |id| id as u32) }
 }
 
 /// Lets others run.
 pub fn sched_yield() {
     // SAFETY: touches no memory.
-    let _ = unsafe { raw(libc::SYS_sched_yield, [0; 6]) };
+    let _ = unsafe { call(libc::SYS_sched_yield, [0; 6]) };
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
@@ -395,7 +337,7 @@ pub fn total_ram() -> u64 {
 pub fn exit_group(status: i32) -> ! {
     loop {
         // SAFETY: does not return.
-        let _ = unsafe { raw(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+        let _ = unsafe { call(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
     }
 }
 
@@ -406,15 +348,15 @@ pub fn abort() -> ! {
     let (abrt, set) = (libc::SIGABRT as usize, core::ptr::from_ref(&set).addr());
     // SAFETY: the kernel reads the structures given; the process ends.
     unsafe {
-        let _ = raw(
+        let _ = call(
             libc::SYS_rt_sigaction,
             [abrt, default.as_ptr().addr(), 0, 8, 0, 0],
         );
-        let _ = raw(
+        let _ = call(
             libc::SYS_tgkill,
             [getpid() as usize, gettid() as usize, abrt, 0, 0, 0],
         );
-        let _ = raw(
+        let _ = call(
             libc::SYS_rt_sigprocmask,
             [libc::SIG_UNBLOCK as usize, set, 0, 8, 0, 0],
         );

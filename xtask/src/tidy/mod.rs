@@ -4,8 +4,8 @@
 //!    place, what is wrong and what to do. A *ratchet* is a number that a file had when the rule
 //!    came; it may shrink, never grow.
 //! 2. **Structures.** [`Source`] is one file: its path from the root, its text, and for Rust the
-//!    text with comments and strings blanked out ([`mask`](mod@mask)), so that a word in a comment is not
-//!    code.
+//!    text with comments and strings blanked out ([`mask`](mod@mask)), so that a word in a comment
+//!    is not code.
 //! 3. **Algorithms.** Plain scans of lines and words. No parser: a rule that needs one belongs into
 //!    clippy.
 //! 4. **Failure.** All findings are printed, then the command fails.
