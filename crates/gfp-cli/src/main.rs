@@ -65,7 +65,7 @@ struct RunArgs {
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
 
-    /// Keep files in the formats of /proc in DIR/<pid>/ up to date while the program runs:
+    /// Keep files in the formats of /proc in `DIR/<pid>/` up to date while the program runs:
     /// buddyinfo, zoneinfo, pagetypeinfo, vmstat, meminfo, slabinfo, vmallocinfo
     #[arg(long, value_name = "DIR")]
     proc: Option<PathBuf>,

@@ -18,16 +18,18 @@
 //!   pid, ppid, name, cmdline, exe, started_ns (CLOCK_MONOTONIC)
 //!   main            true for the program's own (last) image
 //!   state           exited | ended (by _exit or a signal) | aborted (by the library, after a
-//!   misuse)
-//!                   | replaced (by exec) | running (outlived the program)
+//!                   misuse) | replaced (by exec) | running (outlived the program)
 //!   managed_bytes, in_use_bytes (at the end), peak_bytes
 //!   zones           [{name, node, managed_pages, free_pages, min_pages, low_pages, high_pages}]
 //!   caches          {total, total_bytes, largest: [{name, objects, slabs, bytes}]}: the ten
-//!   largest vmalloc         {areas, bytes, peak_bytes} failed          {total, largest_bytes,
-//!   by_size: [{up_to_bytes, count}]}: a bucket a power of two, those with a count; up_to_bytes of
-//!   the last possible one is null misuse          {total, last}: last is null if there was none
-//!   calls           {malloc, free}; both 0 if the library does not count unreadable_records
-//!   [text]: records that could not be read, with the reason ```
+//!                   largest
+//!   vmalloc         {areas, bytes, peak_bytes}
+//!   failed          {total, largest_bytes, by_size: [{up_to_bytes, count}]}: a bucket a power of
+//!                   two, those with a count; up_to_bytes of the last possible one is null
+//!   misuse          {total, last}: last is null if there was none
+//!   calls           {malloc, free}; both 0 if the library does not count
+//! unreadable_records [text]: records that could not be read, with the reason
+//! ```
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
