@@ -1,5 +1,8 @@
 //! What the end-to-end tests share.
 
+// Each test file uses its own part of this.
+#![allow(dead_code)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
