@@ -174,7 +174,7 @@ int main(void) {
     assert!(
         output
             .stderr
-            .contains("failed     1 allocations, largest 1.0 GiB")
+            .contains("failed     1 allocation, largest 1.0 GiB")
     );
 }
 
@@ -240,7 +240,7 @@ int main(void) {
         "{misuse}"
     );
     assert!(
-        output.stderr.contains("MISUSE     1 reports"),
+        output.stderr.contains("MISUSE     1 report"),
         "{}",
         output.stderr
     );
