@@ -16,14 +16,32 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(not(loom))]
 pub mod env;
+#[cfg(not(loom))]
 pub mod events;
+#[cfg(not(loom))]
 pub mod heap;
+#[cfg(not(loom))]
 mod malloc;
+#[cfg_attr(loom, allow(dead_code))]
 pub mod record;
 pub mod reserve;
+#[cfg(not(loom))]
 pub mod sys;
+#[cfg(not(loom))]
 pub mod views;
 
+#[cfg(not(loom))]
 pub use heap::{Fill, Heap};
+#[cfg(not(loom))]
 pub use malloc::{MIN_MEMORY, Malloc};
+
+/// The atomics of the target, or those of a model checker (what is modelled is built then, and
+/// nothing above it).
+mod atomic {
+    #[cfg(not(loom))]
+    pub(crate) use core::sync::atomic::*;
+    #[cfg(loom)]
+    pub(crate) use loom::sync::atomic::*;
+}

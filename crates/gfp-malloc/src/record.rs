@@ -22,14 +22,24 @@
 //! 6. **Not done.** No history and no lists without bound. Nothing here allocates, blocks or needs
 //!    `std`.
 
+#[cfg(not(loom))]
 mod cells;
+#[cfg(not(loom))]
 mod file;
+#[cfg(all(test, loom))]
+mod interleavings;
+mod section;
+#[cfg(not(loom))]
 mod snapshot;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use cells::{Record, Written};
+#[cfg(not(loom))]
+pub use cells::Record;
+#[cfg(not(loom))]
 pub use file::{FileName, create_file};
+pub use section::Written;
+#[cfg(not(loom))]
 pub use snapshot::{ParseError, Snapshot};
 
 use core::fmt;

@@ -4,11 +4,12 @@
 //!    ([`AllocError::Nested`](gfp::AllocError)): its structures may be half changed. POSIX forbids
 //!    `malloc` in handlers; programs call it all the same, and mostly get away with it.
 //! 2. **What.** A fixed number of blocks of one page, taken at the start, given out by a bitmap of
-//!    atomic words: one swap of a bit, whoever is interrupted. A larger request fails.
+//!    atomic words: one swap of a bit, whoever is interrupted (`reserve/interleavings.rs`). A
+//!    larger request fails.
 //! 3. **Failure.** When all blocks are out the request fails with `ENOMEM`.
 
+use crate::atomic::{AtomicU64, Ordering};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a block; also its alignment.
 pub const BLOCK: usize = 4096;
@@ -51,7 +52,7 @@ impl Reserve {
         Reserve {
             start,
             blocks: blocks.min(MAX_BLOCKS),
-            used: [const { AtomicU64::new(0) }; MAX_BLOCKS / WORD],
+            used: core::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -112,7 +113,10 @@ impl Reserve {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod interleavings;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::vec::Vec;

@@ -3,13 +3,14 @@
 use core::fmt;
 use core::mem::{MaybeUninit, size_of};
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::cells::{Bytes, CacheTableCells, Record, ZoneTableCells};
+use super::cells::{CacheTableCells, Record, ZoneTableCells};
+use super::section::Bytes;
 use super::{
     CACHES_MAX, CacheRecord, CacheTable, Failures, Identity, MAGIC, MISUSE_BYTES, State, Text,
     VERSION, VmallocRecord, ZONES_MAX, ZoneRecord,
 };
+use crate::atomic::{AtomicU64, Ordering};
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
