@@ -8,8 +8,10 @@ use anyhow::Result;
 use crate::shell::{self, Repo, step};
 
 /// Which tests are models: a package and the arguments that select them.
-const MODELS: [&[&str]; 2] = [
+const MODELS: [&[&str]; 4] = [
     &["-p", "gfp", "--lib", "frame::tests"],
+    &["-p", "gfp", "--lib", "interleavings::"],
+    &["-p", "gfp-malloc", "--lib", "interleavings::"],
     &["-p", "gfp-host", "--test", "loom_slot"],
 ];
 

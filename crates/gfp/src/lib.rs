@@ -10,6 +10,8 @@ extern crate std;
 pub mod error;
 pub mod flags;
 pub mod frame;
+#[cfg(all(test, loom))]
+mod interleavings;
 #[cfg(not(loom))]
 pub mod mm;
 pub mod overflow;
@@ -17,6 +19,10 @@ pub mod overflow;
 pub mod page;
 pub mod platform;
 pub mod policy;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "vmalloc/postponed.rs"]
+mod postponed;
 pub mod report;
 #[cfg(not(loom))]
 pub mod slab;

@@ -25,8 +25,8 @@ const LAYERS: &[&[&str]] = &[
 /// Words that every room speaks, the pure ones too: frame numbers and orders, and the error type.
 const VOCABULARY: &[&str] = &["frame", "error"];
 
-/// The rooms that see everything: the crate's root.
-const ROOT: &[&str] = &["lib"];
+/// The rooms that see everything: the crate's root, and the models under a model checker.
+const ROOT: &[&str] = &["lib", "interleavings"];
 
 fn rank(room: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&room))

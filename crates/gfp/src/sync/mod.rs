@@ -2,7 +2,8 @@
 //! exclusive use of one CPU's private state.
 //!
 //! 1. **Atomics.** Production code imports [`atomic`] only, so that a model checker can take its
-//!    place (`--cfg loom`: what `frame/tests.rs` models is built then, and nothing above it).
+//!    place (`--cfg loom`: what is modelled is built then, and nothing above it). A cell that a
+//!    protocol of atomics guards is one of `cell`, so that the checker sees who touches it.
 //! 2. **Sections.** All work of the library runs inside a [`Local`]: the right to touch the private
 //!    caches of one CPU, given by [`Platform::enter`](crate::Platform::enter). While a section is
 //!    held, nothing else on this CPU (interrupt, signal handler) enters; who tries is told
@@ -13,6 +14,7 @@
 //! 4. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
 
 mod carved;
+pub(crate) mod cell;
 mod local;
 mod lock;
 

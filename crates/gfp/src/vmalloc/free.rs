@@ -2,10 +2,12 @@
 
 use super::Vmalloc;
 use super::areas::{Found, Space};
+use super::postponed::Postponed;
 use crate::error::AllocError;
-use crate::frame::PAGE_SHIFT;
+use crate::frame::{PAGE_SHIFT, PAGE_SIZE};
 use crate::platform::{Context, Nested, Paging};
 use crate::report::{Caller, Misuse, Owner, Report};
+use crate::sync::Local;
 
 /// Pages of addresses that may wait for a flush, for each doubling of the CPUs: 32 MiB (V17).
 const LAZY_PAGES: usize = (32 << 20) >> PAGE_SHIFT;
@@ -52,8 +54,12 @@ impl<P: Paging> Vmalloc<P> {
                 Ok(())
             }
             Ok(result) => result.map(|_| ()),
-            // SAFETY: promised by the caller.
-            Err(Nested) => unsafe { self.write_down(ptr, caller) },
+            Err(Nested) if !addr.is_multiple_of(PAGE_SIZE) => Err(Misuse::InteriorFree),
+            Err(Nested) => {
+                // SAFETY: mapped memory that the caller gave up; its start is aligned.
+                unsafe { self.postponed.write_down(ptr, caller) };
+                Ok(())
+            }
         }
     }
 
@@ -93,16 +99,11 @@ impl<P: Paging> Vmalloc<P> {
     /// # Errors
     /// [`Nested`]: not from here.
     pub(super) fn finish_postponed(&self) -> Result<(), Nested> {
-        if self.any_written_down() {
-            while let Some((addr, caller)) = self.take_slot() {
-                self.finish(addr, caller)?;
-            }
-            let mut ptr = self.take_stack();
-            while !ptr.is_null() {
-                // SAFETY: it is on the stack that we took, and is freed in the next line.
-                let next = unsafe { self.below(ptr) };
-                self.finish(ptr.addr(), Caller::Address(0))?;
-                ptr = next;
+        if self.postponed.any() {
+            // Before anything is taken: what a nested call took, it could not free.
+            drop(Local::enter(self.platform())?);
+            if self.postponed.take_any() {
+                self.finish_written_down()?;
             }
         }
         while let Some(found) = self.with_space(|space| space.take_postponed())? {
@@ -111,7 +112,23 @@ impl<P: Paging> Vmalloc<P> {
         Ok(())
     }
 
-    /// Frees what was written down; a misuse is reported here, since the caller has gone.
+    /// Frees all that was written down.
+    #[cold]
+    fn finish_written_down(&self) -> Result<(), Nested> {
+        while let Some((addr, caller)) = self.postponed.take_slot() {
+            self.finish(addr, caller)?;
+        }
+        let mut ptr = self.postponed.take_stack();
+        while !ptr.is_null() {
+            // SAFETY: it is on the stack that we took, and is freed in the next line.
+            let next = unsafe { Postponed::below(ptr) };
+            self.finish(ptr.addr(), Caller::Address(0))?;
+            ptr = next;
+        }
+        Ok(())
+    }
+
+    /// Frees one area that was written down; a misuse is reported here, since the caller has gone.
     fn finish(&self, addr: usize, caller: Caller) -> Result<(), Nested> {
         match self.give_up(addr, When::Now)? {
             Ok(found) => self.dismantle(&found),

@@ -6,14 +6,11 @@
 //! caller's.
 //!
 //! A slot goes `EMPTY` -> `WRITING` (its writer alone) -> `FULL` -> `READING` (its reader alone) ->
-//! `EMPTY`.
+//! `EMPTY`. `interleavings.rs` tries every interleaving.
 
-use super::Vmalloc;
-use crate::frame::PAGE_SIZE;
-use crate::platform::Paging;
-use crate::report::{Caller, Misuse};
+use crate::report::Caller;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
-use core::cell::UnsafeCell;
+use crate::sync::cell::UnsafeCell;
 use core::ptr;
 
 const EMPTY: u32 = 0;
@@ -22,7 +19,7 @@ const FULL: u32 = 2;
 const READING: u32 = 3;
 
 /// Enough for a handler that frees what one operation of it allocated.
-pub(super) const SLOTS: usize = 32;
+pub(super) const SLOTS: usize = if cfg!(loom) { 1 } else { 32 };
 
 struct Slot {
     state: AtomicU32,
@@ -42,15 +39,13 @@ pub(super) struct Postponed {
 unsafe impl Sync for Postponed {}
 
 impl Postponed {
-    pub(super) const fn new() -> Postponed {
+    pub(super) fn new() -> Postponed {
         Postponed {
             any: AtomicBool::new(false),
-            slots: [const {
-                Slot {
-                    state: AtomicU32::new(EMPTY),
-                    item: UnsafeCell::new((0, Caller::Address(0))),
-                }
-            }; SLOTS],
+            slots: core::array::from_fn(|_| Slot {
+                state: AtomicU32::new(EMPTY),
+                item: UnsafeCell::new((0, Caller::Address(0))),
+            }),
             stack: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -65,32 +60,27 @@ impl Postponed {
             claimed.is_ok()
         })
     }
-}
 
-impl<P: Paging> Vmalloc<P> {
-    /// Writes down an address to be freed later.
+    /// Writes down an address to be freed later. Lock-free; in any context.
     ///
     /// # Safety
-    /// As [`Vmalloc::vfree`].
-    pub(super) unsafe fn write_down(&self, ptr: *mut u8, caller: Caller) -> Result<(), Misuse> {
-        debug_assert!(self.is_vmalloc_addr(ptr.addr()));
-        if !ptr.addr().is_multiple_of(PAGE_SIZE) {
-            return Err(Misuse::InteriorFree);
-        }
-        let list = &self.postponed;
-        if let Some(slot) = list.claim(EMPTY, WRITING) {
+    /// `ptr` is aligned for a pointer, and the memory there is mapped and the caller's own until it
+    /// is taken from here.
+    pub(super) unsafe fn write_down(&self, ptr: *mut u8, caller: Caller) {
+        if let Some(slot) = self.claim(EMPTY, WRITING) {
             // SAFETY: [INV-VM-4] we are the one that brought it to `WRITING`.
-            unsafe { *slot.item.get() = (ptr.addr(), caller) };
+            slot.item
+                .with_mut(|item| unsafe { *item = (ptr.addr(), caller) });
             // Release: pairs with the Acquire in `claim` of the reader.
             slot.state.store(FULL, Ordering::Release);
         } else {
-            let mut head = list.stack.load(Ordering::Relaxed);
+            let mut head = self.stack.load(Ordering::Relaxed);
             loop {
-                // SAFETY: the area is mapped memory that the caller gave up; its start is aligned.
+                // SAFETY: promised by the caller.
                 unsafe { ptr.cast::<*mut u8>().write(head) };
                 // Release: pairs with the Acquire in `take_stack`.
                 let pushed =
-                    list.stack
+                    self.stack
                         .compare_exchange(head, ptr, Ordering::Release, Ordering::Relaxed);
                 match pushed {
                     Ok(_) => break,
@@ -98,43 +88,45 @@ impl<P: Paging> Vmalloc<P> {
                 }
             }
         }
-        // Release: pairs with the Acquire in `any_written_down`. After the entry, so that it is not
-        // missed.
-        list.any.store(true, Ordering::Release);
-        Ok(())
+        // Release: pairs with the Acquire in `take_any`. After the entry, so that it is not missed.
+        // A swap and no store: it continues the release sequences of other writers, so that who
+        // takes `any` once sees the entries of all.
+        self.any.swap(true, Ordering::Release);
     }
 
     /// One free from the slots.
     pub(super) fn take_slot(&self) -> Option<(usize, Caller)> {
-        let slot = self.postponed.claim(FULL, READING)?;
+        let slot = self.claim(FULL, READING)?;
         // SAFETY: [INV-VM-4] we are the one that brought it to `READING`.
-        let item = unsafe { *slot.item.get() };
+        let item = slot.item.with_mut(|item| unsafe { *item });
         // Release: pairs with the Acquire in `claim` of the next writer.
         slot.state.store(EMPTY, Ordering::Release);
         Some(item)
     }
 
-    /// The whole stack: the first address. Follow it with [`Vmalloc::below`].
+    /// The whole stack: the first address. Follow it with [`Postponed::below`].
     pub(super) fn take_stack(&self) -> *mut u8 {
         // Acquire: pairs with the Release of the pushes; the first words are seen.
-        self.postponed
-            .stack
-            .swap(ptr::null_mut(), Ordering::Acquire)
+        self.stack.swap(ptr::null_mut(), Ordering::Acquire)
     }
 
     /// What stands below `ptr` on a stack that was taken.
     ///
     /// # Safety
-    /// `ptr` must come from [`Vmalloc::take_stack`] or from here, and not be freed yet.
-    pub(super) unsafe fn below(&self, ptr: *mut u8) -> *mut u8 {
+    /// `ptr` must come from [`Postponed::take_stack`] or from here, and not be freed yet.
+    pub(super) unsafe fn below(ptr: *mut u8) -> *mut u8 {
         // SAFETY: the memory is mapped until it is freed; `write_down` wrote its first word.
         unsafe { ptr.cast::<*mut u8>().read() }
     }
 
-    /// True if something was written down since the last call.
-    pub(super) fn any_written_down(&self) -> bool {
-        let any = &self.postponed.any;
+    /// True if there may be something to take. A hint: a writer may be about to say so.
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// True if something was written down since the last call: the caller takes all that there is.
+    pub(super) fn take_any(&self) -> bool {
         // Acquire: pairs with the Release in `write_down`.
-        any.load(Ordering::Relaxed) && any.swap(false, Ordering::Acquire)
+        self.any.swap(false, Ordering::Acquire)
     }
 }

@@ -69,6 +69,23 @@ fn a_free_inside_the_allocator_is_written_down_and_done_later() {
 }
 
 #[test]
+fn a_nested_call_leaves_what_was_written_down_for_the_next() {
+    // V10. Seen to fail: without the entry before anything is taken.
+    let vm = machine(16, 1024);
+    let areas: Vec<_> = (0..SLOTS + 3)
+        .map(|_| vm.vmalloc(PAGE_SIZE, HERE).unwrap())
+        .collect();
+    nested(&vm, || {
+        areas.iter().for_each(|&a| assert_eq!(vm.free(a), Ok(())));
+        assert_eq!(vm.vmalloc(1, HERE), Err(AllocError::Nested));
+        assert_eq!(vm.vm_unmap_aliases(), Err(AllocError::Nested));
+    });
+    vm.vm_unmap_aliases().unwrap();
+    assert!(vm.live().is_empty());
+    vm.check();
+}
+
+#[test]
 fn a_misuse_that_was_written_down_is_reported_with_its_caller() {
     // V10
     let vm = machine(16, 64);

@@ -1,0 +1,7 @@
+//! Lock-free protocols of the parts that are not built under a model checker as a whole: their one
+//! file is. It tries every interleaving and every value that a relaxed load may see:
+//! `RUSTFLAGS="--cfg loom" cargo test -p gfp --release --lib interleavings::`
+//!
+//! Signal handlers and interrupts are threads here.
+
+mod postponed;
