@@ -33,7 +33,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Makes a block that [`PageAllocator::alloc`] gave a large kmalloc block.
-    pub fn adopt_large(&self, pfn: Pfn, order: Order) {
+    pub(crate) fn adopt_large(&self, pfn: Pfn, order: Order) {
         self.mark_large(pfn, order);
         match Local::enter(&self.platform) {
             Ok(local) => self.count_large(&local, order.pages() as isize),

@@ -1,5 +1,6 @@
 //! One cache: what its objects look like, and its slabs.
 
+use super::DESC_SIZES;
 use super::desc::{NO_ID, desc_size};
 use super::home::{HOME_ALIGN, Homes};
 use crate::error::AllocError;
@@ -13,6 +14,8 @@ use crate::policy::slab_order::{
 use crate::sync::atomic::AtomicBool;
 use core::fmt;
 
+/// Bytes of the largest descriptor that stands apart from its slab.
+const LARGEST_DESC: usize = DESC_SIZES[DESC_SIZES.len() - 1];
 /// Bytes of a cache line, for [`CacheFlags::HWCACHE_ALIGN`].
 const CACHE_LINE: usize = 64;
 /// The longest name in bytes.
@@ -102,8 +105,8 @@ impl<'a> CacheArgs<'a> {
     }
 }
 
-/// A cache of one machine. Plain data: using it after the cache was destroyed, or on another
-/// machine, is refused.
+/// A cache of one machine. Plain data: using it after the cache was destroyed is refused. It names
+/// nothing on another machine, which may take it for one of its own caches.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CacheRef {
     pub(super) id: u16,
@@ -155,7 +158,7 @@ pub enum CacheError {
         /// Address of one of them.
         first: usize,
     },
-    /// A CPU that has objects at hand could not be reached; nothing happened.
+    /// A CPU that is in use could not be reached; nothing happened.
     CpuBusy,
 }
 
@@ -191,7 +194,7 @@ impl fmt::Display for CacheError {
                     "{count} objects still in use, one at {first:#x}: their slabs are leaked"
                 )
             }
-            CacheError::CpuBusy => f.write_str("a CPU with cached objects could not be reached"),
+            CacheError::CpuBusy => f.write_str("a CPU that is in use could not be reached"),
         }
     }
 }
@@ -262,6 +265,9 @@ impl Shape {
     /// Geometry of a cache with descriptors out of line; `None` if no slab holds an object.
     fn out_of_line(stride: usize, params: &SlabOrderParams) -> Option<Shape> {
         let found = slab_order(stride, params)?;
+        if desc_size(found.objects.max(found.min_objects)) > LARGEST_DESC {
+            return None;
+        }
         Some(Shape {
             stride,
             order: Order::new(found.order as u8)?,
@@ -426,6 +432,27 @@ impl Cache {
         CacheRef {
             id: self.id,
             generation: self.generation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slab_has_a_descriptor_large_enough() {
+        // S56: whatever the number of CPUs asks for.
+        for cpus in [0, 1, 4, 64, 512, u32::MAX] {
+            let params = SlabOrderParams::for_cpus(cpus);
+            let (small, page) = ((8..8192).step_by(8), 1..=1024);
+            for stride in small.chain(page.map(|n| n * 4096)) {
+                let shape = Shape::out_of_line(stride, &params);
+                assert!(
+                    shape.is_some_and(|s| s.objects > 0),
+                    "{stride}, {cpus} CPUs"
+                );
+            }
         }
     }
 }

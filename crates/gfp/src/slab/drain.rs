@@ -192,8 +192,8 @@ impl<P: Platform> Slabs<P> {
         }
     }
 
-    /// Empties and takes away every CPU's sheaf of one cache. False if one could not be reached
-    /// that has objects; the others are done then.
+    /// Empties and takes away every CPU's sheaf of one cache. False if a CPU that is in use could
+    /// not be reached, so that nobody knows what it has or is doing; the others are done then.
     ///
     /// Context: outside of sections; waits for other CPUs to leave theirs.
     pub(super) fn drain_cache(&self, cache: &Cache) -> bool {
@@ -206,7 +206,7 @@ impl<P: Platform> Slabs<P> {
                     let id = cache.sheaf_id;
                     self.drain_slot(local, table, cache, id, &mut released, &mut spent);
                 }
-                None => all &= table.slot(cache.sheaf_id).is_none_or(|s| s.len() == 0),
+                None => all = false,
             }
         });
         self.give_back(released, spent);

@@ -35,6 +35,7 @@ const RANK: u8 = Rank::Cache as u8;
 pub(super) struct Home(Lock<HomeSlabs, RANK>);
 
 const _: () = assert!(align_of::<Home>() == HOME_ALIGN && size_of::<Home>() == HOME_ALIGN);
+const _: () = assert!(MAX_SHARDS * MAX_NODES <= super::desc::NO_HOME);
 
 impl Home {
     #[inline]

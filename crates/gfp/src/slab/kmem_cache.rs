@@ -1,7 +1,7 @@
 //! Caches of one's own: create, alloc, free, bulk, shrink, destroy (S45-S70).
 
 use super::cache::{Cache, CacheArgs, CacheError, CacheFlags, CacheRef};
-use super::desc::{ALLOCATED, NO_ID};
+use super::desc::{ALLOCATED, NO_ID, SlabPtr};
 use super::flow::Target;
 use super::lists::Released;
 use super::{KMALLOC_IDS, MAX_CACHES, SLOTS, Slabs};
@@ -41,31 +41,27 @@ impl<P: Platform> Slabs<P> {
         args: &CacheArgs<'_>,
         id: Option<u16>,
     ) -> Result<CacheRef, CacheError> {
-        let mut cache = Cache::new(args, &self.order_params)?;
+        let cache = Cache::new(args, &self.order_params)?;
         let at = self.take_cache(GFP_KERNEL).map_err(CacheError::NoMemory)?;
-        let made = self.register(&mut cache, id).map(|id| {
-            let handle = cache.handle();
-            // SAFETY: [INV-SLAB-3] the memory is ours, and has room for a cache and its homes.
-            let placed = unsafe { cache.place_whole(at, self.homes) };
-            // Release: pairs with the Acquire in `cache_at`; the cache is written before it is
-            // found.
-            self.caches[id as usize].store(placed.as_ptr(), Ordering::Release);
-            handle
-        });
-        match made {
-            Ok(handle) => {
-                self.settle(handle.id);
-                Ok(handle)
-            }
-            Err(error) => {
-                self.give_cache(at);
-                Err(error)
-            }
+        // SAFETY: the memory is ours, and has room for a cache and its homes.
+        let made = unsafe { self.register(cache, at, id) };
+        if made.is_err() {
+            self.give_cache(at);
         }
+        made
     }
 
-    /// Finds a number for a new cache and reserves it, if no other has its name.
-    fn register(&self, cache: &mut Cache, id: Option<u16>) -> Result<u16, CacheError> {
+    /// Finds a number for a new cache, if no other has its name, and writes it to `at`, where all
+    /// can find it from then on: under one lock, so that of two with the same name one is refused.
+    ///
+    /// # Safety
+    /// As [`Cache::place_whole`]; if it succeeds, the memory belongs to the registry.
+    unsafe fn register(
+        &self,
+        mut cache: Cache,
+        at: NonNull<u8>,
+        id: Option<u16>,
+    ) -> Result<CacheRef, CacheError> {
         let nested = |_| CacheError::NoMemory(AllocError::Nested);
         let local = Local::enter(self.platform()).map_err(nested)?;
         let mut registry = self.registry.lock(&local);
@@ -91,13 +87,16 @@ impl<P: Platform> Slabs<P> {
         cache.generation = registry.next_generation;
         let sheaves = (id as usize) < SLOTS && !cache.flags.contains(CacheFlags::NO_SHEAVES);
         cache.sheaf_id = if sheaves { id } else { NO_ID };
-        registry.next_generation += 1;
-        // Reserved until the cache can be found: `settle`.
-        registry.closing[id as usize / 64] |= 1 << (id % 64);
-        Ok(id)
+        registry.next_generation = registry.next_generation.wrapping_add(1);
+        let handle = cache.handle();
+        // SAFETY: [INV-SLAB-3] promised by the caller.
+        let placed = unsafe { cache.place_whole(at, self.homes) };
+        // Release: pairs with the Acquire in `cache_at`; the cache is written before it is found.
+        self.caches[id as usize].store(placed.as_ptr(), Ordering::Release);
+        Ok(handle)
     }
 
-    /// A number is not reserved any more: its cache is there, or it is free.
+    /// A number is not reserved any more: its cache is gone, or it is there again.
     fn settle(&self, id: u16) {
         if let Ok(local) = Local::enter(self.platform()) {
             self.registry.lock(&local).closing[id as usize / 64] &= !(1 << (id % 64));
@@ -376,32 +375,24 @@ impl<P: Platform> Slabs<P> {
         Err(self.list_live(cache, live))
     }
 
-    /// Shows the live objects of a closed cache, whose lists do not change any more.
+    /// Shows the live objects of a closed cache, whose slabs stay where they are for ever.
     fn list_live(&self, cache: &Cache, live: &mut dyn FnMut(usize)) -> CacheError {
         let (mut count, mut first) = (0, 0);
-        let mut at = (0, 0, 0); // home, slab, object: where the last look ended
-        while let Some(home) = cache.homes.get(at.0) {
-            let Ok(local) = Local::enter(self.platform()) else {
-                break;
-            };
-            let slabs = home.lock(&local);
-            let Some(slab) = slabs.iter().nth(at.1) else {
-                at = (at.0 + 1, 0, 0);
-                continue;
-            };
-            let next =
-                (at.2..slab.objects as usize).find(|i| slab.state(*i).load(Relaxed) == ALLOCATED);
-            drop(slabs);
-            drop(local);
-            match next {
-                Some(index) => {
-                    let addr = slab.object(index).addr().get();
-                    first = if count == 0 { addr } else { first };
-                    count += 1;
-                    live(addr);
-                    at.2 = index + 1;
+        for home in cache.homes.iter() {
+            let mut at: Option<SlabPtr> = None;
+            while let Ok(local) = Local::enter(self.platform()) {
+                let next = home.lock(&local).used_after(at);
+                drop(local);
+                let Some(slab) = next else { break };
+                for index in 0..slab.objects as usize {
+                    if slab.state(index).load(Relaxed) == ALLOCATED {
+                        let addr = slab.object(index).addr().get();
+                        first = if count == 0 { addr } else { first };
+                        count += 1;
+                        live(addr);
+                    }
                 }
-                None => at = (at.0, at.1 + 1, 0),
+                at = Some(slab);
             }
         }
         CacheError::LiveObjects { count, first }

@@ -149,7 +149,8 @@ impl HomeSlabs {
         self.sums.slabs += 1;
         self.sums.pages += slab.order().pages();
         self.sums.objects += slab.objects as usize;
-        self.peak = (self.peak - self.peak / PEAK_DECAY).max(self.sums.slabs);
+        let fallen = self.peak - self.peak.div_ceil(PEAK_DECAY);
+        self.peak = fallen.max(self.sums.slabs);
     }
 
     fn forget(&mut self, slab: SlabPtr) {
@@ -251,6 +252,17 @@ impl HomeSlabs {
                 self.partial.push(slab);
             }
         }
+    }
+
+    /// Of the slabs with objects in use, the one that follows this one, or the first.
+    pub(super) fn used_after(&self, slab: Option<SlabPtr>) -> Option<SlabPtr> {
+        let Some(slab) = slab else {
+            return self.full.first().or_else(|| self.partial.first());
+        };
+        // SAFETY: [INV-SLAB-1] the next slab is on the same list, whose lock is held.
+        let next = NonNull::new(slab.next.load(Relaxed)).map(|s| unsafe { SlabPtr::new(s) });
+        let was_full = slab.in_use() == slab.objects as usize;
+        next.or_else(|| self.partial.first().filter(|_| was_full))
     }
 
     /// The slabs on all lists.

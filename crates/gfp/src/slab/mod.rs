@@ -71,11 +71,12 @@ const MAX_CACHES: usize = 1024;
 /// Numbers below this are kmalloc's: 16 a family.
 const KMALLOC_IDS: usize = KmallocFamily::COUNT * 16;
 
-/// Sizes of descriptors that are kept apart; the last is for slabs of 512 objects (8 bytes each).
-const DESC_SIZES: [usize; 12] = [80, 96, 112, 128, 144, 192, 256, 384, 448, 640, 1024, 4096];
+/// Sizes of descriptors that are kept apart; the last is for slabs of 512 objects, as many as there
+/// ever are: a page of 8 bytes each.
+const DESC_SIZES: [usize; 10] = [80, 96, 112, 128, 144, 192, 256, 384, 448, 640];
 const DESC_NAMES: [&str; DESC_SIZES.len()] = [
     "slab-80", "slab-96", "slab-112", "slab-128", "slab-144", "slab-192", "slab-256", "slab-384",
-    "slab-448", "slab-640", "slab-1k", "slab-4k",
+    "slab-448", "slab-640",
 ];
 /// Capacities of sheaves (S75), each with a cache for its entries.
 const SHEAF_CAPACITIES: [usize; 6] = [4, 12, 28, 60, 124, MAX_SHEAF_CAPACITY];

@@ -11,7 +11,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 
 impl<P: Platform> Slabs<P> {
     /// The usable bytes of the object or large block that starts at this address; `None` if none
-    /// that is in use does.
+    /// that is in use does, or its cache was destroyed: it cannot be freed any more (S70).
     #[inline]
     pub fn usable_size(&self, ptr: *const u8) -> Option<usize> {
         let addr = ptr.addr();
@@ -21,7 +21,8 @@ impl<P: Platform> Slabs<P> {
                 return None;
             }
             // SAFETY: [INV-SLAB-2] a cache outlives its slabs, and the object keeps the slab.
-            return Some(unsafe { slab.cache.as_ref() }.object_size);
+            let cache = unsafe { slab.cache.as_ref() };
+            return (!cache.dead.load(Relaxed)).then_some(cache.object_size);
         }
         let pfn = self.pages.pfn_of(addr);
         let word = self.pages.frames().get(pfn);

@@ -129,7 +129,9 @@ impl<P: Platform> Slabs<P> {
                 })
             }
             DescPlace::OutOfLine => {
-                match self.take_internal(desc_cache(objects), gfp.without(plan.page_gfp)) {
+                // The demands are for the object: its descriptor may lie anywhere.
+                let own = gfp.without(plan.page_gfp.with(Gfp::THISNODE));
+                match self.take_internal(desc_cache(objects), own) {
                     Ok(desc) => (desc, start),
                     Err(e) => {
                         self.give_pages(pfn, order);
@@ -400,8 +402,7 @@ impl<P: Platform> Slabs<P> {
 
 /// The internal cache for descriptors of slabs with this many objects.
 fn desc_cache(objects: usize) -> usize {
+    // `Shape::out_of_line` lets no slab have more objects than the largest has room for.
     let size = desc_size(objects);
-    let index = DESC_SIZES.iter().position(|s| *s >= size);
-    debug_assert!(index.is_some());
-    index.unwrap_or(DESC_SIZES.len() - 1)
+    DESC_SIZES.iter().take_while(|s| **s < size).count()
 }

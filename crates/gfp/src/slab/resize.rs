@@ -78,8 +78,13 @@ impl<P: Platform> Slabs<P> {
         // SAFETY: both are in use and ours, do not overlap, and hold as many bytes (S22.d, S22.h).
         unsafe { old.copy_to_nonoverlapping(new, capacity.min(size)) };
         // SAFETY: promised by the caller.
-        let freed = unsafe { self.kfree(ptr) };
-        debug_assert!(freed.is_ok());
+        if unsafe { self.kfree(ptr) }.is_err() {
+            // Its cache was destroyed meanwhile, or it was freed twice.
+            // SAFETY: just allocated, and known to nobody else.
+            let freed = unsafe { self.kfree(new.as_ptr()) };
+            debug_assert!(freed.is_ok());
+            return Err(AllocError::BadPointer);
+        }
         Ok(new)
     }
 

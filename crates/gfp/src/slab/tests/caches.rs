@@ -5,6 +5,7 @@ use crate::error::AllocError;
 use crate::flags::{GFP_KERNEL, Gfp};
 use crate::report::Misuse;
 use crate::slab::{CacheArgs, CacheError, CacheFlags, MAX_SHEAF_CAPACITY};
+use crate::sync::Local;
 use std::format;
 use std::vec::Vec;
 
@@ -306,6 +307,13 @@ fn a_cache_with_live_objects_is_gone_and_its_objects_stay() {
     unsafe { slabs.cache_free(again, p) }.unwrap();
     // SAFETY: refused.
     unsafe {
+        let grown = slabs.krealloc(kept[0], 100, GFP_KERNEL);
+        assert_eq!(
+            grown,
+            Err(AllocError::BadPointer),
+            "the old one could not be freed"
+        );
+        assert_eq!(slabs.kfree_sensitive(kept[0]), Err(Misuse::LiveObject));
         assert_eq!(slabs.kfree(kept[0]), Err(Misuse::LiveObject));
         assert_eq!(slabs.cache_free(again, kept[0]), Err(Misuse::WrongCache));
         assert_eq!(slabs.cache_free(cache, kept[1]), Err(Misuse::LiveObject));
@@ -371,4 +379,49 @@ fn the_number_of_caches_has_a_limit() {
     };
     assert_eq!(error, CacheError::TooManyCaches { max: n });
     verify(&slabs);
+}
+
+#[test]
+fn a_cache_stays_while_a_cpu_cannot_be_reached() {
+    // S67: who is inside may have found the cache, even with nothing of it at hand.
+    let slabs = machine(16);
+    let cache = slabs.cache_create(&CacheArgs::new("busy", 64)).unwrap();
+    slabs.platform().on(1);
+    let p = slabs.kmalloc(8, GFP_KERNEL, None).unwrap().as_ptr();
+    let inside = Local::enter(slabs.platform()).unwrap();
+    slabs.platform().on(0);
+    let destroyed = slabs.destroy(cache, &mut |_| ());
+    assert_eq!(destroyed, Err(CacheError::CpuBusy));
+    drop(inside);
+    let q = slabs.cache_alloc(cache, GFP_KERNEL, None).unwrap().as_ptr();
+    // SAFETY: not used any more.
+    unsafe { slabs.kfree_bulk(&[p, q]) }.unwrap();
+    assert_eq!(slabs.destroy(cache, &mut |_| ()), Ok(()));
+    verify(&slabs);
+}
+
+#[test]
+fn each_live_object_is_shown_once() {
+    // S68: of full and partial slabs, in each home.
+    let slabs = machine(16);
+    let cache = slabs.cache_create(&CacheArgs::new("shown", 64)).unwrap();
+    let mut objects = [core::ptr::null_mut(); 400];
+    for (cpu, some) in objects.chunks_mut(200).enumerate() {
+        slabs.platform().on(cpu as u32);
+        slabs.alloc_bulk(cache, GFP_KERNEL, some).unwrap();
+    }
+    let mut seen = Vec::new();
+    let destroyed = slabs.destroy(cache, &mut |addr| seen.push(addr));
+    let error = destroyed.unwrap_err();
+    assert_eq!(
+        error,
+        CacheError::LiveObjects {
+            count: 400,
+            first: seen[0]
+        }
+    );
+    let mut expected = objects.map(|p| p.addr());
+    expected.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, expected);
 }

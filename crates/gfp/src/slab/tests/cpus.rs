@@ -265,3 +265,33 @@ fn krealloc_moves_to_a_demanded_node() {
     }
     verify(&slabs);
 }
+
+#[test]
+fn a_full_node_does_not_keep_another_from_serving() {
+    // S21: the demand is for the object, not for what the allocator itself needs.
+    let slabs = two_nodes();
+    let strict = GFP_KERNEL | Gfp::THISNODE;
+    let mut held = Vec::new();
+    for size in [65_536, 4096, 64, 8] {
+        while let Ok(p) = slabs.kmalloc(size, strict | Gfp::MEMALLOC, Some(NodeId(0))) {
+            held.push(p.as_ptr());
+        }
+    }
+    for _ in 0..600 {
+        let p = slabs
+            .kmalloc(192, strict, Some(NodeId(1)))
+            .unwrap()
+            .as_ptr();
+        assert_eq!(
+            slabs.pages().node_of(slabs.pages().pfn_of(p.addr())),
+            NodeId(1)
+        );
+        held.push(p);
+    }
+    for p in held {
+        // SAFETY: not used any more.
+        unsafe { slabs.kfree(p) }.unwrap();
+    }
+    slabs.shrink_all();
+    verify(&slabs);
+}

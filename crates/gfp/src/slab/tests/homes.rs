@@ -167,6 +167,24 @@ fn a_home_keeps_a_share_of_its_slabs_until_shrunk() {
 }
 
 #[test]
+fn a_peak_is_forgotten_as_slabs_come_and_go() {
+    // S58: also one of fewer slabs than the part by which it falls.
+    let slabs = machine(16);
+    slabs.platform().on(0);
+    let use_and_free = |n: usize| {
+        let held: Vec<_> = (0..n).map(|_| take(&slabs, 64)).collect();
+        held.into_iter().for_each(|p| give(&slabs, p));
+        counts(&slabs, "kmalloc-64").3
+    };
+    let kept = use_and_free(64 * 40);
+    assert!(kept >= 5, "{kept}");
+    // Each round has more slabs than are kept, so some are made anew.
+    let rounds: Vec<_> = (0..100).map(|_| use_and_free(64 * 12)).collect();
+    assert!(rounds.last() < Some(&kept), "{kept}: {rounds:?}");
+    verify(&slabs);
+}
+
+#[test]
 fn a_preference_for_a_node_without_memory_is_none() {
     let slabs = two_nodes();
     let far = Some(NodeId(5));

@@ -7,7 +7,7 @@ use crate::frame::{CpuId, PAGE_SIZE};
 use crate::page::{BootConfig, PageAllocator};
 use crate::platform::{DirectMap, Nested, Platform};
 use crate::report::{Misuse, Report};
-use crate::slab::{CacheArgs, Slabs};
+use crate::slab::{CacheArgs, CacheError, Slabs};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use crate::testing::{Rng, TestPlatform, region};
 use core::cell::Cell;
@@ -218,4 +218,30 @@ fn memory_comes_back_after_threads_fought_for_it() {
     let before = hold(10);
     assert_eq!(hold(if cfg!(miri) { 100 } else { 20_000 }), before);
     assert!(before * PAGE_SIZE < 8 << 20);
+}
+
+#[test]
+fn of_caches_made_at_once_one_has_the_name() {
+    // S47
+    let slabs = threads(16);
+    let rounds = STEPS / 30;
+    let barrier = std::sync::Barrier::new(THREADS);
+    let made: Vec<_> = (0..rounds).map(|_| AtomicUsize::new(0)).collect();
+    let wrong = AtomicUsize::new(0); // a panic would leave the others at the barrier
+    on_all(&slabs, |_, slabs| {
+        for made in &made {
+            barrier.wait();
+            let cache = slabs.cache_create(&CacheArgs::new("twin", 64));
+            made.fetch_add(usize::from(cache.is_ok()), Ordering::Relaxed);
+            barrier.wait();
+            let right = match cache {
+                Ok(cache) => slabs.destroy(cache, &mut |_| ()).is_ok(),
+                Err(e) => e == CacheError::DuplicateName,
+            };
+            wrong.fetch_add(usize::from(!right), Ordering::Relaxed);
+        }
+    });
+    assert!(made.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    verify(&slabs);
 }
