@@ -86,6 +86,12 @@ struct BenchArgs {
     /// One JSON object a row: bench, threads, ours_ns, peer, peer_ns, ratio
     #[arg(long)]
     json: bool,
+    /// Also the rows beyond pairs and batches
+    #[arg(long)]
+    all: bool,
+    /// A fraction of the time, with more noise
+    #[arg(long)]
+    quick: bool,
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -117,8 +123,14 @@ fn bench(repo: &Repo, args: &BenchArgs) -> Result<()> {
         &example,
         "--",
     ]);
-    if args.json {
-        command.arg("--json");
+    for (wanted, option) in [
+        (args.json, "--json"),
+        (args.all, "--all"),
+        (args.quick, "--quick"),
+    ] {
+        if wanted {
+            command.arg(option);
+        }
     }
     shell::run(&mut command)
 }

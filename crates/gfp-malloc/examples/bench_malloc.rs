@@ -1,7 +1,8 @@
 //! gfp's malloc beside the C library's: `cargo run --release -p gfp-malloc --example bench_malloc`.
 //!
 //! Both are called in one process, in turn, many short rounds each; the figure is the median.
-//! `--json` prints one line a row, `--quick` measures for a fraction of the time.
+//! `--json` prints one line a row, `--quick` measures for a fraction of the time, `--all` adds rows
+//! to those of pairs and batches. A word picks the rows whose names have it.
 
 use gfp_malloc_core::Malloc;
 use std::ffi::c_void;
@@ -186,6 +187,23 @@ fn growth<S: Side>(side: S, _: &mut State, ops: usize) -> usize {
     done
 }
 
+/// A large block, every page of it written.
+fn written<S: Side>(side: S, state: &mut State, ops: usize) -> usize {
+    const PAGE: usize = 4096;
+    // An operation of this kind is thousands of others.
+    let ops = ops.div_ceil(state.size / PAGE);
+    for _ in 0..ops {
+        let block = side.malloc(state.size);
+        for at in (0..state.size).step_by(PAGE) {
+            // SAFETY: inside the block.
+            touch(unsafe { block.add(at) });
+        }
+        // SAFETY: live, and not used again.
+        unsafe { side.free(block) };
+    }
+    ops
+}
+
 /// Blocks go round in a ring: each thread allocates, the next one frees.
 fn remote<S: Side>(side: S, state: &mut State, ops: usize) -> usize {
     const PARCEL: usize = 256;
@@ -237,10 +255,16 @@ const ROWS: &[Row] = &[
     row!("batch10k-64-random", 64, 10_000, random),
     row!("batch1k-4096-lifo", 4096, 1000, lifo),
     row!("batch1k-4096-random", 4096, 1000, random),
+];
+
+/// What is measured with `--all`: what programs do besides.
+const MORE: &[Row] = &[
     row!("calloc-64", 64, 0, zeroed),
     row!("calloc-4096", 4096, 0, zeroed),
     row!("realloc-growth", 16, 0, growth),
     row!("remote-free-64", 64, 0, remote),
+    row!("written-2m", 2 << 20, 0, written),
+    row!("written-8m", 8 << 20, 0, written),
 ];
 
 /// CPU time of this thread. Waiting for the processor, which others use too, does not count.
@@ -368,8 +392,10 @@ fn main() {
         );
     }
     let mut worst: f64 = 0.0;
+    let more = if has("--all") { MORE } else { &[] };
     for row in ROWS
         .iter()
+        .chain(more)
         .filter(|row| filter.is_none_or(|text| row.name.contains(text.as_str())))
     {
         for threads in [1, 4] {
@@ -395,5 +421,8 @@ fn main() {
     }
     if !has("--json") {
         println!("worst ratio {worst:.2}");
+        if !has("--all") {
+            println!("--all measures calloc, realloc, large and remote blocks, too: two lose");
+        }
     }
 }
