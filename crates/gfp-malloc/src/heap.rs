@@ -14,8 +14,10 @@
 //! that a free of small memory need not look for it.
 
 mod boot;
+mod park;
 
 use crate::events;
+use crate::parked::{Park, Parked};
 use crate::reserve::{self, Freed, Reserve};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -81,6 +83,7 @@ pub struct Heap {
     memory: usize,
     reserve: Option<Reserve>,
     middle: [Option<CacheRef>; MIDDLE.len()],
+    parked: Parked,
     slow_calls: [Counter; COUNTERS],
 }
 
@@ -132,7 +135,7 @@ impl Heap {
         self.count_slow_call();
         match self.mm.kmalloc(size, fill.flags()) {
             Ok(memory) => Some(memory),
-            Err(why) => self.refused(size, align, fill, why),
+            Err(why) => self.refused(size, align, fill, 0, why),
         }
     }
 
@@ -175,7 +178,9 @@ impl Heap {
             let gfp = fill.flags().with(Gfp::NORETRY);
             match self.mm.kmalloc_aligned(pages, align, gfp) {
                 Ok(memory) => return Some(memory),
-                Err(why @ AllocError::Nested) => return self.refused(size, align, fill, why),
+                Err(why @ AllocError::Nested) => {
+                    return self.refused(size, align, fill, caller, why);
+                }
                 Err(_) => {}
             }
         }
@@ -189,7 +194,7 @@ impl Heap {
         };
         match last {
             Ok(memory) => Some(memory),
-            Err(_) => self.refused(size, align, fill, why),
+            Err(_) => self.refused(size, align, fill, caller, why),
         }
     }
 
@@ -210,13 +215,17 @@ impl Heap {
         fill: Fill,
         caller: usize,
     ) -> Result<NonNull<u8>, AllocError> {
+        if let Some(memory) = self.take_parked(size, align, fill) {
+            return Ok(memory);
+        }
         let plain = AreaRequest::new(size.max(1), fill.flags(), Caller::Address(caller));
         self.mm
             .vmalloc_space()
             .alloc_area(&AreaRequest { align, ..plain })
     }
 
-    /// The machine refused: for a handler that interrupted it there is the reserve.
+    /// The machine refused: what is parked may help; for a handler that interrupted it there is the
+    /// reserve.
     #[cold]
     #[inline(never)]
     fn refused(
@@ -224,8 +233,12 @@ impl Heap {
         size: usize,
         align: usize,
         fill: Fill,
+        caller: usize,
         why: AllocError,
     ) -> Option<NonNull<u8>> {
+        if why != AllocError::Nested && self.unpark() {
+            return self.alloc(size, align, fill, caller);
+        }
         if why == AllocError::Nested
             && size.max(align) <= reserve::BLOCK
             && let Some(block) = self.reserve.as_ref().and_then(Reserve::alloc)
@@ -289,6 +302,15 @@ impl Heap {
             return free_reserved(reserve, addr, caller);
         }
         self.count_slow_call();
+        let parked = match areas.vmalloc_size(addr) {
+            Some(size) => self.parked.park(addr, size.next_multiple_of(PAGE_SIZE)),
+            None => Park::Full,
+        };
+        match parked {
+            Park::Done => return,
+            Park::Twice => return self.mm.complain(Misuse::DoubleFree, addr, caller),
+            Park::Full => {}
+        }
         // SAFETY: the caller's promise.
         if let Err(misuse) = unsafe { areas.vfree(memory.as_ptr(), caller) } {
             self.mm.complain(misuse, addr, caller);
@@ -312,6 +334,7 @@ impl Heap {
         }
         match &self.reserve {
             Some(reserve) if reserve.contains(addr) => reserve::BLOCK,
+            _ if self.parked.contains(addr) => 0,
             _ => areas
                 .vmalloc_size(addr)
                 .unwrap_or(0)
@@ -370,6 +393,7 @@ impl Heap {
 
     /// Gives free memory back to the operating system; how many pages.
     pub fn trim(&self) -> usize {
+        self.unpark();
         self.mm.trim()
     }
 
@@ -378,12 +402,14 @@ impl Heap {
         let pages = self.mm.pages();
         let areas = self.mm.vmalloc_space().vmalloc_counters();
         let managed = pages.managed_pages();
+        let parked = self.parked.bytes();
         Usage {
             managed_bytes: managed * PAGE_SIZE,
-            in_use_bytes: managed.saturating_sub(pages.free_page_count()) * PAGE_SIZE,
+            in_use_bytes: (managed.saturating_sub(pages.free_page_count()) * PAGE_SIZE)
+                .saturating_sub(parked),
             peak_bytes: pages.peak_pages() * PAGE_SIZE,
-            vmalloc_areas: areas.areas,
-            vmalloc_bytes: areas.pages * PAGE_SIZE,
+            vmalloc_areas: areas.areas.saturating_sub(self.parked.count()),
+            vmalloc_bytes: (areas.pages * PAGE_SIZE).saturating_sub(parked),
             vmalloc_peak_bytes: areas.peak_pages * PAGE_SIZE,
         }
     }

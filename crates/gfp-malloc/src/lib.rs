@@ -24,6 +24,8 @@ pub mod events;
 pub mod heap;
 #[cfg(not(loom))]
 mod malloc;
+#[cfg(not(loom))]
+pub mod parked;
 #[cfg_attr(loom, allow(dead_code))]
 pub mod record;
 pub mod reserve;

@@ -183,6 +183,22 @@ fn out_of_memory_is_enomem() {
     must_be_ok(command);
 }
 
+/// Seen failing: with the second free not looked for, and with what is parked not given up.
+#[test]
+fn large_blocks_are_used_again() {
+    let dir = scratch();
+    let mut command = preloaded(&cc(&dir, "large.c", "large", &[]));
+    let out = command.env("GFP_MEMORY", "268435456").output().unwrap();
+    let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+    assert_eq!(stdout, "ok\n", "{stderr}");
+    let reports: Vec<&str> = stderr.lines().collect();
+    assert_eq!(reports.len(), 2, "{stderr}");
+    assert!(
+        reports[0].contains("interior") && reports[1].contains("double free"),
+        "{stderr}"
+    );
+}
+
 /// Seen failing: with the buffers of the text views on the stack (optimised).
 #[test]
 fn threads_with_little_stack() {

@@ -2,6 +2,7 @@
 
 use super::{GFP, Heap, MIDDLE, MIDDLE_NAMES, MIN_ALIGN, MIN_MEMORY};
 use crate::events;
+use crate::parked::Parked;
 use crate::reserve::{self, Reserve};
 use crate::sys;
 use core::ptr;
@@ -47,6 +48,7 @@ impl Heap {
             memory,
             reserve: None,
             middle: [None; MIDDLE.len()],
+            parked: Parked::new(memory),
             slow_calls: Default::default(),
         };
         heap.reserve = heap.make_reserve();
