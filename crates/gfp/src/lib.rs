@@ -7,6 +7,10 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "slab/deferred.rs"]
+mod deferred;
 pub mod error;
 pub mod flags;
 pub mod frame;

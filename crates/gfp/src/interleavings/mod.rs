@@ -4,4 +4,5 @@
 //!
 //! Signal handlers and interrupts are threads here.
 
+mod deferred;
 mod postponed;

@@ -16,6 +16,7 @@
 //! | `DEFERRED` | freed inside the allocator | `FREE` by who drains the stack of deferred frees |
 
 use super::cache::Cache;
+use super::deferred::Deferring;
 use crate::frame::Order;
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use core::ptr::NonNull;
@@ -106,7 +107,17 @@ pub(super) struct NewSlab {
 /// nested free is in progress; so who holds an object, a sheaf entry or its home's lock may use
 /// it.
 #[derive(Copy, Clone, PartialEq, Eq)]
-pub(super) struct SlabPtr(NonNull<Slab>);
+pub(super) struct SlabPtr(pub(super) NonNull<Slab>);
+
+impl Deferring for Slab {
+    fn word(&self) -> &AtomicU16 {
+        &self.deferred
+    }
+
+    fn link(&self) -> &AtomicPtr<Slab> {
+        &self.deferred_next
+    }
+}
 
 impl core::ops::Deref for SlabPtr {
     type Target = Slab;
@@ -259,12 +270,6 @@ impl SlabPtr {
     #[inline]
     pub(super) fn in_use(self) -> usize {
         self.in_use.load(Relaxed) as usize
-    }
-
-    /// True if an interrupt is about to put an object of this slab on the stack, or has.
-    pub(super) fn is_pinned(self) -> bool {
-        // Acquire: pairs with the Release of the last nested free, which touches the slab no more.
-        self.deferred.load(Ordering::Acquire) != 0
     }
 
     /// Takes up to `want` free objects, lowest first, and gives them the state `to`. The caller

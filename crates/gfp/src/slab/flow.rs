@@ -332,37 +332,20 @@ impl<P: Platform> Slabs<P> {
         if unsafe { slab.cache.as_ref() }.dead.load(Relaxed) {
             return Err(Misuse::LiveObject);
         }
-        // Pinned before the object is marked: it keeps the slab until then, the pin from then on.
-        slab.deferred.fetch_add(2, Relaxed);
-        // AcqRel: what the user wrote is seen by who puts the object back.
-        let marked =
-            slab.state(index)
-                .compare_exchange(ALLOCATED, DEFERRED, Ordering::AcqRel, Relaxed);
-        if marked.is_ok() && slab.deferred.fetch_or(1, Ordering::AcqRel) & 1 == 0 {
-            let mut head = self.deferred.load(Relaxed);
-            loop {
-                slab.deferred_next.store(head, Relaxed);
-                // Release: pairs with the Acquire in `take_deferred`; the link is seen.
-                match self.deferred.compare_exchange_weak(
-                    head,
-                    slab.as_ptr(),
-                    Ordering::Release,
-                    Relaxed,
-                ) {
-                    Ok(_) => break,
-                    Err(now) => head = now,
-                }
-            }
+        let state = slab.state(index);
+        // SAFETY: [INV-SLAB-1] the object keeps its slab until it is marked.
+        let marked = unsafe { self.deferred.defer(slab.0, state, (ALLOCATED, DEFERRED)) };
+        if marked {
+            Ok(())
+        } else {
+            Err(Misuse::DoubleFree)
         }
-        // Release: pairs with the Acquire in `is_pinned`. From here on the slab is not touched.
-        slab.deferred.fetch_sub(2, Ordering::Release);
-        marked.map(|_| ()).map_err(|_| Misuse::DoubleFree)
     }
 
     /// Puts back what was freed inside the allocator. Outside of sections.
     #[inline]
     pub(super) fn take_deferred(&self) {
-        if !self.deferred.load(Relaxed).is_null() {
+        if !self.deferred.is_empty() {
             self.take_deferred_slow();
         }
     }
@@ -373,16 +356,9 @@ impl<P: Platform> Slabs<P> {
             return;
         };
         let mut released = Released::new();
-        // Acquire: pairs with the Release in `defer`. The whole stack is taken, so there is no ABA.
-        let mut head = self.deferred.swap(core::ptr::null_mut(), Ordering::Acquire);
-        while let Some(at) = NonNull::new(head) {
-            // SAFETY: [INV-SLAB-1] bit 0 of `deferred` is set while a slab is on the stack: pinned.
+        self.deferred.take(|at| {
+            // SAFETY: [INV-SLAB-1] a slab on the stack is pinned.
             let slab = unsafe { SlabPtr::new(at) };
-            head = slab.deferred_next.load(Relaxed);
-            slab.deferred.fetch_add(2, Relaxed); // our own pin, before the bit goes
-            // AcqRel: an object marked before the bit was seen set is seen below; one marked after
-            // puts the slab on the stack again.
-            slab.deferred.fetch_and(!1, Ordering::AcqRel);
             // SAFETY: [INV-SLAB-2] the slab is pinned.
             let cache = unsafe { slab.cache.as_ref() };
             let mut home = cache.home_of(slab).lock(&local);
@@ -393,8 +369,8 @@ impl<P: Platform> Slabs<P> {
                     debug_assert!(put);
                 }
             }
-            slab.deferred.fetch_sub(2, Ordering::Release);
-        }
+            home
+        });
         drop(local);
         self.free_released(released);
     }

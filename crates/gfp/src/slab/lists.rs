@@ -1,5 +1,6 @@
 //! The slabs of one home of a cache, by how full they are.
 
+use super::deferred::Deferring;
 use super::desc::{NO_HOME, Slab, SlabPtr};
 use crate::sync::atomic::Ordering::Relaxed;
 use core::ptr::NonNull;

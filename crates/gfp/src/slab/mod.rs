@@ -29,6 +29,7 @@
 //!    hardening (issue 6); charging, debugging.
 
 mod cache;
+mod deferred;
 mod desc;
 mod drain;
 mod flow;
@@ -62,6 +63,7 @@ pub use kmalloc::ZERO_SIZE_PTR;
 pub use view::CacheView;
 
 use cache::Cache;
+use deferred::DeferredSlabs;
 use desc::Slab;
 use home::{Home, HomeMap, HomePages};
 use sheaf::{CpuTable, Entry, SLOTS, Slot};
@@ -116,7 +118,7 @@ pub struct Slabs<P: Platform> {
     _written: LineBreak,
     registry: Lock<Registry, { Rank::CacheList as u8 }>,
     /// Slabs with objects that were freed inside the allocator.
-    deferred: AtomicPtr<Slab>,
+    deferred: DeferredSlabs<Slab>,
     _end: LineBreak,
 }
 
@@ -192,7 +194,7 @@ impl<P: Platform> Slabs<P> {
                 next_generation: 1,
                 closing: [0; MAX_CACHES / 64],
             }),
-            deferred: AtomicPtr::new(core::ptr::null_mut()),
+            deferred: DeferredSlabs::new(),
             _end: LineBreak,
         };
         for family in KmallocFamily::ALL {
