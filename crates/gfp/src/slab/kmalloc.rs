@@ -29,7 +29,7 @@ pub(super) const fn zero_or_null(addr: usize) -> bool {
 }
 
 /// Bits that the fast path does not serve: they pick another family, or must be checked first.
-const SPECIAL: Gfp = GFP_SLAB_BUG_MASK
+pub(super) const SPECIAL: Gfp = GFP_SLAB_BUG_MASK
     .with(Gfp::DMA)
     .with(Gfp::RECLAIMABLE)
     .with(Gfp::ACCOUNT)

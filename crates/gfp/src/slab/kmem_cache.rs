@@ -3,10 +3,11 @@
 use super::cache::{Cache, CacheArgs, CacheError, CacheFlags, CacheRef};
 use super::desc::{ALLOCATED, NO_ID, SlabPtr};
 use super::flow::Target;
+use super::kmalloc::SPECIAL;
 use super::lists::Released;
 use super::{KMALLOC_IDS, MAX_CACHES, SLOTS, Slabs};
 use crate::error::AllocError;
-use crate::flags::{Entry, GFP_KERNEL, GFP_SLAB_BUG_MASK, Gfp};
+use crate::flags::{Entry, GFP_KERNEL, Gfp};
 use crate::frame::NodeId;
 use crate::platform::Platform;
 use crate::report::Misuse;
@@ -115,7 +116,7 @@ impl<P: Platform> Slabs<P> {
         gfp: Gfp,
         node: Option<NodeId>,
     ) -> Result<NonNull<u8>, AllocError> {
-        if node.is_none() && !gfp.intersects(GFP_SLAB_BUG_MASK.with(Gfp::ZERO).with(Gfp::NOFAIL)) {
+        if node.is_none() && !gfp.intersects(SPECIAL.with(Gfp::ZERO)) {
             let local = Local::enter(self.platform())?;
             if self.cache_of(&local, cache).is_some()
                 && let Some(object) = self.pop(&local, cache.id)

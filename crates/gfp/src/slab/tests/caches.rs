@@ -425,3 +425,24 @@ fn each_live_object_is_shown_once() {
     seen.sort_unstable();
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn bad_flags_are_refused_with_and_without_objects_at_hand() {
+    // S17, P48, P51
+    let slabs = machine(16);
+    let cache = slabs.cache_create(&CacheArgs::new("flags", 64)).unwrap();
+    for warm in [false, true] {
+        for gfp in [
+            Gfp::MOVABLE | Gfp::RECLAIMABLE,
+            Gfp::DMA | Gfp::DMA32,
+            Gfp::DMA | Gfp::HIGHMEM,
+            Gfp::NOFAIL | Gfp::NORETRY,
+        ] {
+            let got = slabs.cache_alloc(cache, GFP_KERNEL | gfp, None);
+            assert!(matches!(got, Err(AllocError::BadFlags(_))), "{gfp} {warm}");
+        }
+        let p = slabs.cache_alloc(cache, GFP_KERNEL, None).unwrap().as_ptr();
+        // SAFETY: not used any more.
+        unsafe { slabs.cache_free(cache, p) }.unwrap();
+    }
+}
