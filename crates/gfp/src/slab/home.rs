@@ -28,6 +28,10 @@ pub(super) const HOME_ALIGN: usize = 128;
 /// The most homes of one node.
 const MAX_SHARDS: usize = 16;
 
+/// The homes of a cache together keep one part of so many of all memory in empty slabs at most:
+/// caches that were large once, each at another time, must not come to hold most of it.
+const SPARE_PART: usize = 128;
+
 const RANK: u8 = Rank::Cache as u8;
 
 /// One home of a cache.
@@ -88,14 +92,20 @@ pub(super) struct HomeMap {
     /// Homes of a node; a power of two.
     shards: usize,
     nodes: usize,
+    /// Pages that a home may keep in empty slabs.
+    spare: usize,
 }
 
 impl HomeMap {
-    /// For a machine with this many CPUs running, and memory on nodes below `nodes`.
-    pub(super) fn new(cpus: u32, nodes: usize) -> HomeMap {
+    /// For a machine with this many CPUs running, and `pages` of memory on nodes below `nodes`.
+    pub(super) fn new(cpus: u32, nodes: usize, pages: usize) -> HomeMap {
         let shards = (cpus.max(1) as usize).next_power_of_two().min(MAX_SHARDS);
         let nodes = nodes.clamp(1, MAX_NODES);
-        HomeMap { shards, nodes }
+        HomeMap {
+            shards,
+            nodes,
+            spare: pages / SPARE_PART / (shards * nodes),
+        }
     }
 
     /// All homes.
@@ -143,7 +153,9 @@ impl Cache {
         // SAFETY: promised by the caller.
         unsafe {
             for i in 0..len {
-                first.add(i).write(Home(Lock::new(HomeSlabs::new(keep))));
+                first
+                    .add(i)
+                    .write(Home(Lock::new(HomeSlabs::new(keep, map.spare))));
             }
             at.write(self);
         }
@@ -222,7 +234,7 @@ mod tests {
     #[test]
     fn each_cpu_has_a_home_on_each_node() {
         for (cpus, nodes, shards) in [(0, 1, 1), (1, 1, 1), (3, 2, 4), (4, 1, 4), (100, 8, 16)] {
-            let map = HomeMap::new(cpus, nodes);
+            let map = HomeMap::new(cpus, nodes, 0);
             assert_eq!(map.len(), nodes * shards);
             let mut seen: Vec<_> = (0..nodes)
                 .flat_map(|n| (0..shards as u32).map(move |c| map.home(n, CpuId(c)).unwrap()))

@@ -2,6 +2,7 @@
 
 use super::deferred::Deferring;
 use super::desc::{NO_HOME, Slab, SlabPtr};
+use crate::frame::Order;
 use crate::sync::atomic::Ordering::Relaxed;
 use core::ptr::NonNull;
 
@@ -77,6 +78,8 @@ pub(super) struct HomeSlabs {
     pub(super) sums: Sums,
     /// S58: empty or partial slabs that the home keeps.
     keep: usize,
+    /// Pages that it may have in empty slabs beyond these.
+    spare: usize,
     /// The most slabs of late.
     peak: usize,
 }
@@ -106,7 +109,7 @@ impl core::ops::AddAssign for Sums {
 /// A home keeps one empty slab for so many that it had at its peak: who frees much and allocates
 /// again does not make every slab anew.
 const PEAK_SHARE: usize = 8;
-/// But no more than this.
+/// But no more than this, and than [`HomeSlabs::spare`].
 const PEAK_MOST: usize = 64;
 /// With every new slab the peak falls by one part of so many, down to what there is.
 const PEAK_DECAY: usize = 64;
@@ -116,7 +119,7 @@ const PEAK_DECAY: usize = 64;
 unsafe impl Send for HomeSlabs {}
 
 impl HomeSlabs {
-    pub(super) const fn new(keep: usize) -> HomeSlabs {
+    pub(super) const fn new(keep: usize, spare: usize) -> HomeSlabs {
         HomeSlabs {
             partial: List::new(),
             full: List::new(),
@@ -128,6 +131,7 @@ impl HomeSlabs {
                 in_use: 0,
             },
             keep,
+            spare,
             peak: 0,
         }
     }
@@ -211,7 +215,7 @@ impl HomeSlabs {
             return; // partial before and after
         }
         self.list(before, objects).remove(slab);
-        if after == 0 && self.has_enough() && !slab.is_pinned() {
+        if after == 0 && self.has_enough(slab.order()) && !slab.is_pinned() {
             self.forget(slab);
             released.push(slab);
         } else {
@@ -219,10 +223,11 @@ impl HomeSlabs {
         }
     }
 
-    /// Whether one more empty slab is too many.
-    fn has_enough(&self) -> bool {
+    /// Whether one more empty slab of this order is too many.
+    fn has_enough(&self, order: Order) -> bool {
+        let most = PEAK_MOST.min(self.spare / order.pages());
         self.partial.len + self.empty.len >= self.keep
-            && self.empty.len >= (self.peak / PEAK_SHARE).min(PEAK_MOST)
+            && self.empty.len >= most.min(self.peak / PEAK_SHARE)
     }
 
     /// Takes all empty slabs out that no nested free is about to touch.

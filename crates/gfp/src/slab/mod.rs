@@ -132,7 +132,11 @@ impl<P: Platform> Slabs<P> {
         let nr_cpus = pages.platform().nr_cpus() as usize;
         let running = pages.platform().nr_cpus_running();
         let last_node = pages.nodes().map(|n| n.0 as usize).max();
-        let homes = HomeMap::new(running, last_node.map_or(1, |n| n + 1));
+        let homes = HomeMap::new(
+            running,
+            last_node.map_or(1, |n| n + 1),
+            pages.managed_pages(),
+        );
         let bytes = homes.len() * (size_of::<HomePages>() + NR_INTERNAL * size_of::<Home>())
             + NR_INTERNAL * size_of::<Cache>()
             + (MAX_CACHES + nr_cpus) * size_of::<AtomicPtr<()>>();
