@@ -27,7 +27,17 @@ impl<P: Platform> Mm<P> {
     /// No memory, flags that contradict each other, an order above 10 (P52).
     pub fn alloc_pages(&self, gfp: Gfp, order: u8) -> Result<Pfn, AllocError> {
         let order = Order::new(order).ok_or(TOO_LARGE)?;
-        self.pages().alloc(&PageRequest::new(gfp, order))
+        self.alloc_request(&PageRequest::new(gfp, order))
+    }
+
+    /// Asks the pages; if they have none, takes back what slabs hold and asks once more.
+    fn alloc_request(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+        match self.pages().alloc(req) {
+            Err(AllocError::NoMemory { .. }) if self.slabs().relieve(req.gfp) => {
+                self.pages().alloc(req)
+            }
+            result => result,
+        }
     }
 
     /// [`Mm::alloc_pages`], from a node if it can be, and only from it with `__GFP_THISNODE`
@@ -37,7 +47,7 @@ impl<P: Platform> Mm<P> {
     /// As [`Mm::alloc_pages`].
     pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: u8) -> Result<Pfn, AllocError> {
         let order = Order::new(order).ok_or(TOO_LARGE)?;
-        self.pages().alloc(&PageRequest {
+        self.alloc_request(&PageRequest {
             order,
             gfp,
             node: Some(node),

@@ -360,6 +360,37 @@ fn zeroing_calls_zero_what_was_dirty() {
 }
 
 #[test]
+fn pages_are_taken_back_from_slabs_before_a_request_fails() {
+    let mm = machine();
+    let all = |mm: &Mm<TestPlatform>| -> Vec<Pfn> {
+        core::iter::from_fn(|| mm.alloc_pages(GFP_KERNEL, 0).ok()).collect()
+    };
+    let before = all(&mm);
+    // SAFETY: each page and each object is freed once.
+    unsafe {
+        before.iter().for_each(|pfn| mm.free_frames(*pfn, 0));
+        for size in [64, 256, 1024, 4096] {
+            let objects: Vec<_> = (0..2000)
+                .map_while(|_| mm.kmalloc(size, GFP_KERNEL).ok())
+                .collect();
+            objects.iter().for_each(|p| mm.kfree(p.as_ptr()));
+        }
+    }
+    let held = mm.slabs().slab_pages().0;
+    let after = all(&mm);
+    assert!(
+        held > 50,
+        "{held} pages in empty slabs: nothing to take back"
+    );
+    assert!(
+        after.len() + 24 >= before.len(),
+        "{} of {}",
+        after.len(),
+        before.len()
+    );
+}
+
+#[test]
 fn a_machine_can_be_moved() {
     let mm = machine();
     let p = mm.kmalloc(32, GFP_KERNEL).unwrap();

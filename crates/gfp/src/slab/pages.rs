@@ -67,7 +67,7 @@ impl<P: Platform> Slabs<P> {
             Err(AllocError::NoMemory { .. }) => (),
             other => return other,
         }
-        if self.may_shrink(gfp) && self.shrink_all() > 0 {
+        if self.relieve(gfp) {
             match self.pages.alloc(&first) {
                 Err(AllocError::NoMemory { .. }) => (),
                 other => return other,
@@ -80,9 +80,18 @@ impl<P: Platform> Slabs<P> {
     }
 
     /// Whether a request is worth, and its context allows, taking back what other CPUs hold.
+    /// True if a request with these flags may wait for other CPUs, to take back what they hold.
     fn may_shrink(&self, gfp: Gfp) -> bool {
         let waits = matches!(self.platform().context(), Context::Task | Context::Atomic);
         gfp.allows_spinning() && !gfp.contains(Gfp::NORETRY) && waits
+    }
+
+    /// What a request for pages does before it fails: takes back what sheaves and empty slabs hold.
+    /// False if there was nothing, or if the request may not wait.
+    ///
+    /// Context: outside of sections, with no lock held.
+    pub fn relieve(&self, gfp: Gfp) -> bool {
+        self.may_shrink(gfp) && self.shrink_all() > 0
     }
 
     /// S57: the pages of a slab: the preferred order without effort, then the smallest with all of

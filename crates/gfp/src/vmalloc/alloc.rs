@@ -181,8 +181,14 @@ impl<P: Paging> Vmalloc<P> {
         let (gfp, _) = req.gfp.sanitize_for(Entry::Vmalloc32);
         let req = AreaRequest { gfp, ..*req };
         let mut spins = 0;
+        let mut given_back = false;
         loop {
             match self.try_area(&req, pages) {
+                Err(AllocError::NoMemory { .. })
+                    if !given_back && self.slabs().relieve(req.gfp) =>
+                {
+                    given_back = true;
+                }
                 Err(AllocError::NoMemory { .. } | AllocError::NoAddressSpace)
                     if gfp.never_fails() && gfp.allows_blocking() =>
                 {
