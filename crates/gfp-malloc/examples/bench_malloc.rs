@@ -422,7 +422,9 @@ fn main() {
     if !has("--json") {
         println!("worst ratio {worst:.2}");
         if !has("--all") {
-            println!("--all measures calloc, realloc, large and remote blocks, too: two lose");
+            println!(
+                "--all measures calloc, large and remote blocks, too, and realloc, which loses"
+            );
         }
     }
 }
