@@ -55,7 +55,6 @@ use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind};
 pub use verify::VerifyError;
-#[allow(unused_imports, reason = "the rooms above verify with it")]
 pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};
 

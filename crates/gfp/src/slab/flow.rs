@@ -222,20 +222,7 @@ impl<P: Platform> Slabs<P> {
             }
             let plan = Plan::of(cache);
             drop(local);
-            // NOFAIL waits for ever: not before the other homes have been asked.
-            let (light, nofail) = (gfp.without(Gfp::NOFAIL), gfp.contains(Gfp::NOFAIL));
-            let made = match failed {
-                None => self.make_slab(&plan, light, node),
-                Some(_) if nofail => self.make_slab(&plan, gfp, node),
-                Some(error) => return Err(error),
-            };
-            match made {
-                Ok(slab) => fresh = Some(slab),
-                Err(e @ AllocError::NoMemory { .. }) if failed.is_none() => {
-                    failed = Some(e);
-                }
-                Err(e) => return Err(e),
-            }
+            fresh = self.next_slab(&plan, gfp, node, &mut failed)?;
         }
     }
 

@@ -220,6 +220,29 @@ impl<P: Platform> Slabs<P> {
         debug_assert!(freed.is_ok());
     }
 
+    /// A new slab for who found no free object. `None`, and the reason in `failed`: there was no
+    /// memory, and the other homes are to be asked before the request fails or, with NOFAIL, waits
+    /// for ever.
+    pub(super) fn next_slab(
+        &self,
+        plan: &Plan,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        failed: &mut Option<AllocError>,
+    ) -> Result<Option<SlabPtr>, AllocError> {
+        match *failed {
+            None => match self.make_slab(plan, gfp.without(Gfp::NOFAIL), node) {
+                Err(e @ AllocError::NoMemory { .. }) => {
+                    *failed = Some(e);
+                    Ok(None)
+                }
+                made => made.map(Some),
+            },
+            Some(_) if gfp.contains(Gfp::NOFAIL) => self.make_slab(plan, gfp, node).map(Some),
+            Some(error) => Err(error),
+        }
+    }
+
     /// Takes an object of an internal cache.
     pub(super) fn take_internal(&self, index: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         let cache = &self.internal[index];
@@ -252,18 +275,7 @@ impl<P: Platform> Slabs<P> {
             if let Some(object) = found {
                 return Ok(object);
             }
-            // As in `alloc_slow`.
-            let (light, nofail) = (gfp.without(Gfp::NOFAIL), gfp.contains(Gfp::NOFAIL));
-            let made = match failed {
-                None => self.make_slab(&plan, light, None),
-                Some(_) if nofail => self.make_slab(&plan, gfp, None),
-                Some(error) => return Err(error),
-            };
-            match made {
-                Ok(slab) => fresh = Some(slab),
-                Err(e @ AllocError::NoMemory { .. }) if failed.is_none() => failed = Some(e),
-                Err(e) => return Err(e),
-            }
+            fresh = self.next_slab(&plan, gfp, None, &mut failed)?;
         }
     }
 

@@ -5,23 +5,10 @@ use super::cache::Cache;
 use super::desc::{ALLOCATED, CACHED, DEFERRED, FREE, NO_ID, SlabPtr};
 use super::lists::{HomeSlabs, Sums};
 use crate::frame::{CpuId, FrameKind, FrameWord};
-use crate::page::VerifyError;
+use crate::page::{VerifyError, same};
 use crate::platform::Platform;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
-
-fn same(rule: &'static str, at: usize, found: usize, expected: usize) -> Result<(), VerifyError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(VerifyError {
-            rule,
-            at,
-            found,
-            expected,
-        })
-    }
-}
 
 impl<P: Platform> Slabs<P> {
     /// Checks every invariant of the caches: lists against descriptors, state bytes against free
