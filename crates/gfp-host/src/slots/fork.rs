@@ -55,26 +55,29 @@ extern "C" fn child() {
     resume_child();
 }
 
-/// Has the three called around each `fork` from now on; once a process, later calls do nothing. To
-/// be called early: prepare handlers run last first, so ours should be the first one registered.
-/// May call `malloc`, which must work.
+/// Has the three called around each `fork` from now on. To be called early: prepare handlers run
+/// last first, so ours should be the first one registered. May call `malloc`, which must work.
+///
+/// When it returns, the handlers are registered, whoever did it. Two threads that come at the same
+/// time may both register them: the second run of each finds nothing left to do.
 ///
 /// # Errors
 /// If there is no memory for it.
 pub fn install() -> Result<(), crate::HostError> {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
-    if INSTALLED.swap(true, Ordering::AcqRel) {
+    if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
     // SAFETY: the handlers live as long as the code.
     match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
-        0 => Ok(()),
-        errno => {
-            INSTALLED.store(false, Ordering::Release);
-            Err(crate::HostError::System {
-                what: "pthread_atfork",
-                errno: sys::Errno(errno).0,
-            })
+        0 => {
+            // After the registration, so that nobody who reads it forks without handlers.
+            INSTALLED.store(true, Ordering::Release);
+            Ok(())
         }
+        errno => Err(crate::HostError::System {
+            what: "pthread_atfork",
+            errno: sys::Errno(errno).0,
+        }),
     }
 }
