@@ -1,0 +1,295 @@
+//! What each CPU knows of itself. GS points at it, so one instruction reads a field of the CPU that
+//! executes it, and no interrupt can come between finding the CPU and reading.
+//!
+//! [INV-KERNEL-2] While a CPU runs Rust code, GS holds the address of its own `PerCpu`, which lives
+//! for ever. A field is written by its own CPU only, unless its line says otherwise; an interrupt
+//! handler leaves the counters as it found them.
+
+use super::cpu;
+use core::arch::asm;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
+use gfp::frame::CpuId;
+
+/// CPUs that this kernel can start.
+pub const MAX_CPUS: usize = 64;
+
+/// `inside`: nobody is in the allocator on this CPU.
+pub const OUTSIDE: u32 = 0;
+/// `inside`: a section of this CPU exists.
+pub const INSIDE: u32 = 1;
+/// `inside`: another CPU took this one's place.
+pub const TAKEN: u32 = 2;
+
+/// Bytes of a slice of the fault stack: one fault inside another takes the next.
+pub const FAULT_SLICE: usize = 8192;
+const FAULT_SLICES: usize = 4;
+
+/// The task state segment: only the stack table is used.
+#[repr(C, packed(4))]
+struct Tss {
+    _reserved: u32,
+    rsp: [u64; 3],
+    _reserved2: u64,
+    ist: [u64; 7],
+    _reserved3: [u32; 3],
+}
+
+#[repr(C, align(16))]
+struct Stacks {
+    interrupt: [u8; 512], // 9 words: the frame leaves it at once
+    fault: [u8; FAULT_SLICE * FAULT_SLICES],
+    nmi: [u8; 16384],
+    double_fault: [u8; 8192],
+}
+
+/// One CPU.
+#[repr(C, align(64))]
+pub struct PerCpu {
+    this: AtomicPtr<PerCpu>,
+    /// Index of this CPU, from 0 in the order of their start.
+    cpu: AtomicU32,
+    /// [`OUTSIDE`], [`INSIDE`] or [`TAKEN`].
+    inside: AtomicU32,
+    /// Interrupt handlers under way.
+    pub irq_depth: AtomicU32,
+    /// NMI handlers under way.
+    pub nmi_depth: AtomicU32,
+    /// Reasons not to switch tasks here; bare counts, [`preempt_off`] is the guard.
+    pub preempt_depth: AtomicU32,
+    /// The running task should give way when it can. Others may set it.
+    pub need_resched: AtomicU32,
+    /// The running task; the scheduler's.
+    pub task: AtomicPtr<u8>,
+    /// The node whose memory is nearest.
+    pub node: AtomicU32,
+    /// The number that messages to this CPU's interrupt controller are addressed to.
+    pub apic_id: AtomicU32,
+    /// Interrupts taken: timer, messages, NMIs, and faults.
+    pub timer_ticks: AtomicU64,
+    /// NMIs taken.
+    pub nmis: AtomicU64,
+    /// Messages taken.
+    pub messages: AtomicU64,
+    tss: Tss,
+    gdt: [u64; 5],
+    stacks: Stacks,
+}
+
+/// Where the stubs find the entry of IST2.
+pub const IST2: usize = offset_of!(PerCpu, tss) + offset_of!(Tss, ist) + 8;
+
+static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+
+impl PerCpu {
+    /// A CPU before [`PerCpu::install`].
+    pub const fn new() -> PerCpu {
+        PerCpu {
+            this: AtomicPtr::new(core::ptr::null_mut()),
+            cpu: AtomicU32::new(0),
+            inside: AtomicU32::new(OUTSIDE),
+            irq_depth: AtomicU32::new(0),
+            nmi_depth: AtomicU32::new(0),
+            preempt_depth: AtomicU32::new(0),
+            need_resched: AtomicU32::new(0),
+            task: AtomicPtr::new(core::ptr::null_mut()),
+            node: AtomicU32::new(0),
+            apic_id: AtomicU32::new(0),
+            timer_ticks: AtomicU64::new(0),
+            nmis: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
+            tss: Tss {
+                _reserved: 0,
+                rsp: [0; 3],
+                _reserved2: 0,
+                ist: [0; 7],
+                _reserved3: [0; 3],
+            },
+            gdt: [0; 5],
+            stacks: Stacks {
+                interrupt: [0; 512],
+                fault: [0; FAULT_SLICE * FAULT_SLICES],
+                nmi: [0; 16384],
+                double_fault: [0; 8192],
+            },
+        }
+    }
+
+    /// Makes the CPU that runs this the one of index `cpu`: segments, stacks of the gates, GS.
+    ///
+    /// # Safety
+    /// Called once for each CPU, on it, with interrupts off; `at` is valid for ever and used by
+    /// nobody else.
+    pub unsafe fn install(at: *mut PerCpu, cpu: u32) {
+        const CODE: u64 = 0x00af_9b00_0000_ffff;
+        const DATA: u64 = 0x00cf_9300_0000_ffff;
+        const GS_BASE: u32 = 0xc000_0101;
+        // SAFETY: [INV-KERNEL-2] ours alone until GS says otherwise.
+        let this = unsafe { &mut *at };
+        *this.this.get_mut() = at;
+        *this.cpu.get_mut() = cpu;
+        let top = |stack: &[u8]| stack.as_ptr_range().end.addr() as u64;
+        let stacks = &this.stacks;
+        let ist = [
+            top(&stacks.interrupt),
+            top(&stacks.fault),
+            top(&stacks.nmi),
+            top(&stacks.double_fault),
+            0,
+            0,
+            0,
+        ];
+        this.tss.ist = ist;
+        let tss = (&raw const this.tss).addr() as u64;
+        let limit = size_of::<Tss>() as u64 - 1;
+        let low = limit | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56;
+        this.gdt = [0, CODE, DATA, low, tss >> 32];
+        let gdtr: (u16, [u16; 4]) = (39, words(this.gdt.as_ptr().addr() as u64));
+        // SAFETY: [INV-KERNEL-2] the table lives for ever and holds code at 8, data at 16, the TSS
+        // at 24.
+        unsafe {
+            asm!(
+                "lgdt [{gdtr}]",
+                "push 8", "lea {scratch}, [rip + 2f]", "push {scratch}", "retfq", "2:",
+                "mov ss, {data:x}", "mov ds, {data:x}", "mov es, {data:x}",
+                "ltr {tss:x}",
+                gdtr = in(reg) &Gdtr::new(gdtr.0, gdtr.1),
+                scratch = out(reg) _, data = in(reg) 16, tss = in(reg) 24,
+            );
+            cpu::wrmsr(GS_BASE, at.addr() as u64);
+        }
+        // Release: pairs with the Acquire in `of`.
+        CPUS[cpu as usize].store(at, core::sync::atomic::Ordering::Release);
+    }
+
+    /// Index of this CPU.
+    #[inline]
+    pub fn index(&self) -> u32 {
+        self.cpu.load(Relaxed)
+    }
+
+    /// Says whether somebody is in the allocator on this CPU; for the platform.
+    #[inline]
+    pub fn set_inside(&self, state: u32) {
+        self.inside.store(state, Relaxed);
+    }
+
+    /// What [`PerCpu::set_inside`] said.
+    #[inline]
+    pub fn inside(&self) -> u32 {
+        self.inside.load(Relaxed)
+    }
+}
+
+impl Default for PerCpu {
+    fn default() -> PerCpu {
+        PerCpu::new()
+    }
+}
+
+#[repr(C, packed)]
+struct Gdtr {
+    limit: u16,
+    base: [u16; 4],
+}
+
+impl Gdtr {
+    fn new(limit: u16, base: [u16; 4]) -> Gdtr {
+        Gdtr { limit, base }
+    }
+}
+
+fn words(value: u64) -> [u16; 4] {
+    [0, 16, 32, 48].map(|shift| (value >> shift) as u16)
+}
+
+/// The CPU that runs this. May be another one in the next instruction if tasks can be switched.
+#[inline(always)]
+pub fn this() -> &'static PerCpu {
+    let at: *const PerCpu;
+    // SAFETY: [INV-KERNEL-2] the first field is the address.
+    unsafe {
+        asm!("mov {}, gs:[0]", out(reg) at, options(nostack, preserves_flags, readonly));
+        &*at
+    }
+}
+
+/// A CPU by its index; `None` if it was not started.
+#[inline]
+pub fn of(cpu: CpuId) -> Option<&'static PerCpu> {
+    // Acquire: pairs with the Release in `install`.
+    let at = CPUS
+        .get(cpu.0 as usize)?
+        .load(core::sync::atomic::Ordering::Acquire);
+    // SAFETY: [INV-KERNEL-2] valid for ever.
+    unsafe { at.as_ref() }
+}
+
+/// All CPUs that were started.
+pub fn all() -> impl Iterator<Item = &'static PerCpu> {
+    (0..MAX_CPUS as u32).map_while(|cpu| of(CpuId(cpu)))
+}
+
+/// Index of this CPU, in one load.
+#[inline(always)]
+pub fn cpu() -> u32 {
+    let cpu: u32;
+    // SAFETY: [INV-KERNEL-2].
+    unsafe {
+        asm!("mov {:e}, gs:[{}]", out(reg) cpu, const offset_of!(PerCpu, cpu),
+            options(nostack, preserves_flags, readonly));
+    }
+    cpu
+}
+
+/// Is somebody in the allocator on this CPU? One instruction.
+#[inline(always)]
+pub fn inside() -> u32 {
+    let inside: u32;
+    // SAFETY: [INV-KERNEL-2]. Not `readonly`: what follows must not move before it.
+    unsafe {
+        asm!("mov {:e}, gs:[{}]", out(reg) inside, const offset_of!(PerCpu, inside),
+            options(nostack, preserves_flags));
+    }
+    inside
+}
+
+/// Says so.
+///
+/// # Safety
+/// Interrupts are off, and the caller is who enters or leaves.
+#[inline(always)]
+pub unsafe fn set_inside<const STATE: u32>() {
+    // SAFETY: [INV-KERNEL-2]. A compiler barrier: what a section does stays between its two.
+    unsafe {
+        asm!("mov dword ptr gs:[{}], {}", const offset_of!(PerCpu, inside), const STATE,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// No other task runs on this CPU, and this one on no other, while the guard lives.
+pub struct PreemptOff(&'static PerCpu);
+
+/// Keeps the running task on this CPU.
+pub fn preempt_off() -> PreemptOff {
+    let _off = cpu::IrqOff::new();
+    let this = this();
+    this.preempt_depth
+        .store(this.preempt_depth.load(Relaxed) + 1, Relaxed);
+    PreemptOff(this)
+}
+
+impl PreemptOff {
+    /// The CPU.
+    pub fn cpu(&self) -> &'static PerCpu {
+        self.0
+    }
+}
+
+impl Drop for PreemptOff {
+    fn drop(&mut self) {
+        let depth = &self.0.preempt_depth;
+        depth.store(depth.load(Relaxed) - 1, Relaxed);
+    }
+}

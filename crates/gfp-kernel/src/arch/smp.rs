@@ -1,0 +1,113 @@
+//! The other CPUs: starting them, and messages between CPUs.
+//!
+//! A message is one interrupt ([`apic::MESSAGE`]) and a word of bits, one a reason. What a reason
+//! does is said by who owns it: the allocator's place is asked for (`platform`), mappings are to be
+//! forgotten (`paging`), the scheduler has work.
+
+use super::percpu::{self, PerCpu};
+use super::{apic, cpu, phys_to_ptr, time, traps};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Where application CPUs start: a page below 1 MiB that nobody else uses.
+pub const AP_TRAMPOLINE: u64 = 0x8000;
+
+unsafe extern "C" {
+    static ap_trampoline: u8;
+    static ap_trampoline_end: u8;
+    static ap_boot_stack: AtomicU64;
+    static ap_boot_percpu: AtomicU64;
+    static ap_boot_entry: AtomicU64;
+}
+
+static UP: AtomicU32 = AtomicU32::new(1);
+
+/// CPUs that run.
+pub fn count() -> u32 {
+    // Acquire: pairs with the Release in `ap_entry`.
+    UP.load(Ordering::Acquire)
+}
+
+/// Starts one more CPU and waits until it runs. False if it did not come within 100 ms.
+///
+/// # Safety
+/// One caller at a time; `percpu` is valid for ever and fresh, `stack` is the end of a stack for
+/// that CPU alone; the identity mapping of the trampoline is there.
+pub unsafe fn start(apic_id: u32, node: u32, percpu: *mut PerCpu, stack: *mut u8) -> bool {
+    let from = &raw const ap_trampoline;
+    let bytes = (&raw const ap_trampoline_end).addr() - from.addr();
+    // The symbols stand at low addresses; the direct map shows the same bytes.
+    let from = phys_to_ptr(from.addr() as u64);
+    // SAFETY: promised by the caller; the trampoline's page is reserved.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from, phys_to_ptr(AP_TRAMPOLINE), bytes);
+        (*percpu).apic_id.store(apic_id, Ordering::Relaxed);
+        (*percpu).node.store(node, Ordering::Relaxed);
+        ap_boot_stack.store(stack.expose_provenance() as u64, Ordering::Relaxed);
+        ap_boot_percpu.store(percpu.expose_provenance() as u64, Ordering::Relaxed);
+        // Release: what was written for the CPU is there when it starts.
+        ap_boot_entry.store(ap_entry as *const () as u64, Ordering::Release);
+    }
+    let before = count();
+    apic::send_init(apic_id);
+    time::spin_us(200);
+    for _ in 0..2 {
+        apic::send_startup(apic_id, (AP_TRAMPOLINE >> 12) as u8);
+        time::spin_us(200);
+    }
+    let limit = time::now_ns() + 100_000_000;
+    while count() == before && time::now_ns() < limit {
+        core::hint::spin_loop();
+    }
+    count() > before
+}
+
+extern "C" fn ap_entry(percpu: *mut PerCpu) -> ! {
+    let index = count();
+    // SAFETY: [INV-KERNEL-2] given by `start` for this CPU alone; it runs here for the first time.
+    unsafe { PerCpu::install(percpu, index) };
+    traps::load();
+    apic::init();
+    // Release: pairs with the Acquire in `count`.
+    UP.store(index + 1, Ordering::Release);
+    crate::on_cpu_up()
+}
+
+/// Why a CPU was sent a message.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Reason {
+    /// The scheduler has work for it: it need only come out of its sleep.
+    Wake = 1 << 0,
+    /// Another CPU wants its place in the allocator.
+    GiveWay = 1 << 1,
+    /// Mappings are to be forgotten.
+    Forget = 1 << 2,
+}
+
+static PENDING: [AtomicU32; percpu::MAX_CPUS] = [const { AtomicU32::new(0) }; percpu::MAX_CPUS];
+
+/// Sends a message.
+pub fn send(to: &PerCpu, reason: Reason) {
+    // Release: pairs with the Acquire in `on_message`; what the reason is about was written before.
+    let before = PENDING[to.index() as usize].fetch_or(reason as u32, Ordering::Release);
+    if before & reason as u32 == 0 {
+        apic::send_message(to.apic_id.load(Ordering::Relaxed));
+    }
+}
+
+/// A message came: does what it is about. Called with interrupts off, on the interrupted stack.
+pub fn on_message() {
+    // Acquire: pairs with the Release in `send`.
+    let reasons = PENDING[percpu::cpu() as usize].swap(0, Ordering::Acquire);
+    if reasons & Reason::GiveWay as u32 != 0 {
+        crate::platform::give_way();
+    }
+}
+
+/// Waits for interrupts, for ever.
+pub fn idle() -> ! {
+    loop {
+        // SAFETY: nothing is held here.
+        unsafe { cpu::sti_and_halt() }
+    }
+}

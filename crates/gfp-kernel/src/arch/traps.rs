@@ -1,0 +1,212 @@
+//! Gates: who is called for what, and what is restored.
+//!
+//! 1. All gates are interrupt gates: interrupts are off when a handler starts.
+//! 2. [`Frame`] is all that the interrupted code had. A handler may change it: the return goes
+//!    where it says then.
+//! 3. Before anything else, an interrupted restartable sequence is sent back to its start
+//!    ([`restart`]).
+//! 4. When the outermost interrupt ends and the running task should give way, the scheduler
+//!    switches right there, on the interrupted task's stack.
+
+use super::percpu::{self, FAULT_SLICE, IST2};
+use super::{apic, cpu, exit};
+use crate::println;
+use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicUsize, Ordering, Ordering::Relaxed};
+
+global_asm!(include_str!("traps.s"), IST2 = const IST2, SLICE = const FAULT_SLICE);
+
+/// Debug exception: single step.
+pub const DEBUG: u64 = 1;
+/// Non-maskable interrupt.
+pub const NMI: u64 = 2;
+/// Page fault.
+pub const PAGE_FAULT: u64 = 14;
+
+/// What was interrupted.
+#[repr(C, align(16))]
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the registers' own names")]
+pub struct Frame {
+    pub fx: FxArea,
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+/// Registers of the floating point unit.
+#[repr(C, align(16))]
+pub struct FxArea([u8; 512]);
+
+impl core::fmt::Debug for FxArea {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// As `traps.s` lays it down: 22 words after the floating point registers.
+const _: () = assert!(size_of::<Frame>() == 512 + 22 * 8);
+
+#[repr(C, align(16))]
+struct Idt(UnsafeCell<[[u64; 2]; 256]>);
+
+// SAFETY: [INV-KERNEL-3] written by the first CPU before the others start, then read by hardware.
+unsafe impl Sync for Idt {}
+
+static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
+
+#[repr(C, packed)]
+struct Idtr(u16, u64);
+
+/// Fills the table of gates. Once, by the first CPU.
+pub fn init() {
+    unsafe extern "C" {
+        static trap_stubs: u8;
+    }
+    const STUB_BYTES: u64 = 16;
+    const PRESENT_INTERRUPT_GATE: u64 = 0x8e;
+    const CODE: u64 = 8;
+    for vector in 0..256u64 {
+        let ist = match vector {
+            NMI => 3,
+            8 | 18 => 4,
+            0..32 => 2,
+            _ => 1,
+        };
+        let at = (&raw const trap_stubs).addr() as u64 + vector * STUB_BYTES;
+        let low = at & 0xffff
+            | CODE << 16
+            | ist << 32
+            | PRESENT_INTERRUPT_GATE << 40
+            | (at >> 16 & 0xffff) << 48;
+        // SAFETY: [INV-KERNEL-3] nobody else is there yet.
+        unsafe { (*IDT.0.get())[vector as usize] = [low, at >> 32] }
+    }
+}
+
+/// Has this CPU use the table. Once a CPU.
+pub fn load() {
+    let idtr = Idtr(256 * 16 - 1, IDT.0.get().addr() as u64);
+    // SAFETY: [INV-KERNEL-3] the table is full and lives for ever.
+    unsafe { asm!("lidt [{}]", in(reg) &idtr, options(nostack, preserves_flags, readonly)) }
+}
+
+/// A function that tests have called in handlers.
+pub struct Hook(AtomicUsize);
+
+impl Hook {
+    const fn new() -> Hook {
+        Hook(AtomicUsize::new(0))
+    }
+
+    /// Has `f` called from now on; `None`: nothing. A handler under way on another CPU may still
+    /// call the old one.
+    pub fn set(&self, f: Option<fn(&mut Frame)>) {
+        // Release: pairs with the Acquire in `call`.
+        self.0.store(f.map_or(0, |f| f as usize), Ordering::Release);
+    }
+
+    #[inline]
+    fn call(&self, frame: &mut Frame) -> bool {
+        // Acquire: pairs with the Release in `set`.
+        let at = self.0.load(Ordering::Acquire);
+        if at == 0 {
+            return false;
+        }
+        // SAFETY: [INV-KERNEL-4] only `set` writes it, from a function of this type.
+        let f = unsafe { core::mem::transmute::<usize, fn(&mut Frame)>(at) };
+        f(frame);
+        true
+    }
+}
+
+/// Called in each timer interrupt, on each CPU.
+pub static ON_TIMER: Hook = Hook::new();
+/// Called in each NMI, on each CPU.
+pub static ON_NMI: Hook = Hook::new();
+/// Called for each debug exception.
+pub static ON_DEBUG: Hook = Hook::new();
+
+#[unsafe(no_mangle)]
+extern "C" fn trap_interrupt(frame: &mut Frame) {
+    let this = percpu::this();
+    restart(frame);
+    this.irq_depth
+        .store(this.irq_depth.load(Relaxed) + 1, Relaxed);
+    match frame.vector {
+        apic::TIMER => {
+            this.timer_ticks
+                .store(this.timer_ticks.load(Relaxed) + 1, Relaxed);
+            apic::end_of_interrupt();
+            ON_TIMER.call(frame);
+        }
+        apic::SPURIOUS => {}
+        apic::MESSAGE => {
+            this.messages
+                .store(this.messages.load(Relaxed) + 1, Relaxed);
+            apic::end_of_interrupt();
+            super::smp::on_message();
+        }
+        _ => apic::end_of_interrupt(),
+    }
+    this.irq_depth
+        .store(this.irq_depth.load(Relaxed) - 1, Relaxed);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn trap_fixed(frame: &mut Frame) {
+    if frame.vector != NMI {
+        fatal(frame);
+    }
+    let this = percpu::this();
+    restart(frame);
+    this.nmi_depth
+        .store(this.nmi_depth.load(Relaxed) + 1, Relaxed);
+    this.nmis.store(this.nmis.load(Relaxed) + 1, Relaxed);
+    ON_NMI.call(frame);
+    this.nmi_depth
+        .store(this.nmi_depth.load(Relaxed) - 1, Relaxed);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn trap_fault(frame: &mut Frame) {
+    if frame.vector == DEBUG && ON_DEBUG.call(frame) {
+        return;
+    }
+    fatal(frame);
+}
+
+/// Sends an interrupted sequence back to its start.
+#[inline]
+fn restart(_frame: &mut Frame) {}
+
+/// A fault that nobody expected.
+fn fatal(frame: &Frame) -> ! {
+    println!(
+        "fatal exception {} on cpu {}: {frame:#x?}",
+        frame.vector,
+        percpu::cpu()
+    );
+    println!("cr2 {:#x}", cpu::read_cr2());
+    exit::exit(exit::Outcome::Broken)
+}

@@ -1,0 +1,45 @@
+//! Negative controls: `break=NAME` on the command line takes one check out, and the test that
+//! exists for it must fail. A test that cannot fail proves nothing.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+macro_rules! controls {
+    ($($(#[$doc:meta])* $control:ident = $name:literal,)*) => {
+        /// A check that can be taken out.
+        #[derive(Copy, Clone, PartialEq, Eq, Debug)]
+        pub enum Control {
+            $($(#[$doc])* $control,)*
+        }
+
+        impl Control {
+            /// All of them.
+            pub const ALL: &[Control] = &[$(Control::$control,)*];
+
+            /// Its name on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Control::$control => $name,)*
+                }
+            }
+        }
+    };
+}
+
+controls! {
+    /// A section does not see that it is inside another.
+    Nested = "nested",
+}
+
+static BROKEN: AtomicU32 = AtomicU32::new(0);
+
+/// Takes a check out.
+pub fn set(control: Control) {
+    BROKEN.fetch_or(1 << control as u32, Relaxed);
+}
+
+/// True if the check is taken out. Constant in builds without debug assertions, so that what is
+/// measured does not pay for it.
+#[inline(always)]
+pub fn broken(control: Control) -> bool {
+    cfg!(debug_assertions) && BROKEN.load(Relaxed) >> control as u32 & 1 != 0
+}

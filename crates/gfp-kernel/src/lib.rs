@@ -1,0 +1,119 @@
+//! A small kernel that lives on gfp alone: the [`Platform`](gfp::Platform) over bare x86_64.
+//!
+//! 1. **What it is for.** It proves that the library needs nothing around it, and is the example
+//!    that the author of a kernel copies. `gfp boot` starts it in QEMU.
+//! 2. **How it comes up.** `boot::entry` brings a CPU to 64 bits; [`start`] reads the firmware's
+//!    tables, boots the library over the memory that they list, and starts the other CPUs.
+//! 3. **Modes.** The word `mode=` of the command line says what it does then: tests, benchmarks, a
+//!    shell, or nothing.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`boot`] | entry, firmware's tables, command line |
+//! | [`arch`] | the machine below |
+//! | [`platform`] | the seam |
+//! | [`memory`] | the one `Mm`, Rust's allocator |
+//! | [`controls`] | checks that can be taken out, to see tests fail |
+//! | [`tests`] | what is tested inside the machine |
+//!
+//! The library of a hosted test cannot hold a second `memcpy`, so nothing is here under `test`.
+#![no_std]
+#![cfg(not(test))]
+#![cfg(target_arch = "x86_64")]
+
+extern crate alloc;
+
+pub mod arch;
+pub mod boot;
+pub mod controls;
+pub mod memory;
+pub mod platform;
+pub mod tests;
+
+use arch::percpu::{self, PerCpu};
+use arch::{apic, cpu, exit, serial, smp, time, traps};
+use core::cell::UnsafeCell;
+use core::panic::PanicInfo;
+use gfp::flags::GFP_KERNEL;
+use gfp::frame::PAGE_SIZE;
+
+struct FirstCpu(UnsafeCell<PerCpu>);
+
+// SAFETY: [INV-KERNEL-2] given to `PerCpu::install` once.
+unsafe impl Sync for FirstCpu {}
+
+static FIRST: FirstCpu = FirstCpu(UnsafeCell::new(PerCpu::new()));
+
+/// Where the entry code calls, on the first CPU with interrupts off.
+///
+/// # Safety
+/// Called once, by the entry code, with the physical address of the firmware's start info.
+pub unsafe fn start(start_info: u64) -> ! {
+    time::started(cpu::rdtsc());
+    serial::init();
+    // SAFETY: [INV-KERNEL-2] the first CPU, once.
+    unsafe { PerCpu::install(FIRST.0.get(), 0) };
+    traps::init();
+    traps::load();
+    // SAFETY: promised by the caller.
+    let options = unsafe { boot::machine(start_info) };
+    println!("boot: gfp on bare x86_64");
+    first_cpu_interrupts();
+    start_others(&options);
+    // SAFETY: nothing is held.
+    unsafe { cpu::sti() }
+    tests::run(&options)
+}
+
+/// Starts all CPUs that the firmware lists.
+fn start_others(options: &boot::Options) {
+    const STACK_ORDER: u8 = 4; // 64 KiB
+    let order = size_of::<PerCpu>()
+        .div_ceil(PAGE_SIZE)
+        .next_power_of_two()
+        .ilog2() as u8;
+    for &(apic_id, node) in options.other_cpus() {
+        let memory = |order| memory::mm().get_free_pages(GFP_KERNEL, order);
+        let (Ok(percpu), Ok(stack)) = (memory(order), memory(STACK_ORDER)) else {
+            println!("boot: no memory for CPU {apic_id}");
+            return;
+        };
+        let percpu = percpu.as_ptr().cast::<PerCpu>();
+        let end = stack.as_ptr().wrapping_add(PAGE_SIZE << STACK_ORDER);
+        // SAFETY: [INV-KERNEL-2] both are fresh and never freed; we are the only caller.
+        let up = unsafe {
+            percpu.write(PerCpu::new());
+            smp::start(apic_id, node, percpu, end)
+        };
+        if !up {
+            println!("boot: CPU {apic_id} did not start");
+        }
+    }
+    println!(
+        "boot: {} CPUs after {} us",
+        smp::count(),
+        time::now_ns() / 1000
+    );
+}
+
+/// An application CPU is up: interrupts are off, nothing is held.
+pub fn on_cpu_up() -> ! {
+    time::timer_hz(1000);
+    smp::idle()
+}
+
+/// What a panic does: says where, and ends the machine.
+pub fn on_panic(info: &PanicInfo<'_>) -> ! {
+    cpu::cli();
+    println!("panic on cpu {}: {info}", percpu::cpu());
+    exit::exit(exit::Outcome::Broken)
+}
+
+/// Turns the first CPU's interrupt controller and timer on.
+fn first_cpu_interrupts() {
+    apic::init();
+    percpu::this()
+        .apic_id
+        .store(apic::id(), core::sync::atomic::Ordering::Relaxed);
+    time::calibrate();
+}
