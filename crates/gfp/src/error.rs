@@ -36,6 +36,8 @@ pub enum AllocError {
     NoAddressSpace,
     /// The platform offers no memory of this kind on that node.
     NoSuchNode,
+    /// No zone lies where the device can reach it: let a zone end at the limit of its mask (M10).
+    OutOfReach,
     /// The caller interrupted the allocator on its own CPU; try again outside.
     Nested,
     /// The pointer to resize is not from this allocator.
@@ -78,6 +80,9 @@ impl fmt::Display for AllocError {
                 f.write_str("no free virtual address range: free vmalloc areas")
             }
             AllocError::NoSuchNode => f.write_str("no memory on that node: ask without THISNODE"),
+            AllocError::OutOfReach => f.write_str(
+                "no zone lies where the device can reach it: let one end at the limit of its mask",
+            ),
             AllocError::Nested => f.write_str(
                 "called from an interrupt or signal handler in the middle of an allocation",
             ),

@@ -23,6 +23,8 @@ pub mod overflow;
 pub mod page;
 pub mod platform;
 pub mod policy;
+#[cfg(not(loom))]
+pub mod pool;
 #[cfg(loom)]
 #[cfg_attr(not(test), allow(dead_code))]
 #[path = "vmalloc/postponed.rs"]

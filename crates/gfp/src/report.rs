@@ -46,6 +46,16 @@ pub enum Misuse {
         /// The order given to the free.
         freed_as: Order,
     },
+    /// The coherent block was allocated with another size than it is freed with.
+    WrongSize {
+        /// Bytes given to the free.
+        freed_as: usize,
+    },
+    /// The coherent block has another device address, or belongs to another device.
+    WrongDmaAddr {
+        /// Device address given to the free.
+        freed_as: u64,
+    },
     /// The object belongs to another cache than it is freed to.
     WrongCache,
     /// The memory is freed by the call of another allocator (a page by kfree, ...).
@@ -61,6 +71,10 @@ impl fmt::Display for Misuse {
             Misuse::WildFree => f.write_str("wild free"),
             Misuse::InteriorFree => f.write_str("free of an interior address"),
             Misuse::WrongOrder { freed_as } => write!(f, "free as order {freed_as}"),
+            Misuse::WrongSize { freed_as } => write!(f, "free as {freed_as} bytes"),
+            Misuse::WrongDmaAddr { freed_as } => {
+                write!(f, "free by device address {freed_as:#x}")
+            }
             Misuse::WrongCache => f.write_str("free to the wrong cache"),
             Misuse::WrongCall => f.write_str("free by the wrong call"),
             Misuse::LiveObject => f.write_str("live object in a destroyed cache"),
@@ -102,6 +116,13 @@ pub enum Owner<'a> {
         /// Its size in bytes.
         size: usize,
     },
+    /// Coherent memory of a device.
+    DmaCoherent {
+        /// Address of the block.
+        start: usize,
+        /// Bytes asked for.
+        size: usize,
+    },
     /// A vmalloc area.
     Area {
         /// First address.
@@ -122,6 +143,9 @@ impl fmt::Display for Owner<'_> {
             }
             Owner::LargeKmalloc { start, size } => {
                 write!(f, "large kmalloc {start:#x} of {size} bytes")
+            }
+            Owner::DmaCoherent { start, size } => {
+                write!(f, "coherent memory {start:#x} of {size} bytes")
             }
             Owner::Area { start, size } => write!(f, "vmalloc area {start:#x} of {size} bytes"),
         }

@@ -22,6 +22,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// | `Slab` | every frame of a slab | physical address of its descriptor | slab | `Page` |
 /// | `LargeKmalloc` | first frame of a large kmalloc block | 0 | slab | `Page` |
 /// | `Vmalloc` | every frame of a vmalloc area | page number in the window | vmalloc | `Page` |
+/// | `DmaCoherent` | first frame of a block for a device | bytes asked for | dma | `Page` |
 /// | `Deferred` | first frame of a block freed inside the allocator | next + 1 | free | `None` |
 ///
 /// A frame whose word is `None` and whose bitmap bit says "not free" is a later frame of an
@@ -45,6 +46,8 @@ pub enum FrameKind {
     Vmalloc = 6,
     /// First frame of a block whose free was put off.
     Deferred = 7,
+    /// First frame of a block of coherent memory.
+    DmaCoherent = 8,
 }
 
 impl FrameKind {
@@ -57,6 +60,7 @@ impl FrameKind {
             5 => FrameKind::LargeKmalloc,
             6 => FrameKind::Vmalloc,
             7 => FrameKind::Deferred,
+            8 => FrameKind::DmaCoherent,
             _ => FrameKind::None,
         }
     }

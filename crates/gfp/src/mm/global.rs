@@ -65,6 +65,7 @@ macro_rules! global {
             /// See [`Mm::free_pages_exact`](gfp::Mm::free_pages_exact).
             fn free_pages_exact(p: *mut u8, size: usize) = free_pages_exact;
         }
+        $crate::__global_dma! { $mm }
     };
     ($mm:expr, paging: yes) => {
         $crate::global!($mm, paging: none);
@@ -147,6 +148,47 @@ macro_rules! __global_frees {
             unsafe { $mm.$method($p $(, $arg)*) }
         }
     )*};
+}
+
+/// Part of [`global!`](crate::global): memory for devices.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __global_dma {
+    ($mm:expr) => {
+        /// See [`Mm::dma_alloc_coherent`](gfp::Mm::dma_alloc_coherent). The device address is
+        /// written to `dma_handle`, on failure nothing is.
+        #[allow(dead_code)]
+        pub fn dma_alloc_coherent(
+            dev: &$crate::pool::dma::DmaDevice,
+            size: usize,
+            dma_handle: &mut $crate::pool::dma::DmaAddr,
+            gfp: $crate::flags::Gfp,
+        ) -> *mut u8 {
+            match $mm.dma_alloc_coherent(dev, size, gfp) {
+                ::core::result::Result::Ok((p, dma)) => {
+                    *dma_handle = dma;
+                    p.as_ptr()
+                }
+                ::core::result::Result::Err(_) => ::core::ptr::null_mut(),
+            }
+        }
+
+        /// See [`Mm::dma_free_coherent`](gfp::Mm::dma_free_coherent).
+        ///
+        /// # Safety
+        /// As said there.
+        #[track_caller]
+        #[allow(dead_code)]
+        pub unsafe fn dma_free_coherent(
+            dev: &$crate::pool::dma::DmaDevice,
+            size: usize,
+            cpu_addr: *mut u8,
+            dma_handle: $crate::pool::dma::DmaAddr,
+        ) {
+            // SAFETY: promised by the caller.
+            unsafe { $mm.dma_free_coherent(dev, size, cpu_addr, dma_handle) }
+        }
+    };
 }
 
 /// Part of [`global!`](crate::global): the types of arguments.

@@ -37,16 +37,11 @@ impl<P: Platform> Mm<P> {
 
     /// Reports the misuse of a result, if it is one. True if it was none.
     #[inline]
-    pub(super) fn freed(
-        &self,
-        result: Result<(), Misuse>,
-        addr: usize,
-        caller: impl FnOnce() -> Caller,
-    ) -> bool {
+    pub(super) fn freed(&self, result: Result<(), Misuse>, addr: usize, caller: Caller) -> bool {
         match result {
             Ok(()) => true,
             Err(misuse) => {
-                self.complain(misuse, addr, caller());
+                self.complain(misuse, addr, caller);
                 false
             }
         }

@@ -116,7 +116,7 @@ impl<P: Platform> Mm<P> {
     pub unsafe fn kfree_sensitive(&self, ptr: *mut u8) {
         // SAFETY: promised by the caller.
         let result = unsafe { self.slabs().kfree_sensitive(ptr) };
-        self.freed(result, ptr.addr(), Caller::here);
+        self.freed(result, ptr.addr(), Caller::here());
     }
 
     /// Frees many objects, of any caches (`kfree_bulk`; S28).

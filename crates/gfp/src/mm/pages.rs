@@ -27,17 +27,7 @@ impl<P: Platform> Mm<P> {
     /// No memory, flags that contradict each other, an order above 10 (P52).
     pub fn alloc_pages(&self, gfp: Gfp, order: u8) -> Result<Pfn, AllocError> {
         let order = Order::new(order).ok_or(TOO_LARGE)?;
-        self.alloc_request(&PageRequest::new(gfp, order))
-    }
-
-    /// Asks the pages; if they have none, takes back what slabs hold and asks once more.
-    fn alloc_request(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
-        match self.pages().alloc(req) {
-            Err(AllocError::NoMemory { .. }) if self.slabs().relieve(req.gfp) => {
-                self.pages().alloc(req)
-            }
-            result => result,
-        }
+        self.slabs().alloc_pages(&PageRequest::new(gfp, order))
     }
 
     /// [`Mm::alloc_pages`], from a node if it can be, and only from it with `__GFP_THISNODE`
@@ -47,7 +37,7 @@ impl<P: Platform> Mm<P> {
     /// As [`Mm::alloc_pages`].
     pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: u8) -> Result<Pfn, AllocError> {
         let order = Order::new(order).ok_or(TOO_LARGE)?;
-        self.alloc_request(&PageRequest {
+        self.slabs().alloc_pages(&PageRequest {
             order,
             gfp,
             node: Some(node),
@@ -99,7 +89,7 @@ impl<P: Platform> Mm<P> {
             0 => unsafe { self.pages().free_exact(pfn, nr_pages_of(bytes)) },
             _ => Err(Misuse::InteriorFree),
         };
-        self.freed(result, ptr.addr(), Caller::here);
+        self.freed(result, ptr.addr(), Caller::here());
     }
 
     /// Fills the empty places of `out` with single pages (`alloc_pages_bulk`; P344). Returns how

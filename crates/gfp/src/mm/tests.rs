@@ -85,6 +85,10 @@ fn every_wrong_free_names_address_owner_and_caller() {
         let odd = report_of(&mm, |mm| mm.free_pages(page.add(1), 2));
         assert!(odd.contains("interior"), "{odd}");
         mm.free_pages(page, 2);
+        let exact = report_of(&mm, |mm| mm.free_pages_exact(page, PAGE_SIZE));
+        assert!(exact.contains(here), "{exact}");
+        let sensitive = report_of(&mm, |mm| mm.kfree_sensitive(page));
+        assert!(sensitive.contains(here), "{sensitive}");
         let twice = report_of(&mm, |mm| mm.free_pages(page, 2));
         assert!(
             twice.contains("double free") && twice.contains("free memory"),

@@ -13,7 +13,10 @@ impl<P: Platform> PageAllocator<P> {
         match word.kind() {
             FrameKind::Page | FrameKind::Compound => Misuse::WrongOrder { freed_as: order },
             FrameKind::Cached | FrameKind::Deferred => Misuse::DoubleFree,
-            FrameKind::Slab | FrameKind::LargeKmalloc | FrameKind::Vmalloc => Misuse::WrongCall,
+            FrameKind::Slab
+            | FrameKind::LargeKmalloc
+            | FrameKind::Vmalloc
+            | FrameKind::DmaCoherent => Misuse::WrongCall,
             FrameKind::None if self.blocks.is_free(pfn) => Misuse::DoubleFree,
             FrameKind::None => match self.head_of(pfn) {
                 Some((_, w)) if w.is(FrameKind::Cached) || w.is(FrameKind::Deferred) => {
@@ -49,6 +52,10 @@ impl<P: Platform> PageAllocator<P> {
                 FrameKind::LargeKmalloc => Owner::LargeKmalloc {
                     start: self.ptr_of(head).addr().get(),
                     size: word.order().bytes(),
+                },
+                FrameKind::DmaCoherent => Owner::DmaCoherent {
+                    start: self.ptr_of(head).addr().get(),
+                    size: word.payload() as usize,
                 },
                 _ => Owner::Pages {
                     pfn: head,

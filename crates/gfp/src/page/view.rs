@@ -64,6 +64,12 @@ impl<P: Platform> PageAllocator<P> {
         self.zones.iter().map(|zone| self.stats_of(zone))
     }
 
+    /// The frames of every populated zone, holes included, by node, then by kind.
+    pub fn zone_frames(&self) -> impl Iterator<Item = (ZoneKind, core::ops::Range<Pfn>)> {
+        let frames = |zone: &Zone| zone.start..zone.start.add(zone.spanned);
+        self.zones.iter().map(move |zone| (zone.kind, frames(zone)))
+    }
+
     fn stats_of(&self, zone: &Zone) -> ZoneStats {
         let mut blocks_by_type = [0; MigrateType::COUNT];
         for block in &self.blocks.blocks[zone.first_block..][..zone.nr_blocks] {

@@ -94,6 +94,19 @@ impl<P: Platform> Slabs<P> {
         self.may_shrink(gfp) && self.shrink_all() > 0
     }
 
+    /// Pages for who stands above slabs: before the request fails, what slabs hold is taken back.
+    ///
+    /// Context: outside of sections, with no lock held.
+    ///
+    /// # Errors
+    /// As [`PageAllocator::alloc`](crate::page::PageAllocator::alloc).
+    pub fn alloc_pages(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+        match self.pages.alloc(req) {
+            Err(AllocError::NoMemory { .. }) if self.relieve(req.gfp) => self.pages.alloc(req),
+            result => result,
+        }
+    }
+
     /// S57: the pages of a slab: the preferred order without effort, then the smallest with all of
     /// it.
     fn slab_pages_for(
@@ -409,11 +422,15 @@ impl<P: Platform> Slabs<P> {
         let head = self.pages.head_of(pfn);
         match self.pages.frames().get(pfn).kind() {
             FrameKind::LargeKmalloc => Misuse::InteriorFree,
-            FrameKind::Page | FrameKind::Compound | FrameKind::Vmalloc => Misuse::WrongCall,
+            FrameKind::Page | FrameKind::Compound | FrameKind::Vmalloc | FrameKind::DmaCoherent => {
+                Misuse::WrongCall
+            }
             FrameKind::None if self.pages.is_free(pfn) => Misuse::DoubleFree,
             FrameKind::None => match head.map(|(_, word)| word.kind()) {
                 Some(FrameKind::LargeKmalloc) => Misuse::InteriorFree,
-                Some(FrameKind::Page | FrameKind::Compound) => Misuse::WrongCall,
+                Some(FrameKind::Page | FrameKind::Compound | FrameKind::DmaCoherent) => {
+                    Misuse::WrongCall
+                }
                 _ => self.pages.diagnose(pfn, Order::ZERO),
             },
             _ => self.pages.diagnose(pfn, Order::ZERO),
