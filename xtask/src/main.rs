@@ -14,6 +14,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`shell`] | the repository, running commands, steps with their time |
+//! | [`watchdog`] | a bound on the time of one command; what hung, when one does |
 //! | [`tools`] | which tools of the machine are needed, and how to get them |
 //! | [`gate`] | the test command |
 //! | [`tidy`] | style rules and ratchets |
@@ -30,6 +31,7 @@ mod sanitize;
 mod shell;
 mod tidy;
 mod tools;
+mod watchdog;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -132,7 +134,7 @@ fn bench(repo: &Repo, args: &BenchArgs) -> Result<()> {
             command.arg(option);
         }
     }
-    shell::run(&mut command)
+    shell::run_without_limit(&mut command)
 }
 
 fn main() -> ExitCode {

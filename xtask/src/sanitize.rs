@@ -52,7 +52,7 @@ fn hosted_tests(repo: &Repo, name: &str, flags: &str, options: (&str, String)) -
         command.args(["-p", "gfp", "-p", "gfp-host", "-p", "gfp-malloc"]);
         command.arg("--target-dir").arg(repo.target.join(name));
         command.env("RUSTFLAGS", flags).env(options.0, &options.1);
-        shell::run(&mut command)
+        shell::run_without_limit(&mut command)
     })
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn miri(repo: &Repo) -> Result<()> {
     step("miri", "cargo xtask miri", || {
         let mut command = repo.cargo_nightly(&["miri", "test", "-p", "gfp", "--lib"]);
         command.arg("--target-dir").arg(repo.target.join("miri"));
-        shell::run(command.env("MIRIFLAGS", "-Zmiri-strict-provenance"))
+        shell::run_without_limit(command.env("MIRIFLAGS", "-Zmiri-strict-provenance"))
     })
 }
 
@@ -122,7 +122,7 @@ fn fuzz_one(repo: &Repo, name: &str, seconds: u32) -> Result<()> {
         .current_dir(repo.root.join("fuzz"))
         .arg("--target-dir")
         .arg(&target_dir);
-    shell::run(build.env("RUSTFLAGS", flags))?;
+    shell::run_without_limit(build.env("RUSTFLAGS", flags))?;
     // libFuzzer adds what it finds to the first folder; the committed corpus is only read.
     let found = target_dir.join("found").join(name);
     let artifacts = target_dir.join("artifacts").join(name);
@@ -138,7 +138,7 @@ fn fuzz_one(repo: &Repo, name: &str, seconds: u32) -> Result<()> {
         .arg("-print_final_stats=1");
     run.env("GFP_MEMORY", FUZZ_MEMORY_BYTES.to_string());
     run.arg(format!("-artifact_prefix={}/", artifacts.display()));
-    shell::run(&mut run).with_context(|| {
+    shell::run_without_limit(&mut run).with_context(|| {
         let program = run.get_program().to_string_lossy().into_owned();
         format!(
             "repeat the crash with: {program} {}/crash-...",

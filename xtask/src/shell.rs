@@ -1,11 +1,13 @@
-//! The repository on disk, running commands, and steps with their time.
+//! The repository on disk, running commands within a limit, and steps with their time.
 
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::watchdog::{self, Mark, Watch};
 
 /// Whether a check may write what it found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,23 +73,60 @@ impl Repo {
     }
 }
 
-/// Runs a command with our own stdout and stderr; a non-zero status is an error.
+/// Runs a command with our own stdout and stderr, within the limit of one command; a non-zero
+/// status is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    run_within(command, watchdog::limit())
+}
+
+/// The same for what may take as long as its user asked for.
+pub(crate) fn run_without_limit(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot start {command:?}"))?;
-    if !status.success() {
-        bail!("{status}: {command:?}");
-    }
-    Ok(())
+    judge(status, &format!("{command:?}"))
+}
+
+/// The same within a limit.
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
+    let shown = format!("{command:?}");
+    let (mut child, watch) = start(command, &shown, limit)?;
+    let status = child.wait();
+    end(watch, &shown, limit)?;
+    judge(status?, &shown)
 }
 
 /// Runs a command, shows its stdout as it comes, and returns the lines that `keep` picks.
 pub(crate) fn run_and_keep(command: &mut Command, keep: fn(&str) -> bool) -> Result<Vec<String>> {
-    command.stdout(Stdio::piped());
-    let mut child = command
+    run_and_keep_within(command, watchdog::limit(), keep)
+}
+
+/// The same within a limit.
+pub(crate) fn run_and_keep_within(
+    command: &mut Command,
+    limit: Duration,
+    keep: fn(&str) -> bool,
+) -> Result<Vec<String>> {
+    let shown = format!("{command:?}");
+    let (mut child, watch) = start(command.stdout(Stdio::piped()), &shown, limit)?;
+    let kept = show_and_keep(&mut child, keep);
+    let status = child.wait();
+    end(watch, &shown, limit)?;
+    judge(status?, &shown)?;
+    kept
+}
+
+/// Starts a command that is watched; `shown` is how messages name it.
+fn start(command: &mut Command, shown: &str, limit: Duration) -> Result<(Child, Watch)> {
+    let mark = Mark::put_on(command);
+    let child = command
         .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
+        .with_context(|| format!("cannot start {shown}"))?;
+    let watch = Watch::start(child.id(), mark, shown.to_owned(), limit);
+    Ok((child, watch))
+}
+
+fn show_and_keep(child: &mut Child, keep: fn(&str) -> bool) -> Result<Vec<String>> {
     let stdout = child.stdout.take().context("stdout was piped")?;
     let mut kept = Vec::new();
     for line in BufReader::new(stdout).split(b'\n') {
@@ -97,11 +136,25 @@ pub(crate) fn run_and_keep(command: &mut Command, keep: fn(&str) -> bool) -> Res
             kept.push(line);
         }
     }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("{status}: {command:?}");
-    }
     Ok(kept)
+}
+
+/// The command has ended; an error if the watch had to end it.
+fn end(watch: Watch, shown: &str, limit: Duration) -> Result<()> {
+    if watch.finish() {
+        bail!(
+            "did not end in {} and was killed: {shown}",
+            show_time(limit)
+        );
+    }
+    Ok(())
+}
+
+fn judge(status: ExitStatus, shown: &str) -> Result<()> {
+    if !status.success() {
+        bail!("{status}: {shown}");
+    }
+    Ok(())
 }
 
 /// Does `NAME ARGS` run and succeed? Its output is dropped.
@@ -130,7 +183,9 @@ pub(crate) fn show_time(time: Duration) -> String {
 pub(crate) fn step<T>(name: &str, repeat: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     println!("\n==> {name}");
     let start = Instant::now();
+    let before = watchdog::enter_step(Some(name.to_owned()));
     let result = work();
+    watchdog::enter_step(before);
     let time = show_time(start.elapsed());
     match result {
         Ok(value) => {

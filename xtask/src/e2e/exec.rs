@@ -90,8 +90,9 @@ fn wait(child: &mut Child, row: &Row, start: Instant) -> Result<ExitStatus> {
         let elapsed = start.elapsed();
         if elapsed > row.time_max {
             // The whole group: the program's children go with it.
-            let group = format!("-{}", child.id());
-            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+            // By the shell's own `kill`, since a bare system has no other.
+            let line = format!("kill -KILL -{}", child.id());
+            let _ = Command::new("sh").args(["-c", &line]).status();
             let _ = child.wait();
             bail!(
                 "{} ran longer than {} s and was ended",
