@@ -28,6 +28,18 @@ pub struct MemoryRegion {
     pub kind: RegionKind,
 }
 
+impl MemoryRegion {
+    /// RAM of node 0 that the allocator may use: bytes `start` up to and without `end`.
+    pub const fn usable(start: PhysAddr, end: PhysAddr) -> MemoryRegion {
+        MemoryRegion {
+            start,
+            end,
+            node: NodeId(0),
+            kind: RegionKind::Usable,
+        }
+    }
+}
+
 /// Where zones end, and what is fixed at boot. `Default` is an x86_64 machine.
 #[derive(Copy, Clone, Debug)]
 pub struct BootConfig {
