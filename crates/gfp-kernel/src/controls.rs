@@ -28,6 +28,8 @@ macro_rules! controls {
 controls! {
     /// A section does not see that it is inside another.
     Nested = "nested",
+    /// A device is given another page than the driver reads.
+    Share = "share",
 }
 
 static BROKEN: AtomicU32 = AtomicU32::new(0);

@@ -14,6 +14,7 @@
 //! | [`platform`] | the seam |
 //! | [`memory`] | the one `Mm`, Rust's allocator |
 //! | [`controls`] | checks that can be taken out, to see tests fail |
+//! | [`virtio`] | devices that read and write gfp's memory |
 //! | [`tests`] | what is tested inside the machine |
 //!
 //! The library of a hosted test cannot hold a second `memcpy`, so nothing is here under `test`.
@@ -29,6 +30,7 @@ pub mod controls;
 pub mod memory;
 pub mod platform;
 pub mod tests;
+pub mod virtio;
 
 use arch::percpu::{self, PerCpu};
 use arch::{apic, cpu, exit, serial, smp, time, traps};
