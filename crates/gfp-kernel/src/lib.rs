@@ -25,6 +25,7 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod bench;
 pub mod boot;
 pub mod controls;
 pub mod memory;
