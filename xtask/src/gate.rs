@@ -1,6 +1,8 @@
 //! The test command: what must hold before a change goes in, cheapest first.
 
 use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use crate::e2e;
@@ -42,6 +44,7 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         "cargo clippy --workspace --all-targets -- -D warnings",
         || shell::run(&mut repo.cargo(CLIPPY)),
     )?;
+    bare_metal(repo)?;
     let build = &["build", "--release", "--workspace"];
     step(
         "build --release",
@@ -77,6 +80,24 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         shell::show_time(start.elapsed())
     );
     Ok(())
+}
+
+/// The library for a target without an operating system, where that target is installed; that it
+/// needs none is shown by the kernel's image in any case.
+fn bare_metal(repo: &Repo) -> Result<()> {
+    const TARGET: &str = "x86_64-unknown-none";
+    let folder = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()?;
+    let folder = String::from_utf8_lossy(&folder.stdout).trim().to_owned();
+    if folder.is_empty() || !Path::new(&folder).is_dir() {
+        println!("\n{TARGET} is not installed here: not built for it");
+        return Ok(());
+    }
+    let line = format!("cargo build -p gfp --target {TARGET}");
+    step(&line, &line, || {
+        shell::run(&mut repo.cargo(&["build", "-p", "gfp", "--target", TARGET]))
+    })
 }
 
 /// Sums cargo's closing lines: passed, failed, ignored.

@@ -17,11 +17,13 @@
 //! | [`layers`] | dependencies inside `crates/gfp/src` run downwards |
 //! | [`rules`] | SAFETY comments, words that must not be left, statics, `mod.rs` theories, places |
 //! | [`links`] | links in Markdown, and invariants that SAFETY comments cite |
+//! | [`quotes`] | a file that a page shows whole is the file |
 //! | [`mask`](mod@mask) | comments, strings and test modules blanked out |
 
 mod layers;
 mod links;
 mod mask;
+mod quotes;
 mod ratchet;
 mod rules;
 
@@ -101,7 +103,7 @@ impl fmt::Display for Finding {
 /// Folders that are not ours or not sources.
 const SKIPPED: &[&str] = &["target", ".git", "corpus", "artifacts", "node_modules"];
 const EXTENSIONS: &[&str] = &[
-    "rs", "toml", "md", "sh", "py", "pl", "c", "h", "yml", "yaml", "sql", "txt",
+    "rs", "toml", "md", "sh", "py", "pl", "c", "h", "yml", "yaml", "sql", "txt", "s", "ld",
 ];
 
 /// Reads every text file of ours below the root.
@@ -157,6 +159,7 @@ pub(crate) fn run(repo: &Repo, bless: Bless) -> Result<()> {
     let mut findings = ratchet.check(&sources);
     findings.extend(layers::check(&sources));
     findings.extend(rules::check(&sources));
+    findings.extend(quotes::check(&sources));
     findings.extend(links::check(&sources, |path| repo.root.join(path).exists()));
     findings.sort();
     for finding in &findings {
