@@ -6,12 +6,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use gfp::frame::{FrameKind, Pfn};
 use virtio_drivers::Error;
+use virtio_drivers::transport::DeviceType;
 
 super::tests! { "virtio":
     random_bytes_arrive_in_coherent_memory,
     a_disk_keeps_what_was_written_and_nothing_else_changes,
     a_request_beyond_the_disk_is_refused,
     a_device_has_one_owner_at_a_time,
+    registers_above_4_gib_are_brought_into_reach,
 }
 
 const WANT_RNG: &str = "no free rng: start QEMU with -device virtio-rng-pci";
@@ -110,4 +112,24 @@ fn a_device_has_one_owner_at_a_time() {
     drop((rng, disk));
     drop(Rng::open().expect("free again"));
     drop(Disk::open(&DEVICE).expect("free again"));
+}
+
+fn registers_above_4_gib_are_brought_into_reach() {
+    let data = patterns(500, 2, 5);
+    for round in 0..2 {
+        virtio::pci::move_registers_up(DeviceType::Block);
+        virtio::pci::move_registers_up(DeviceType::EntropySource);
+        let mut disk = Disk::open(&DEVICE).expect(WANT_DISK);
+        let mut rng = Rng::open().expect(WANT_RNG);
+        let mut found = vec![0; data.len()];
+        match round {
+            0 => disk.write(500, &data).expect("written"),
+            _ => {
+                disk.read(500, &mut found).expect("read");
+                assert!(found == data);
+            }
+        }
+        rng.fill(&mut found).expect("the host has random bytes");
+        assert!(found.iter().any(|byte| *byte != 0));
+    }
 }

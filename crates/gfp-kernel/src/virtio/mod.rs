@@ -2,9 +2,10 @@
 //!
 //! 1. **What it shows.** A driver that knows nothing of gfp (the crate `virtio-drivers`) lives on
 //!    `dma_alloc_coherent` alone: its rings come from there by the four calls of its `Hal`
-//!    ([`hal`]), and every byte that a device reads or writes lies in such a block ([`Buffer`]).
+//!    (`hal`), and every byte that a device reads or writes lies in such a block ([`Buffer`]).
 //! 2. **Devices** are found on PCI bus 0 ([`pci`]) by their type, and are opened by one owner at a
-//!    time. Their registers are reached through the direct map, which shows devices below 4 GiB.
+//!    time. Their registers are reached through the direct map, which shows devices below 4 GiB;
+//!    registers that the firmware put above are moved.
 //! 3. **Waiting** is polling: the devices' interrupts stay off.
 //! 4. **Memory.** [INV-VIRTIO-1] A device is given addresses of coherent blocks only. A block is
 //!    freed after the device was reset, and read by the driver after the device has handed it back.
@@ -14,7 +15,7 @@
 mod buffer;
 mod disk;
 mod hal;
-mod pci;
+pub mod pci;
 mod rng;
 
 pub use buffer::Buffer;
@@ -37,7 +38,8 @@ pub enum OpenError {
     NotFound,
     /// Somebody has it open.
     Busy,
-    /// The firmware put its registers where the direct map does not show them, above 4 GiB.
+    /// The firmware put its registers above 4 GiB, where the direct map does not show them, and
+    /// there is no room for them below.
     RegistersOutOfReach,
     /// It is no virtio device as the standard has it.
     Pci(VirtioPciError),

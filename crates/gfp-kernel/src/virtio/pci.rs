@@ -1,4 +1,7 @@
 //! PCI bus 0, through the configuration ports.
+//!
+//! Where there is RAM above 4 GiB, some firmware puts registers above it. They are moved below: to
+//! just under the lowest that the firmware placed there.
 
 use super::OpenError;
 use super::hal::{GfpHal, SHOWN_END};
@@ -6,7 +9,7 @@ use crate::arch::cpu::{self, IrqOff};
 use core::sync::atomic::{AtomicBool, Ordering};
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{
-    BarInfo, Command, ConfigurationAccess, DeviceFunction, PciRoot,
+    BarInfo, Command, ConfigurationAccess, DeviceFunction, HeaderType, MemoryBarType, PciRoot,
 };
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 
@@ -67,6 +70,82 @@ impl ConfigurationAccess for Ports {
     }
 }
 
+/// Where the firmware places registers below 4 GiB: above all RAM, below those of the chipset.
+const WINDOW: core::ops::Range<u64> = 0xf000_0000..0xfe00_0000;
+
+/// The lowest address in [`WINDOW`] that a register of bus 0 has. No register is written: others
+/// may be in use.
+fn lowest_registers(root: &PciRoot<Ports>) -> u64 {
+    let mut lowest = WINDOW.end;
+    for (device, info) in root.enumerate_bus(0) {
+        let words = match info.header_type {
+            HeaderType::Standard => 0x10..0x28,
+            _ => 0x10..0x18,
+        };
+        let mut above = false; // the word is the upper half of the one before
+        for register in words.step_by(4) {
+            let word = Ports.read_word(device, register);
+            let memory = !core::mem::replace(&mut above, word & 7 == 4) && word & 1 == 0;
+            let address = u64::from(word & !0xf);
+            if memory && WINDOW.contains(&address) {
+                lowest = lowest.min(address);
+            }
+        }
+    }
+    lowest
+}
+
+/// Sees to it that the direct map shows all registers of a device.
+fn bring_into_reach(root: &mut PciRoot<Ports>, device: DeviceFunction) -> Result<(), OpenError> {
+    let bars = root
+        .bars(device)
+        .map_err(|error| OpenError::Pci(error.into()))?;
+    for (index, bar) in bars.iter().enumerate() {
+        let Some(BarInfo::Memory {
+            address_type,
+            address,
+            size,
+            ..
+        }) = bar
+        else {
+            continue;
+        };
+        if address + size <= SHOWN_END {
+            continue;
+        }
+        // Sizes are powers of two, and registers are aligned to them.
+        let place = lowest_registers(root).saturating_sub(*size) & !(size - 1);
+        if place < WINDOW.start || *address_type != MemoryBarType::Width64 {
+            return Err(OpenError::RegistersOutOfReach);
+        }
+        root.set_bar_64(device, index as u8, place);
+    }
+    Ok(())
+}
+
+/// Puts the registers of a device where some firmware does: above 4 GiB. For a test.
+pub fn move_registers_up(wanted: DeviceType) {
+    let mut root = PciRoot::new(Ports);
+    let found = root
+        .enumerate_bus(0)
+        .find(|(_, info)| virtio_device_type(info) == Some(wanted));
+    let (device, _) = found.expect("the device is there");
+    let bars = root
+        .bars(device)
+        .expect("its registers are as PCI has them");
+    let is_wide = |bar: &Option<BarInfo>| {
+        matches!(
+            bar,
+            Some(BarInfo::Memory {
+                address_type: MemoryBarType::Width64,
+                ..
+            })
+        )
+    };
+    let wide = bars.iter().position(is_wide).expect("it has a wide one");
+    root.set_bar_64(device, wide as u8, 3 << 36);
+}
+
 /// The right to the first device of one type. Given back when dropped.
 pub(super) struct Claim {
     taken: &'static AtomicBool,
@@ -96,16 +175,8 @@ pub(super) fn open(
         return Err(OpenError::Busy);
     }
     let claim = Claim { taken, device };
-    let bars = root
-        .bars(device)
-        .map_err(|error| OpenError::Pci(error.into()))?;
-    let shown = |bar: &BarInfo| match bar.memory_address_size() {
-        Some((address, bytes)) => address + bytes <= SHOWN_END,
-        None => true,
-    };
-    if !bars.iter().flatten().all(shown) {
-        return Err(OpenError::RegistersOutOfReach);
-    }
+    root.set_command(device, Command::INTERRUPT_DISABLE);
+    bring_into_reach(&mut root, device)?;
     let on = Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
     root.set_command(device, on);
     let transport = PciTransport::new::<GfpHal, _>(&mut root, device)?;
