@@ -4,7 +4,9 @@ use crate::memory::mm;
 use crate::virtio::{self, DEVICE, Disk, OpenError, Rng, SECTOR_BYTES};
 use alloc::vec;
 use alloc::vec::Vec;
-use gfp::frame::{FrameKind, Pfn};
+use core::ptr::{NonNull, null_mut};
+use gfp::flags::GFP_KERNEL;
+use gfp::frame::{FrameKind, Order, Pfn};
 use virtio_drivers::Error;
 use virtio_drivers::transport::DeviceType;
 
@@ -14,6 +16,7 @@ super::tests! { "virtio":
     a_request_beyond_the_disk_is_refused,
     a_device_has_one_owner_at_a_time,
     registers_above_4_gib_are_brought_into_reach,
+    a_device_without_memory_is_refused_and_leaves_nothing,
 }
 
 const WANT_RNG: &str = "no free rng: start QEMU with -device virtio-rng-pci";
@@ -132,4 +135,60 @@ fn registers_above_4_gib_are_brought_into_reach() {
         rng.fill(&mut found).expect("the host has random bytes");
         assert!(found.iter().any(|byte| *byte != 0));
     }
+}
+
+/// A block that is held, as it stands in its first bytes.
+struct Held {
+    before: *mut Held,
+    order: u8,
+}
+
+/// Takes all memory that `GFP_KERNEL` gives, the largest blocks first.
+fn take_all_memory() -> *mut Held {
+    let mut last: *mut Held = null_mut();
+    for order in (0..=Order::MAX.get()).rev() {
+        while let Ok(block) = mm().get_free_pages(GFP_KERNEL, order) {
+            let block: NonNull<Held> = block.cast();
+            // SAFETY: the block is ours, and a page is large and aligned enough.
+            unsafe {
+                block.write(Held {
+                    before: last,
+                    order,
+                });
+            }
+            last = block.as_ptr();
+        }
+    }
+    last
+}
+
+fn give_back(mut last: *mut Held) {
+    while !last.is_null() {
+        // SAFETY: `take_all_memory` wrote it; each block is freed once.
+        unsafe {
+            let Held { before, order } = last.read();
+            mm().free_pages(last.cast(), order);
+            last = before;
+        }
+    }
+}
+
+fn a_device_without_memory_is_refused_and_leaves_nothing() {
+    // M10
+    let before = coherent_blocks();
+    let held = take_all_memory();
+    let results = (Rng::open().err(), Disk::open(&DEVICE).err());
+    give_back(held);
+    let refused = |error: Option<OpenError>| {
+        assert!(
+            matches!(error, Some(OpenError::Driver(Error::DmaError))),
+            "{error:?}"
+        );
+    };
+    refused(results.0);
+    refused(results.1);
+    assert_eq!(coherent_blocks(), before, "all of it is freed");
+    drop(Rng::open().expect("there is memory again"));
+    drop(Disk::open(&DEVICE).expect("there is memory again"));
+    mm().verify().expect("all invariants hold");
 }
