@@ -1,5 +1,8 @@
 //! From the firmware to a machine with memory.
 
+#[forbid(unsafe_code)]
+pub mod tables;
+
 use crate::memory;
 use crate::platform::Machine;
 use core::arch::global_asm;
