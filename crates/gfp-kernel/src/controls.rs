@@ -30,6 +30,14 @@ controls! {
     Nested = "nested",
     /// A device is given another page than the driver reads.
     Share = "share",
+    /// Other CPUs are not told to forget mappings.
+    Shootdown = "shootdown",
+    /// The page behind an area is mapped.
+    Guard = "guard",
+    /// What is read-only can be written.
+    Protection = "protection",
+    /// What is data can be executed.
+    Execute = "execute",
 }
 
 static BROKEN: AtomicU32 = AtomicU32::new(0);

@@ -12,6 +12,7 @@
 //! | [`boot`] | entry, firmware's tables, command line |
 //! | [`arch`] | the machine below |
 //! | [`platform`] | the seam |
+//! | [`paging`] | page tables, shootdown, page faults |
 //! | [`memory`] | the one `Mm`, Rust's allocator |
 //! | [`controls`] | checks that can be taken out, to see tests fail |
 //! | [`virtio`] | devices that read and write gfp's memory |
@@ -29,6 +30,7 @@ pub mod bench;
 pub mod boot;
 pub mod controls;
 pub mod memory;
+pub mod paging;
 pub mod platform;
 pub mod tests;
 pub mod virtio;
@@ -58,6 +60,7 @@ pub unsafe fn start(start_info: u64) -> ! {
     unsafe { PerCpu::install(FIRST.0.get(), 0) };
     traps::init();
     traps::load();
+    paging::init();
     // SAFETY: promised by the caller.
     let options = unsafe { boot::machine(start_info) };
     println!("boot: gfp on bare x86_64");
@@ -79,7 +82,7 @@ fn start_others(options: &boot::Options) {
         let memory = |order| memory::mm().get_free_pages(GFP_KERNEL, order);
         let (Ok(percpu), Ok(stack)) = (memory(order), memory(STACK_ORDER)) else {
             println!("boot: no memory for CPU {apic_id}");
-            return;
+            break;
         };
         let percpu = percpu.as_ptr().cast::<PerCpu>();
         let end = stack.as_ptr().wrapping_add(PAGE_SIZE << STACK_ORDER);
@@ -92,6 +95,7 @@ fn start_others(options: &boot::Options) {
             println!("boot: CPU {apic_id} did not start");
         }
     }
+    paging::drop_identity();
     println!(
         "boot: {} CPUs after {} us",
         smp::count(),
@@ -101,6 +105,7 @@ fn start_others(options: &boot::Options) {
 
 /// An application CPU is up: interrupts are off, nothing is held.
 pub fn on_cpu_up() -> ! {
+    paging::shootdown::on_cpu_up();
     time::timer_hz(1000);
     smp::idle()
 }

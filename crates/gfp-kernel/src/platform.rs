@@ -121,6 +121,7 @@ pub fn give_way() {
     word.store(GIVEN, Ordering::Release);
     // Acquire: pairs with the Release in `release`.
     while word.load(Ordering::Acquire) == GIVEN {
+        crate::paging::shootdown::answer();
         core::hint::spin_loop();
     }
     this.set_inside(OUTSIDE);

@@ -208,7 +208,14 @@ pub unsafe trait Paging: Platform {
     /// Makes sure that no CPU remembers a mapping of these pages.
     fn flush(&self, at: NonNull<u8>, pages: usize);
 
-    /// True if [`Paging::unmap`] itself makes all CPUs forget: then `flush` is never called.
+    /// [`Paging::flush`] of many ranges, each its start and pages. A machine that must ask other
+    /// CPUs to forget does well to ask once for all of them.
+    fn flush_ranges(&self, ranges: &mut dyn Iterator<Item = (NonNull<u8>, usize)>) {
+        ranges.for_each(|(at, pages)| self.flush(at, pages));
+    }
+
+    /// True if [`Paging::unmap`] itself makes all CPUs forget: then nothing is ever asked to be
+    /// flushed.
     fn unmap_flushes(&self) -> bool {
         false
     }

@@ -196,6 +196,15 @@ pub fn read_cr2() -> usize {
     value
 }
 
+/// Where the page tables are: the physical address of the root, and flags.
+#[inline]
+pub fn read_cr3() -> u64 {
+    let value: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr3", out(reg) value, options(nomem, nostack, preserves_flags)) }
+    value
+}
+
 /// Makes this CPU forget the mapping of one page.
 #[inline]
 pub fn invlpg(addr: usize) {

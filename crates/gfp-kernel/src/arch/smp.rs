@@ -99,6 +99,9 @@ pub fn send(to: &PerCpu, reason: Reason) {
 pub fn on_message() {
     // Acquire: pairs with the Release in `send`.
     let reasons = PENDING[percpu::cpu() as usize].swap(0, Ordering::Acquire);
+    if reasons & Reason::Forget as u32 != 0 {
+        crate::paging::shootdown::answer();
+    }
     if reasons & Reason::GiveWay as u32 != 0 {
         crate::platform::give_way();
     }

@@ -6,6 +6,7 @@
 //! 3. The last line is `N passed, N failed`; QEMU's status says the same.
 
 mod machine;
+mod paging;
 mod virtio;
 
 use crate::arch::exit::{Outcome, exit};
@@ -31,7 +32,7 @@ macro_rules! tests {
 pub(crate) use tests;
 
 /// All tests.
-const TESTS: &[&[Test]] = &[machine::TESTS, virtio::TESTS];
+const TESTS: &[&[Test]] = &[machine::TESTS, paging::TESTS, virtio::TESTS];
 
 /// Runs the tests and ends the machine.
 pub fn run(_options: &Options) -> ! {

@@ -413,3 +413,10 @@ impl Space {
 /// Ranges being flushed, chained. Whoever holds it must recycle it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct LazyList(Link);
+
+impl LazyList {
+    /// True if there is nothing to flush.
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_none()
+    }
+}

@@ -178,8 +178,12 @@ impl<P: Paging> Vmalloc<P> {
         };
         let mut cursor = list;
         // Ranges, not the whole span between them: what lies there may be in heavy use.
-        while let Ok(Some((start, pages))) = self.with_space(|space| space.walk(&mut cursor)) {
-            self.platform().flush(self.ptr_at(start), pages);
+        let mut stretches = core::iter::from_fn(|| {
+            let next = self.with_space(|space| space.walk(&mut cursor));
+            next.ok()?.map(|(start, pages)| (self.ptr_at(start), pages))
+        });
+        if !list.is_empty() {
+            self.platform().flush_ranges(&mut stretches);
         }
         self.with_space(|space| space.recycle(list)).unwrap_or(0)
     }

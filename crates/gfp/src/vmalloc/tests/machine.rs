@@ -33,6 +33,8 @@ pub(super) struct Tables {
     pub(super) stale: HashSet<usize>,
     /// Stretches that were flushed: first page, pages.
     pub(super) flushed: Vec<(usize, usize)>,
+    /// Calls that asked for a flush, of one range or many.
+    pub(super) flushes: usize,
     /// Runs of the last mapping.
     pub(super) runs: Vec<FrameRun>,
     /// Parts of the window that have a page table.
@@ -200,6 +202,11 @@ unsafe impl Paging for PagingPlatform {
             tables.stale.remove(&page);
         });
         tables.flushed.push((first, pages));
+    }
+
+    fn flush_ranges(&self, ranges: &mut dyn Iterator<Item = (NonNull<u8>, usize)>) {
+        ranges.for_each(|(at, pages)| self.flush(at, pages));
+        self.tables.lock().unwrap().flushes += 1;
     }
 
     fn aliases_frames(&self) -> bool {

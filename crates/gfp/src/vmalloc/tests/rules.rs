@@ -333,6 +333,9 @@ fn a_purge_flushes_what_was_freed_and_nothing_else() {
     let mut flushed = vm.tables().flushed.clone();
     flushed.sort_unstable();
     assert_eq!(flushed, [(4, 8), (16, 4)]);
+    assert_eq!(vm.tables().flushes, 1, "both in one request");
+    vm.purge();
+    assert_eq!(vm.tables().flushes, 1, "nothing waits, nothing is asked");
     assert!(vm.tables().stale.is_empty());
     assert_eq!(vm.vmalloc_counters().lazy_pages, 0);
     assert_eq!(vm.purge(), 0);
