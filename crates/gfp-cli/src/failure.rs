@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::Write;
 
+/// What gfp ran says that something failed: a test in the virtual machine, or its kernel.
+pub(crate) const INSIDE: u8 = 1;
 /// gfp itself failed.
 pub(crate) const OWN: u8 = 125;
 /// The program was found but cannot be executed.
@@ -10,16 +12,24 @@ pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// The program was not found.
 pub(crate) const NOT_FOUND: u8 = 127;
 
-/// Why gfp did not run the program, or lost it.
+/// Why gfp did not run the program, or lost it; or what failed inside a virtual machine.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// Exit status: 125, 126 or 127, as `env` and `timeout` use them.
+    /// Exit status: 1, or 125, 126, 127 as `env` and `timeout` use them.
     pub(crate) status: u8,
     /// What is wrong and what helps.
     pub(crate) message: String,
 }
 
 impl Failure {
+    /// What gfp ran failed.
+    pub(crate) fn inside(message: impl Display) -> Failure {
+        Failure {
+            status: INSIDE,
+            message: message.to_string(),
+        }
+    }
+
     /// gfp itself failed.
     pub(crate) fn own(message: impl Display) -> Failure {
         Failure {

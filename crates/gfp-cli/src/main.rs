@@ -1,11 +1,12 @@
 //! `gfp`: the command.
 //!
-//! `gfp run -- PROGRAM ARGS` runs an unmodified program whose malloc is gfp. This file is the
-//! command line only; each subcommand is a module.
+//! `gfp run -- PROGRAM ARGS` runs an unmodified program whose malloc is gfp; `gfp boot` starts a
+//! machine that lives on gfp. This file is the command line only; each subcommand is a module.
 //!
 //! | module | what it knows |
 //! |---|---|
 //! | `run` | the order of things in `gfp run` |
+//! | `boot` | `gfp boot`: the kernel in QEMU |
 //! | `size`, `machine` | sizes as text; how much memory there is |
 //! | `program`, `elf` | finding a program; whether it can be interposed |
 //! | `library` | finding `libgfp_malloc.so`, and `LD_PRELOAD` |
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod boot;
 mod elf;
 mod failure;
 mod library;
@@ -42,6 +44,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(RunArgs),
+    Boot(boot::BootArgs),
 }
 
 /// Run an unmodified program whose malloc is gfp
@@ -106,8 +109,11 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { failure::OWN } else { 0 });
         }
     };
-    let Command::Run(args) = cli.command;
-    match run::run(&args) {
+    let result = match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Boot(args) => boot::run(args),
+    };
+    match result {
         Ok(run::End::Status(code)) => ExitCode::from(code),
         Ok(run::End::Signal(signal)) => signals::die_by(signal),
         Err(failure) => {
@@ -129,12 +135,14 @@ mod tests {
 
     #[test]
     fn options_end_where_the_program_starts() {
-        let cli = Cli::try_parse_from(["gfp", "run", "-m", "64M", "ls", "--memory", "x"]).unwrap();
-        let Command::Run(args) = cli.command;
+        let parse = |line: &[&str]| match Cli::try_parse_from(line).unwrap().command {
+            Command::Run(args) => args,
+            other => panic!("{other:?}"),
+        };
+        let args = parse(&["gfp", "run", "-m", "64M", "ls", "--memory", "x"]);
         assert_eq!(args.memory, Some(64 << 20));
         assert_eq!(args.command, ["ls", "--memory", "x"]);
-        let cli = Cli::try_parse_from(["gfp", "run", "--", "--odd", "--", "y"]).unwrap();
-        let Command::Run(args) = cli.command;
+        let args = parse(&["gfp", "run", "--", "--odd", "--", "y"]);
         assert_eq!(args.command, ["--odd", "--", "y"]);
         assert_eq!(args.memory, None);
         assert!(Cli::try_parse_from(["gfp", "run", "--memory", "64M"]).is_err());

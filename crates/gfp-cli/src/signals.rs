@@ -9,7 +9,9 @@
 //! 3. A signal from the terminal went to the whole process group, so the program has it already.
 //!    One sent by a process (`si_code <= 0`) was sent to us, meant for the program: it is passed
 //!    on, except to the program that sent it.
-//! 4. Stopping (Ctrl-Z) acts on the group as well and needs nothing from us.
+//! 4. A virtual machine is not meant by any signal: [`Blocked::next`] tells its caller what came,
+//!    who ends the machine and then gfp, by the same signal.
+//! 5. Stopping (Ctrl-Z) acts on the group as well and needs nothing from us.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,6 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use libc::c_int;
 
@@ -152,6 +155,51 @@ impl Blocked {
             }
         }
     }
+
+    /// Waits until the child has ended, a signal comes, or it is `deadline`. Passes nothing on.
+    pub(crate) fn next(&self, child: &mut Child, deadline: Option<Instant>) -> io::Result<Event> {
+        // Where other threads do not block SIGCHLD, as in a test, it may be lost: look again.
+        const LOOK_EVERY: Duration = Duration::from_millis(200);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Event::Ended(status));
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(Event::Late);
+            }
+            let time = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: left
+                    .map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))
+                    .as_nanos() as _,
+            };
+            // SAFETY: set and time are initialised; no information is asked for.
+            let signal = unsafe { libc::sigtimedwait(&self.set, ptr::null_mut(), &time) };
+            match signal {
+                libc::SIGCHLD => {}
+                1.. => return Ok(Event::Signal(signal)),
+                _ => {
+                    let error = io::Error::last_os_error();
+                    let again = [Some(libc::EAGAIN), Some(libc::EINTR)];
+                    if !again.contains(&error.raw_os_error()) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What [`Blocked::next`] waited for.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The child has ended.
+    Ended(ExitStatus),
+    /// A signal came, from whomever.
+    Signal(c_int),
+    /// The time is over.
+    Late,
 }
 
 /// Ends gfp by `signal`, so that whoever waits for us sees how the program ended. Leaves no core
