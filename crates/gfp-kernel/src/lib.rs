@@ -37,6 +37,7 @@ pub mod virtio;
 
 use arch::percpu::{self, PerCpu};
 use arch::{apic, cpu, exit, serial, smp, time, traps};
+use boot::tables::cmdline::Mode;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 use gfp::flags::GFP_KERNEL;
@@ -68,7 +69,15 @@ pub unsafe fn start(start_info: u64) -> ! {
     start_others(&options);
     // SAFETY: nothing is held.
     unsafe { cpu::sti() }
-    tests::run(&options)
+    match options.command.mode {
+        Mode::Test => tests::run(&options),
+        Mode::Bench => bench::run(options.command.filter.unwrap_or("")),
+        Mode::Idle => exit::exit(exit::Outcome::Passed),
+        Mode::Shell => {
+            println!("boot: this kernel has no shell");
+            exit::exit(exit::Outcome::Failed)
+        }
+    }
 }
 
 /// Starts all CPUs that the firmware lists.

@@ -1,18 +1,49 @@
 //! From the firmware to a machine with memory.
+//!
+//! 1. The entry code (`entry.s`) brings a CPU to 64 bits, with 4 GiB of direct map.
+//! 2. [`tables`] reads what firmware says; the command line is understood, or the boot ends.
+//! 3. The direct map grows over all memory that is there or may come.
+//! 4. The library boots over what is usable.
 
+use crate::arch::percpu::{self, MAX_CPUS};
+use crate::arch::{KBASE, cpu};
+use crate::controls::{self, Control};
+use crate::platform::Machine;
+use crate::{memory, paging, println};
+use core::arch::global_asm;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use firmware::Firmware;
+use gfp::frame::{MAX_NODES, NodeId, PhysAddr};
+use gfp::page::BootConfig;
+use tables::acpi::CpuState;
+use tables::cmdline::Command;
+use tables::nodes::Nodes;
+use tables::regions::HotRange;
+use tables::{List, Span, Survey};
+
+mod firmware;
 #[forbid(unsafe_code)]
 pub mod tables;
-
-use crate::memory;
-use crate::platform::Machine;
-use core::arch::global_asm;
 
 global_asm!(include_str!("entry.s"), options(att_syntax));
 global_asm!(include_str!("symbols.s"), options(att_syntax));
 
-/// What the command line asks for.
+/// Where the image starts.
+const IMAGE_START: PhysAddr = PhysAddr(1 << 20);
+
+unsafe extern "C" {
+    static image_end: u8;
+}
+
+/// What the kernel knows when it has memory.
 pub struct Options {
-    cpus: [(u32, u32); 3],
+    /// What the command line asks for.
+    pub command: Command<'static>,
+    /// The nodes and the domains that they were.
+    pub nodes: Nodes,
+    /// Where memory may be added: the direct map shows these addresses.
+    pub hot: List<HotRange, { tables::regions::MAX_HOT }>,
+    cpus: List<(u32, u32), MAX_CPUS>,
 }
 
 impl Options {
@@ -24,22 +55,129 @@ impl Options {
 
 /// Reads the firmware's tables and boots the library.
 ///
+/// # Panics
+/// If there is no memory map, or the command line is not understood: there is nothing to go on
+/// with.
+///
 /// # Safety
 /// Once, on the first CPU; `start_info` is what the entry code was given.
 pub unsafe fn machine(start_info: u64) -> Options {
-    let _ = start_info;
-    use gfp::frame::{NodeId, PhysAddr};
-    use gfp::page::{BootConfig, MemoryRegion, RegionKind};
-    let map = [MemoryRegion {
-        start: PhysAddr(0x100_0000),
-        end: PhysAddr(256 << 20),
-        node: NodeId(0),
-        kind: RegionKind::Usable,
-    }];
-    // SAFETY: once; the direct map shows the first 4 GiB.
-    let machine = unsafe { Machine::new(4) };
-    memory::boot(machine, &map, &BootConfig::default()).unwrap();
+    // SAFETY: what firmware and loader left is not usable memory, so nobody writes to it.
+    const TABLES: &Firmware = &unsafe { Firmware::new() };
+    let survey = |top| {
+        let survey = tables::survey(TABLES, PhysAddr(start_info), image(), top);
+        survey.unwrap_or_else(|e| panic!("boot: {e}"))
+    };
+    let end = survey(PhysAddr(u64::MAX)).regions.end();
+    let shown = PhysAddr(paging::direct_map_up_to(end.0));
+    let survey = survey(shown);
+    let command = understand(survey.command_line);
+    let cpus = other_cpus(&survey);
+    let config = BootConfig {
+        distance: Some(remember_distances(&survey.nodes)),
+        ..BootConfig::default()
+    };
+    // SAFETY: once; the direct map shows the whole map by now; these CPUs and this one.
+    let machine = unsafe { Machine::new(cpus.len() as u32 + 1) };
+    let booted = memory::boot(machine, &survey.regions.usable, &config);
+    booted.unwrap_or_else(|e| panic!("boot: {e}"));
+    tell(&survey);
     Options {
-        cpus: [(1, 0), (2, 0), (3, 0)],
+        command,
+        nodes: survey.nodes,
+        hot: survey.regions.hot,
+        cpus,
+    }
+}
+
+/// Where the kernel itself lies.
+fn image() -> Span {
+    let end = (&raw const image_end).addr() - KBASE;
+    Span {
+        start: IMAGE_START,
+        end: PhysAddr(end as u64),
+    }
+}
+
+/// The command line; what `break=` names is taken out from here on.
+fn understand(line: &'static str) -> Command<'static> {
+    let names: [&str; Control::ALL.len()] = core::array::from_fn(|i| Control::ALL[i].name());
+    let command = match Command::parse(line, &names) {
+        Ok(command) => command,
+        Err(e) => panic!("command line: {e}"),
+    };
+    if let Some(place) = command.broken {
+        controls::set(Control::ALL[place]);
+    }
+    command
+}
+
+/// The CPUs to start. Notes the node of this one.
+fn other_cpus(survey: &Survey<'_>) -> List<(u32, u32), MAX_CPUS> {
+    let own = own_apic_id();
+    let mut others = List::new((0, 0));
+    for p in survey
+        .processors
+        .iter()
+        .filter(|p| p.cpu.state == CpuState::Enabled)
+    {
+        if p.cpu.apic_id == own {
+            percpu::this().node.store(p.node.0.into(), Relaxed);
+        } else if others.len() + 1 < MAX_CPUS {
+            // One place is free.
+            let _ = others.push((p.cpu.apic_id, p.node.0.into()));
+        }
+    }
+    others
+}
+
+/// This CPU's number, before its interrupt controller is set up.
+fn own_apic_id() -> u32 {
+    const TOPOLOGY: u32 = 0xb;
+    if cpu::cpuid(0, 0).eax >= TOPOLOGY {
+        let topology = cpu::cpuid(TOPOLOGY, 0);
+        if topology.ebx != 0 {
+            return topology.edx;
+        }
+    }
+    cpu::cpuid(1, 0).ebx >> 24
+}
+
+static DISTANCES: [[AtomicU8; MAX_NODES]; MAX_NODES] =
+    [const { [const { AtomicU8::new(0) }; MAX_NODES] }; MAX_NODES];
+
+/// Keeps the distances where a plain function finds them.
+fn remember_distances(nodes: &Nodes) -> fn(NodeId, NodeId) -> u8 {
+    for (from, row) in DISTANCES.iter().enumerate() {
+        for (to, distance) in row.iter().enumerate() {
+            let value = nodes.distance(NodeId(from as u8), NodeId(to as u8));
+            // Relaxed: written before other CPUs start.
+            distance.store(value, Relaxed);
+        }
+    }
+    |from, to| DISTANCES[from.0 as usize][to.0 as usize].load(Relaxed)
+}
+
+/// Prints what was found.
+fn tell(survey: &Survey<'_>) {
+    const MIB: u64 = 1 << 20;
+    for region in survey.regions.usable.iter() {
+        let (start, end) = (region.start.0, region.end.0);
+        println!("boot: node {} memory {start:#x}..{end:#x}", region.node.0);
+    }
+    for hot in survey.regions.hot.iter() {
+        let (start, end) = (hot.span.start.0, hot.span.end.0);
+        println!(
+            "boot: node {} may get memory at {start:#x}..{end:#x}",
+            hot.node.0
+        );
+    }
+    println!(
+        "boot: {} nodes; {} MiB of RAM are in use or out of reach",
+        survey.nodes.count(),
+        survey.regions.lost.div_ceil(MIB)
+    );
+    if survey.processors_missed > 0 {
+        println!("boot: {} CPUs are too many", survey.processors_missed);
     }
 }

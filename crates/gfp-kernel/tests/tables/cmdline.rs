@@ -10,11 +10,14 @@ fn refused(line: &str) -> String {
 
 #[test]
 fn every_word_is_understood() {
-    let command = Command::parse(" seed=0x1F\tmode=bench  filter=a=b break=ist\n", CONTROLS);
+    let command = Command::parse(
+        " seed=0x1F\tmode=bench  filter=a=b break=redzone\n",
+        CONTROLS,
+    );
     let expected = Command {
         mode: Mode::Bench,
         filter: Some("a=b"),
-        broken: Some("ist"),
+        broken: Some(1),
         seed: 31,
     };
     assert_eq!(command, Ok(expected));

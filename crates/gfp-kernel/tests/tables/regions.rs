@@ -133,6 +133,7 @@ fn nodes_split_ram_and_hot_ranges_are_apart() {
             (0, 9 * MIB, 10 * MIB),
         ]
     );
+    assert_eq!(regions.end(), PhysAddr(32 * MIB));
     let hot: Vec<_> = regions.hot.iter().map(|h| (h.span, h.node.0)).collect();
     assert_eq!(
         hot,

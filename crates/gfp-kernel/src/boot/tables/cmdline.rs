@@ -35,8 +35,9 @@ pub struct Command<'a> {
     pub mode: Mode,
     /// `filter=SUBSTR`: only tests or benchmarks whose names contain it.
     pub filter: Option<&'a str>,
-    /// `break=NAME`: the check to leave out, one of the names given to [`Command::parse`].
-    pub broken: Option<&'a str>,
+    /// `break=NAME`: the check to leave out, by its place in the names given to
+    /// [`Command::parse`].
+    pub broken: Option<usize>,
     /// `seed=N`, decimal or `0x` and hexadecimal; 0 if not given.
     pub seed: u64,
 }
@@ -123,7 +124,13 @@ impl<'a> Command<'a> {
     ///
     /// # Errors
     /// [`CommandError`]: the first word that is wrong.
-    pub fn parse(line: &'a str, controls: &'a [&'a str]) -> Result<Command<'a>, CommandError<'a>> {
+    pub fn parse<'e>(
+        line: &'a str,
+        controls: &'e [&'e str],
+    ) -> Result<Command<'a>, CommandError<'e>>
+    where
+        'a: 'e,
+    {
         let mut command = Command::default();
         let mut seen = [""; KEYS.len()];
         for (i, word) in line.split_ascii_whitespace().enumerate() {
@@ -144,12 +151,15 @@ impl<'a> Command<'a> {
         Ok(command)
     }
 
-    fn set(
+    fn set<'e>(
         &mut self,
         key: &'a str,
         value: &'a str,
-        controls: &'a [&'a str],
-    ) -> Result<(), CommandError<'a>> {
+        controls: &'e [&'e str],
+    ) -> Result<(), CommandError<'e>>
+    where
+        'a: 'e,
+    {
         let unknown = |known| CommandError::UnknownValue { key, value, known };
         match key {
             "mode" => {
@@ -158,8 +168,8 @@ impl<'a> Command<'a> {
             }
             "filter" => self.filter = Some(value),
             "break" => {
-                let control = controls.iter().find(|name| **name == value);
-                self.broken = Some(control.ok_or(unknown(controls))?);
+                let place = controls.iter().position(|name| *name == value);
+                self.broken = Some(place.ok_or(unknown(controls))?);
             }
             _ => self.seed = number(value).ok_or(CommandError::BadNumber { key, value })?,
         }

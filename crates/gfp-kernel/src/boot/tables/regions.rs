@@ -173,6 +173,13 @@ fn shrunk(entry: &E820) -> Span {
 }
 
 impl Regions {
+    /// The end of all memory that is there or may come: what the direct map must show.
+    pub fn end(&self) -> PhysAddr {
+        let usable = self.usable.iter().map(|r| r.end);
+        let hot = self.hot.iter().map(|h| h.span.end);
+        usable.chain(hot).max().unwrap_or(PhysAddr(0))
+    }
+
     fn add_usable(&mut self, span: Span, node: NodeId) {
         if let Some(last) = self.usable.last_mut()
             && (last.end, last.node) == (span.start, node)
