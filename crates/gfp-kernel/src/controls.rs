@@ -16,7 +16,7 @@ macro_rules! controls {
             pub const ALL: &[Control] = &[$(Control::$control,)*];
 
             /// Its name on the command line.
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self {
                     $(Control::$control => $name,)*
                 }

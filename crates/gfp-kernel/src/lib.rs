@@ -14,7 +14,10 @@
 //! | [`platform`] | the seam |
 //! | [`paging`] | page tables, shootdown, page faults |
 //! | [`memory`] | the one `Mm`, Rust's allocator |
+//! | [`bench`] | instructions an operation |
+//! | [`once`] | values that are written once |
 //! | [`controls`] | checks that can be taken out, to see tests fail |
+//! | [`shell`] | the serial console |
 //! | [`virtio`] | devices that read and write gfp's memory |
 //! | [`tests`] | what is tested inside the machine |
 //!
@@ -30,8 +33,10 @@ pub mod bench;
 pub mod boot;
 pub mod controls;
 pub mod memory;
+pub mod once;
 pub mod paging;
 pub mod platform;
+pub mod shell;
 pub mod tests;
 pub mod virtio;
 
@@ -66,17 +71,18 @@ pub unsafe fn start(start_info: u64) -> ! {
     let options = unsafe { boot::machine(start_info) };
     println!("boot: gfp on bare x86_64");
     first_cpu_interrupts();
-    start_others(&options);
+    println!(
+        "boot: first allocation after {} us",
+        boot::first_allocation_ns() / 1000
+    );
+    start_others(options);
     // SAFETY: nothing is held.
     unsafe { cpu::sti() }
     match options.command.mode {
-        Mode::Test => tests::run(&options),
+        Mode::Test => tests::run(options),
         Mode::Bench => bench::run(options.command.filter.unwrap_or("")),
         Mode::Idle => exit::exit(exit::Outcome::Passed),
-        Mode::Shell => {
-            println!("boot: this kernel has no shell");
-            exit::exit(exit::Outcome::Failed)
-        }
+        Mode::Shell => shell::run(),
     }
 }
 

@@ -47,7 +47,12 @@ pub fn ns_of(cycles: u64) -> u64 {
 /// Nanoseconds since the kernel was entered. Never goes back on one CPU; the counters of the CPUs
 /// are taken to be in step, as they are where the firmware does not set them.
 pub fn now_ns() -> u64 {
-    ns_of(rdtsc().wrapping_sub(START.load(Relaxed)))
+    ns_since_start(rdtsc())
+}
+
+/// Nanoseconds from the entry of the kernel to a reading of the counter.
+pub fn ns_since_start(tsc: u64) -> u64 {
+    ns_of(tsc.wrapping_sub(START.load(Relaxed)))
 }
 
 /// Waits, spinning.

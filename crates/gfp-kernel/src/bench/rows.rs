@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::ptr::null_mut;
 use gfp::flags::{GFP_ATOMIC, GFP_KERNEL, Gfp};
-use gfp::frame::Pfn;
+use gfp::frame::{PAGE_SIZE, Pfn};
 use gfp::platform::Platform;
 use gfp::slab::CacheArgs;
 
@@ -22,6 +22,7 @@ pub(super) fn all(report: &mut Report<'_>) {
     kmalloc_batches(report);
     caches(report);
     pages(report);
+    areas(report);
 }
 
 fn floor(report: &mut Report<'_>) {
@@ -203,4 +204,35 @@ fn bulk_pages(report: &mut Report<'_>) {
     round();
     let total = super::median(core::array::from_fn(|_| round()));
     report.row(name, total, CALLS * PAGES);
+}
+
+fn areas(report: &mut Report<'_>) {
+    const CALLS: usize = 50;
+    for (name, size) in [("4K", 4 << 10), ("64K", 64 << 10), ("1M", 1 << 20)] {
+        report.pairs(&format!("kvmalloc_{name}"), CALLS, || {
+            if let Ok(p) = mm().kvmalloc(size, GFP_KERNEL) {
+                // SAFETY: freed once.
+                unsafe { mm().kvfree(black_box(p.as_ptr())) }
+            }
+        });
+    }
+    for (name, pages, calls) in [
+        ("1page", 1, CALLS),
+        ("4pages", 4, CALLS),
+        ("16pages", 16, CALLS),
+        ("256pages", 256, CALLS),
+        ("2MiB", 512, CALLS),
+        ("64MiB", 16384, 3),
+    ] {
+        let held = alloc::vec![core::cell::Cell::new(null_mut()); calls];
+        let alloc = |i: usize| {
+            held[i].set(
+                mm().vmalloc(pages * PAGE_SIZE)
+                    .map_or(null_mut(), |p| p.as_ptr()),
+            );
+        };
+        // SAFETY: each is freed once.
+        let free = |i: usize| unsafe { mm().vfree(held[i].get()) };
+        report.halves(&format!("vmalloc_{name}"), calls, alloc, free);
+    }
 }

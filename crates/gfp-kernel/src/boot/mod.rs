@@ -6,13 +6,15 @@
 //! 4. The library boots over what is usable.
 
 use crate::arch::percpu::{self, MAX_CPUS};
-use crate::arch::{KBASE, cpu};
+use crate::arch::{KBASE, cpu, time};
 use crate::controls::{self, Control};
+use crate::once::Once;
 use crate::platform::Machine;
 use crate::{memory, paging, println};
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use firmware::Firmware;
+use gfp::flags::GFP_KERNEL;
 use gfp::frame::{MAX_NODES, NodeId, PhysAddr};
 use gfp::page::BootConfig;
 use tables::acpi::CpuState;
@@ -53,6 +55,27 @@ impl Options {
     }
 }
 
+static OPTIONS: Once<Options> = Once::new();
+
+/// The counter when the first allocation was done.
+static FIRST_ALLOCATION: AtomicU64 = AtomicU64::new(0);
+
+/// What [`machine`] found.
+///
+/// # Panics
+/// Before it.
+pub fn options() -> &'static Options {
+    match OPTIONS.get() {
+        Some(options) => options,
+        None => panic!("the firmware's tables are not read yet"),
+    }
+}
+
+/// Nanoseconds from the entry of the kernel to the end of its first allocation.
+pub fn first_allocation_ns() -> u64 {
+    time::ns_since_start(FIRST_ALLOCATION.load(Relaxed))
+}
+
 /// Reads the firmware's tables and boots the library.
 ///
 /// # Panics
@@ -61,7 +84,7 @@ impl Options {
 ///
 /// # Safety
 /// Once, on the first CPU; `start_info` is what the entry code was given.
-pub unsafe fn machine(start_info: u64) -> Options {
+pub unsafe fn machine(start_info: u64) -> &'static Options {
     // SAFETY: what firmware and loader left is not usable memory, so nobody writes to it.
     const TABLES: &Firmware = &unsafe { Firmware::new() };
     let survey = |top| {
@@ -81,13 +104,19 @@ pub unsafe fn machine(start_info: u64) -> Options {
     let machine = unsafe { Machine::new(cpus.len() as u32 + 1) };
     let booted = memory::boot(machine, &survey.regions.usable, &config);
     booted.unwrap_or_else(|e| panic!("boot: {e}"));
+    match memory::mm().kmalloc(100, GFP_KERNEL) {
+        // SAFETY: freed once.
+        Ok(p) => unsafe { memory::mm().kfree(p.as_ptr()) },
+        Err(e) => panic!("boot: the first allocation: {e}"),
+    }
+    FIRST_ALLOCATION.store(cpu::rdtsc(), Relaxed);
     tell(&survey);
-    Options {
+    OPTIONS.set(Options {
         command,
         nodes: survey.nodes,
         hot: survey.regions.hot,
         cpus,
-    }
+    })
 }
 
 /// Where the kernel itself lies.
