@@ -7,12 +7,14 @@ use alloc::vec::Vec;
 use core::ptr::{NonNull, null_mut};
 use gfp::flags::GFP_KERNEL;
 use gfp::frame::{FrameKind, Order, Pfn};
+use gfp::pool::dma::{DmaDevice, DmaMask};
 use virtio_drivers::Error;
 use virtio_drivers::transport::DeviceType;
 
 super::tests! { "virtio":
     random_bytes_arrive_in_coherent_memory,
     a_disk_keeps_what_was_written_and_nothing_else_changes,
+    a_disk_reads_into_memory_below_16_mib,
     a_request_beyond_the_disk_is_refused,
     a_device_has_one_owner_at_a_time,
     registers_above_4_gib_are_brought_into_reach,
@@ -92,6 +94,20 @@ fn a_disk_keeps_what_was_written_and_nothing_else_changes() {
     drop(disk);
     assert_eq!(coherent_blocks(), before, "all of it is freed");
     assert_eq!(mm().pages().misuses(), 0);
+}
+
+fn a_disk_reads_into_memory_below_16_mib() {
+    // G10, M10
+    let isa = DmaDevice::new(DmaMask::bits(24));
+    let mut disk = Disk::open(&isa).expect(WANT_DISK);
+    assert!(disk.buffer_dma().0 < 16 << 20);
+    let data = patterns(400, 80, 4);
+    disk.write(400, &data).expect("written");
+    drop(disk);
+    let mut disk = Disk::open(&isa).expect("it can be opened again");
+    let mut found = vec![0; data.len()];
+    disk.read(400, &mut found).expect("read");
+    assert!(found == data);
 }
 
 fn a_request_beyond_the_disk_is_refused() {
