@@ -13,6 +13,7 @@
 //! | [`arch`] | the machine below |
 //! | [`platform`] | the seam |
 //! | [`paging`] | page tables, shootdown, page faults |
+//! | [`sched`] | tasks |
 //! | [`memory`] | the one `Mm`, Rust's allocator |
 //! | [`bench`] | instructions an operation |
 //! | [`once`] | values that are written once |
@@ -36,6 +37,7 @@ pub mod memory;
 pub mod once;
 pub mod paging;
 pub mod platform;
+pub mod sched;
 pub mod shell;
 pub mod tests;
 pub mod virtio;
@@ -76,14 +78,23 @@ pub unsafe fn start(start_info: u64) -> ! {
         boot::first_allocation_ns() / 1000
     );
     start_others(options);
-    // SAFETY: nothing is held.
-    unsafe { cpu::sti() }
     match options.command.mode {
-        Mode::Test => tests::run(options),
-        Mode::Bench => bench::run(options.command.filter.unwrap_or("")),
+        Mode::Test => first_task(|| tests::run(options)),
+        Mode::Bench => {
+            // Without tasks and ticks: what is counted is the allocator's alone.
+            // SAFETY: nothing is held.
+            unsafe { cpu::sti() }
+            bench::run(options.command.filter.unwrap_or(""))
+        }
         Mode::Idle => exit::exit(exit::Outcome::Passed),
-        Mode::Shell => shell::run(),
+        Mode::Shell => first_task(|| shell::run()),
     }
+}
+
+/// Starts the scheduler here, with a task that does `what`.
+fn first_task(what: impl FnOnce() + Send + 'static) -> ! {
+    time::timer_hz(1000);
+    sched::start(what)
 }
 
 /// Starts all CPUs that the firmware lists.
@@ -122,13 +133,16 @@ fn start_others(options: &boot::Options) {
 pub fn on_cpu_up() -> ! {
     paging::shootdown::on_cpu_up();
     time::timer_hz(1000);
-    smp::idle()
+    sched::idle()
 }
 
-/// What a panic does: says where, and ends the machine.
+/// What a panic does: ends the task if it is that one's alone, else says where, and ends the
+/// machine.
 pub fn on_panic(info: &PanicInfo<'_>) -> ! {
+    sched::death::panicked(format_args!("{info}"));
     cpu::cli();
     println!("panic on cpu {}: {info}", percpu::cpu());
+    sched::report();
     exit::exit(exit::Outcome::Broken)
 }
 

@@ -59,6 +59,8 @@ pub struct PerCpu {
     pub preempt_depth: AtomicU32,
     /// The running task should give way when it can. Others may set it.
     pub need_resched: AtomicU32,
+    /// Spin locks held here that keep interrupts off.
+    pub locks: AtomicU32,
     /// The running task; the scheduler's.
     pub task: AtomicPtr<u8>,
     /// The node whose memory is nearest.
@@ -93,6 +95,7 @@ impl PerCpu {
             nmi_depth: AtomicU32::new(0),
             preempt_depth: AtomicU32::new(0),
             need_resched: AtomicU32::new(0),
+            locks: AtomicU32::new(0),
             task: AtomicPtr::new(core::ptr::null_mut()),
             node: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
@@ -243,6 +246,18 @@ pub fn cpu() -> u32 {
     cpu
 }
 
+/// The running task, in one load: the answer holds wherever the task is moved.
+#[inline(always)]
+pub fn task() -> *mut u8 {
+    let task: *mut u8;
+    // SAFETY: [INV-KERNEL-2].
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) task, const offset_of!(PerCpu, task),
+            options(nostack, preserves_flags, readonly));
+    }
+    task
+}
+
 /// Is somebody in the allocator on this CPU? One instruction.
 #[inline(always)]
 pub fn inside() -> u32 {
@@ -289,7 +304,11 @@ impl PreemptOff {
 
 impl Drop for PreemptOff {
     fn drop(&mut self) {
+        let off = cpu::IrqOff::new();
         let depth = &self.0.preempt_depth;
         depth.store(depth.load(Relaxed) - 1, Relaxed);
+        if off.were_on() {
+            crate::sched::on_interrupt_end();
+        }
     }
 }

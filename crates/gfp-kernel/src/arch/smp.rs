@@ -5,7 +5,7 @@
 //! forgotten (`paging`), the scheduler has work.
 
 use super::percpu::{self, PerCpu};
-use super::{apic, cpu, phys_to_ptr, time, traps};
+use super::{apic, phys_to_ptr, time, traps};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Where application CPUs start: a page below 1 MiB that nobody else uses.
@@ -104,13 +104,5 @@ pub fn on_message() {
     }
     if reasons & Reason::GiveWay as u32 != 0 {
         crate::platform::give_way();
-    }
-}
-
-/// Waits for interrupts, for ever.
-pub fn idle() -> ! {
-    loop {
-        // SAFETY: nothing is held here.
-        unsafe { cpu::sti_and_halt() }
     }
 }

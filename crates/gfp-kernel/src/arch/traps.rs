@@ -10,7 +10,7 @@
 
 use super::percpu::{self, FAULT_SLICE, IST2};
 use super::{apic, cpu, exit};
-use crate::println;
+use crate::{println, sched};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicUsize, Ordering, Ordering::Relaxed};
@@ -140,6 +140,10 @@ impl Hook {
     }
 }
 
+/// As [`ON_TIMER`], before it; for what goes on through all tests.
+pub static BACKGROUND_TIMER: Hook = Hook::new();
+/// As [`ON_NMI`], before it.
+pub static BACKGROUND_NMI: Hook = Hook::new();
 /// Called in each timer interrupt, on each CPU.
 pub static ON_TIMER: Hook = Hook::new();
 /// Called in each NMI, on each CPU.
@@ -158,7 +162,9 @@ extern "C" fn trap_interrupt(frame: &mut Frame) {
             this.timer_ticks
                 .store(this.timer_ticks.load(Relaxed) + 1, Relaxed);
             apic::end_of_interrupt();
+            BACKGROUND_TIMER.call(frame);
             ON_TIMER.call(frame);
+            sched::on_tick();
         }
         apic::SPURIOUS => {}
         apic::MESSAGE => {
@@ -171,6 +177,9 @@ extern "C" fn trap_interrupt(frame: &mut Frame) {
     }
     this.irq_depth
         .store(this.irq_depth.load(Relaxed) - 1, Relaxed);
+    // The frame lies on the interrupted task's own stack, so another task may run before we return
+    // to it, perhaps on another CPU.
+    sched::on_interrupt_end();
 }
 
 #[unsafe(no_mangle)]
@@ -183,6 +192,8 @@ extern "C" fn trap_fixed(frame: &mut Frame) {
     this.nmi_depth
         .store(this.nmi_depth.load(Relaxed) + 1, Relaxed);
     this.nmis.store(this.nmis.load(Relaxed) + 1, Relaxed);
+    sched::report_on_nmi(frame);
+    BACKGROUND_NMI.call(frame);
     ON_NMI.call(frame);
     this.nmi_depth
         .store(this.nmi_depth.load(Relaxed) - 1, Relaxed);
@@ -193,14 +204,33 @@ extern "C" fn trap_fault(frame: &mut Frame) {
     if frame.vector == DEBUG && ON_DEBUG.call(frame) {
         return;
     }
-    fatal(frame);
+    fatal_in_task(frame);
 }
 
 /// Sends an interrupted sequence back to its start.
 #[inline]
 fn restart(_frame: &mut Frame) {}
 
-/// A fault that nobody expected.
+/// A fault that nobody expected: the end of the task that had it, or of the machine.
+fn fatal_in_task(frame: &mut Frame) {
+    let (vector, error, rip) = (frame.vector, frame.error, frame.rip);
+    let at = cpu::read_cr2();
+    let dies = match vector {
+        PAGE_FAULT => sched::death::fatal_exception(
+            frame,
+            format_args!("page fault at {at:#x}, rip {rip:#x}, error {error:#x}"),
+        ),
+        _ => sched::death::fatal_exception(
+            frame,
+            format_args!("exception {vector}, rip {rip:#x}, error {error:#x}"),
+        ),
+    };
+    if !dies {
+        fatal(frame);
+    }
+}
+
+/// The end of the machine.
 fn fatal(frame: &Frame) -> ! {
     println!(
         "fatal exception {} on cpu {}: {frame:#x?}",
@@ -208,5 +238,6 @@ fn fatal(frame: &Frame) -> ! {
         percpu::cpu()
     );
     println!("cr2 {:#x}", cpu::read_cr2());
+    sched::report();
     exit::exit(exit::Outcome::Broken)
 }

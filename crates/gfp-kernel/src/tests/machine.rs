@@ -1,5 +1,6 @@
 //! The machine itself: CPUs, interrupts, NMIs, and the library over all of them.
 
+use super::disturb;
 use crate::arch::{apic, percpu, smp, time, traps};
 use crate::memory::mm;
 use core::sync::atomic::Ordering::Relaxed;
@@ -13,7 +14,6 @@ super::tests! { "machine":
 fn every_cpu_takes_timer_interrupts() {
     let before: [u64; percpu::MAX_CPUS] =
         core::array::from_fn(|i| percpu::of(gfp::frame::CpuId(i as u32)).map_or(0, ticks));
-    time::timer_hz(1000);
     let limit = time::now_ns() + 1_000_000_000;
     while percpu::all().any(|cpu| ticks(cpu) < before[cpu.index() as usize] + 3) {
         assert!(time::now_ns() < limit, "a CPU takes no timer interrupts");
@@ -26,7 +26,10 @@ fn ticks(cpu: &percpu::PerCpu) -> u64 {
 }
 
 fn nmis_that_allocate_do_not_disturb_a_task() {
+    let quiet = disturb::quiet();
+    mm().trim();
     let before = mm().pages().free_page_count();
+    drop(quiet);
     traps::ON_NMI.set(Some(|_| {
         if let Ok(p) = mm().kmalloc(64, GFP_ATOMIC) {
             // SAFETY: freed once.
@@ -42,6 +45,7 @@ fn nmis_that_allocate_do_not_disturb_a_task() {
         }
     }
     traps::ON_NMI.set(None);
+    let _quiet = disturb::quiet();
     mm().trim();
     mm().verify().expect("all invariants hold");
     assert!(mm().pages().free_page_count() >= before);

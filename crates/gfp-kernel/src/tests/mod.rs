@@ -1,17 +1,30 @@
 //! What is tested inside the machine.
 //!
-//! 1. A test is a function that panics if something is wrong. Tests run one after the other, in the
-//!    order of [`TESTS`], while timer interrupts and NMIs come all the time.
-//! 2. `filter=` of the command line picks those whose name contains a text.
-//! 3. The last line is `N passed, N failed`; QEMU's status says the same.
+//! 1. A test is a function that panics if something is wrong. Each runs in a task of its own, one
+//!    after the other in the order of [`TESTS`]; one that dies has failed, and the run goes on.
+//! 2. All the time each CPU takes timer interrupts and NMIs whose handlers allocate and free
+//!    ([`disturb`]).
+//!    Between tests all invariants of the library are checked; a test that wants to do that or to
+//!    count frames itself asks for [`disturb::quiet`].
+//! 3. `filter=` of the command line picks those whose name contains a text.
+//! 4. A test that takes longer than [`LIMIT_NS`] ends the run, with what every CPU and task was
+//!    doing then: what it holds would stop the others.
+//! 5. Each test prints `test NAME ... ok` or `test NAME ... FAILED (why)`. The last line is
+//!    `N passed, N failed`; QEMU's status says the same.
 
+pub mod disturb;
 mod machine;
 mod paging;
+mod sched;
+pub mod threads;
 mod virtio;
 
 use crate::arch::exit::{Outcome, exit};
+use crate::arch::{time, traps};
 use crate::boot::Options;
+use crate::memory::mm;
 use crate::println;
+use crate::sched::Builder;
 
 /// One test.
 pub struct Test {
@@ -32,24 +45,64 @@ macro_rules! tests {
 pub(crate) use tests;
 
 /// All tests.
-const TESTS: &[&[Test]] = &[machine::TESTS, paging::TESTS, virtio::TESTS];
+const TESTS: &[&[Test]] = &[machine::TESTS, sched::TESTS, paging::TESTS, virtio::TESTS];
 
-/// Runs the tests and ends the machine.
+/// The longest that a test may take. An emulator on a busy host needs many times what it needs
+/// alone.
+const LIMIT_NS: u64 = 120_000_000_000;
+
+/// Timer interrupts a second on each CPU during tests.
+const TIMER_HZ: u64 = 2000;
+
+/// Runs the tests that the command line asks for and ends the machine. In a task.
 pub fn run(options: &Options) -> ! {
-    let (mut passed, failed) = (0, 0);
     let filter = options.command.filter.unwrap_or("");
-    let wanted = |test: &&Test| test.name.contains(filter);
-    for test in TESTS.iter().copied().flatten().filter(wanted) {
+    threads::on_all_cpus(|_| time::timer_hz(TIMER_HZ));
+    let (mut passed, mut failed) = (0, 0);
+    let tests = TESTS.iter().copied().flatten();
+    for test in tests.filter(|test| test.name.contains(filter)) {
         println!("test {} ...", test.name);
-        (test.run)();
-        println!("test {} ... ok", test.name);
-        passed += 1;
+        match run_one(test) {
+            true => passed += 1,
+            false => failed += 1,
+        }
+        traps::ON_TIMER.set(None);
+        traps::ON_NMI.set(None);
+        traps::ON_DEBUG.set(None);
     }
+    println!("{}", disturb::summary());
+    end(passed, failed)
+}
+
+fn end(passed: u32, failed: u32) -> ! {
     println!("{passed} passed, {failed} failed");
     // A filter that nothing matches must not look like success.
-    exit(if failed == 0 && passed > 0 {
-        Outcome::Passed
-    } else {
-        Outcome::Failed
+    exit(match failed == 0 && passed > 0 {
+        true => Outcome::Passed,
+        false => Outcome::Failed,
     })
+}
+
+/// Runs a test in a task of its own, and says how it ended; true if well.
+fn run_one(test: &Test) -> bool {
+    disturb::start();
+    let from_ns = time::now_ns();
+    let task = Builder::new(test.name).stack_bytes(128 << 10);
+    let task = task.spawn(test.run).expect("memory for a test");
+    if !task.wait_until_ns(from_ns + LIMIT_NS) {
+        println!("test {} ... FAILED (it hangs)", test.name);
+        crate::sched::report();
+        end(0, 1)
+    }
+    if let Err(why) = task.join() {
+        println!("test {} ... FAILED ({})", test.name, why.message());
+        return false;
+    }
+    let _quiet = disturb::quiet();
+    if let Err(broken) = mm().verify() {
+        println!("test {} ... FAILED (after it {broken:?})", test.name);
+        return false;
+    }
+    println!("test {} ... ok", test.name);
+    true
 }

@@ -1,0 +1,84 @@
+//! Stacks of tasks, and the one function that leaves one for another.
+
+use crate::memory::mm;
+use core::arch::global_asm;
+use core::ptr::NonNull;
+use gfp::error::AllocError;
+use gfp::flags::GFP_KERNEL;
+use gfp::frame::PAGE_SIZE;
+
+global_asm!(include_str!("switch.s"));
+
+unsafe extern "C" {
+    /// Saves what a call must preserve, notes the stack pointer at `save`, and goes on where the
+    /// stack `to` was left.
+    ///
+    /// # Safety
+    /// Interrupts are off; `to` was noted by this function or is [`Stack::prepare`]'s, and is left
+    /// for good by this.
+    pub(super) fn switch_stacks(save: *mut usize, to: usize);
+}
+
+/// Pages that a task runs on.
+pub(super) struct Stack {
+    at: NonNull<u8>,
+    order: u8,
+}
+
+// SAFETY: plain memory.
+unsafe impl Send for Stack {}
+
+impl Stack {
+    /// A stack of at least `bytes`.
+    ///
+    /// # Errors
+    /// As the page allocator.
+    pub(super) fn new(bytes: usize) -> Result<Stack, AllocError> {
+        let order = bytes.div_ceil(PAGE_SIZE).next_power_of_two().ilog2() as u8;
+        let at = mm().get_free_pages(GFP_KERNEL, order)?;
+        Ok(Stack { at, order })
+    }
+
+    /// Where it ends: what was pushed first lies below.
+    pub(super) fn end(&self) -> usize {
+        self.at.as_ptr().expose_provenance() + (PAGE_SIZE << self.order)
+    }
+
+    /// Writes what [`switch_stacks`] pops so that it enters `entry`; the stack pointer to give it.
+    ///
+    /// ```text
+    ///   end -  8   0: where `entry` would return to
+    ///   end - 16   entry: popped by `ret`, which leaves rsp as after a call
+    ///   end - 64   r15 r14 r13 r12 rbx rbp: 0
+    ///   end - 72   control words of SSE and x87, as after reset
+    /// ```
+    pub(super) fn prepare(&mut self, entry: extern "C" fn() -> !) -> usize {
+        const MXCSR: u64 = 0x1f80;
+        const X87_CONTROL: u64 = 0x37f;
+        let words = [
+            X87_CONTROL << 32 | MXCSR,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            entry as *const () as u64,
+            0,
+        ];
+        let bytes = PAGE_SIZE << self.order;
+        // SAFETY: [INV-SCHED-3] the stack is ours and not in use; it is larger than 9 words.
+        unsafe {
+            let to = self.at.as_ptr().add(bytes).cast::<[u64; 9]>().sub(1);
+            to.write(words);
+            to.expose_provenance()
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: [INV-SCHED-3] allocated by `new`; nobody runs on it any more.
+        unsafe { mm().free_pages(self.at.as_ptr(), self.order) }
+    }
+}

@@ -1,0 +1,333 @@
+//! Tasks: sleeping and waking, preemption, death.
+
+use super::{disturb, threads};
+use crate::arch::{percpu, smp, time};
+use crate::memory::mm;
+use crate::sched::{self, Affinity, Barrier, Builder, Completion, IrqLock, Mutex, spawn};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use gfp::frame::CpuId;
+
+super::tests! { "sched":
+    a_task_returns_its_value,
+    a_panic_kills_only_its_task,
+    a_fault_kills_only_its_task,
+    sleepers_wake_in_the_order_of_their_deadlines,
+    a_deadline_ends_a_wait_and_not_before,
+    parked_tasks_wake_each_other_over_all_cpus,
+    a_spinning_task_is_preempted,
+    no_task_waits_while_a_cpu_is_idle,
+    a_task_goes_where_its_affinity_says,
+    a_mutex_lets_one_in,
+    a_barrier_lets_nobody_ahead,
+    a_thousand_tasks_leave_every_frame_behind,
+    floating_point_registers_survive_preemption,
+    control_words_belong_to_a_task,
+    the_red_zone_survives_interrupts,
+}
+
+const MS: u64 = 1_000_000;
+
+fn last_cpu() -> Affinity {
+    Affinity::One(CpuId(smp::count() - 1))
+}
+
+fn a_task_returns_its_value() {
+    let task = spawn("value", || sched::current().name().len());
+    assert_eq!(task.join().map_err(|_| ()), Ok(5));
+}
+
+fn a_panic_kills_only_its_task() {
+    let task = spawn("panics", || panic!("number {}", 7));
+    let death = task.join().expect_err("it died");
+    assert!(death.message().contains("number 7"), "{death:?}");
+}
+
+fn a_fault_kills_only_its_task() {
+    for _ in 0..20 {
+        let task = spawn("faults", || {
+            const NOBODYS: usize = 0xffff_a000_0000_1000;
+            let at: *const u64 = core::ptr::with_exposed_provenance(NOBODYS);
+            // SAFETY: not safe at all, that is the test; nothing is mapped there.
+            unsafe { at.read_volatile() }
+        });
+        let death = task.join().expect_err("it died");
+        assert!(death.message().contains("0xffffa00000001000"), "{death:?}");
+    }
+}
+
+fn sleepers_wake_in_the_order_of_their_deadlines() {
+    // Who was woken first may be preempted before it says so, or be late for its own sleep. A
+    // scheduler that has the order wrong is wrong each time.
+    const TRIES: u32 = 50;
+    let in_order = || order_of_sleepers([3, 1, 5, 0, 4, 2]) == [0, 1, 2, 3, 4, 5];
+    assert!((0..TRIES).any(|_| in_order()));
+}
+
+/// Has a task for each number sleep that many times 3 ms; the numbers as they woke.
+fn order_of_sleepers(numbers: [u64; 6]) -> Vec<u64> {
+    let woken = Arc::new(IrqLock::new(Vec::with_capacity(numbers.len())));
+    let base_ns = time::now_ns() + 20 * MS;
+    let tasks = numbers.map(|n| {
+        let woken = woken.clone();
+        let sleeper = move || {
+            let deadline_ns = base_ns + 3 * n * MS;
+            assert!(!sched::park_until_ns(deadline_ns), "nobody unparks");
+            assert!(time::now_ns() >= deadline_ns, "it woke too early");
+            woken.lock().push(n);
+        };
+        // On one CPU the first to be woken is the first to run.
+        Builder::new("sleeper").affinity(last_cpu()).spawn(sleeper)
+    });
+    for task in tasks {
+        task.expect("memory").join().expect("it does not die");
+    }
+    woken.lock().clone()
+}
+
+fn a_deadline_ends_a_wait_and_not_before() {
+    let never = Completion::new();
+    let deadline_ns = time::now_ns() + 5 * MS;
+    assert!(!never.wait_until_ns(deadline_ns));
+    assert!(time::now_ns() >= deadline_ns);
+    let soon = Arc::new(Completion::new());
+    let other = soon.clone();
+    let task = spawn("completes", move || other.complete());
+    assert!(soon.wait_until_ns(u64::MAX));
+    task.join().expect("it does not die");
+    assert!(
+        soon.wait_until_ns(0),
+        "what happened is found after the deadline too"
+    );
+}
+
+fn parked_tasks_wake_each_other_over_all_cpus() {
+    const ROUNDS: u32 = 5000;
+    let turn = Arc::new(AtomicU32::new(0));
+    let ready = Arc::new(Completion::new());
+    let main = sched::current();
+    let player = |me: u32, other: Arc<sched::Task>, turn: Arc<AtomicU32>| {
+        for round in 0..ROUNDS {
+            while turn.load(Relaxed) != 2 * round + me {
+                sched::park(); // a lost wake-up ends here for ever
+            }
+            turn.store(2 * round + me + 1, Relaxed); // unpark and park order it
+            other.unpark();
+        }
+    };
+    let (of_other, start) = (turn.clone(), ready.clone());
+    let other = Builder::new("pong").affinity(last_cpu()).spawn(move || {
+        start.wait();
+        player(1, main, of_other);
+    });
+    let other = other.expect("memory");
+    ready.complete();
+    player(0, other.task().clone(), turn);
+    other.join().expect("it does not die");
+}
+
+fn a_spinning_task_is_preempted() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = stop.clone();
+    let spins = move || {
+        while !seen.load(Relaxed) {
+            core::hint::spin_loop();
+        }
+    };
+    let spinner = Builder::new("spins").affinity(last_cpu()).spawn(spins);
+    let stopper = Builder::new("stops").affinity(last_cpu());
+    let stopper = stopper.spawn(move || stop.store(true, Relaxed));
+    spinner.expect("memory").join().expect("it ends");
+    stopper.expect("memory").join().expect("it ends");
+}
+
+fn no_task_waits_while_a_cpu_is_idle() {
+    for _ in 0..50 {
+        let here = Arc::new(AtomicU32::new(0));
+        let all = smp::count() - 1; // this task has a CPU of its own
+        let tasks: Vec<_> = (0..all)
+            .map(|_| {
+                let here = here.clone();
+                spawn("meets", move || {
+                    let _stay = percpu::preempt_off();
+                    here.fetch_add(1, Relaxed);
+                    while here.load(Relaxed) < all {
+                        core::hint::spin_loop();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.join().expect("it ends");
+        }
+    }
+}
+
+fn a_task_goes_where_its_affinity_says() {
+    for n in 0..200 {
+        let cpu = CpuId(n % smp::count());
+        sched::set_affinity(Affinity::One(cpu));
+        assert_eq!(percpu::cpu(), cpu.0);
+        sched::yield_now();
+        assert_eq!(percpu::cpu(), cpu.0);
+    }
+}
+
+fn a_mutex_lets_one_in() {
+    const ROUNDS: u32 = 300;
+    let count = Mutex::new(0u32);
+    threads::on_all_cpus(|_| {
+        for _ in 0..ROUNDS {
+            let mut count = count.lock();
+            let before = *count;
+            sched::yield_now();
+            *count = before + 1;
+        }
+    });
+    assert_eq!(*count.lock(), ROUNDS * smp::count());
+}
+
+fn a_barrier_lets_nobody_ahead() {
+    const ROUNDS: u32 = 200;
+    let all = smp::count();
+    let barrier = Barrier::new(all);
+    let arrived = AtomicU32::new(0);
+    let last = AtomicU32::new(0);
+    threads::on_all_cpus(|_| {
+        for round in 1..=ROUNDS {
+            arrived.fetch_add(1, Relaxed);
+            if barrier.wait() {
+                last.fetch_add(1, Relaxed);
+            }
+            assert!(arrived.load(Relaxed) >= round * all);
+        }
+    });
+    assert_eq!(last.load(Relaxed), ROUNDS);
+}
+
+fn a_thousand_tasks_leave_every_frame_behind() {
+    let _quiet = disturb::quiet();
+    let round = || {
+        let ran = Arc::new(AtomicU32::new(0));
+        let mut tasks = Vec::new();
+        for n in 0..1000 {
+            let ran = ran.clone();
+            tasks.push(spawn("one of 1000", move || {
+                ran.fetch_add(1, Relaxed);
+                if n % 3 == 0 {
+                    sched::sleep_ns(MS);
+                }
+            }));
+        }
+        for task in tasks {
+            task.join().expect("it does not die");
+        }
+        assert_eq!(ran.load(Relaxed), 1000);
+    };
+    let free = || {
+        mm().trim();
+        mm().verify().expect("all invariants hold");
+        mm().pages().free_page_count()
+    };
+    let before = free();
+    round();
+    assert_eq!(free(), before);
+}
+
+/// Keeps a pattern in all XMM registers while others run on the same CPU.
+fn floating_point_registers_survive_preemption() {
+    let barrier = Arc::new(Barrier::new(2));
+    let tasks = [0x1111_u64, 0x2222].map(|pattern| {
+        let barrier = barrier.clone();
+        let keeper = move || {
+            barrier.wait();
+            (0..200).for_each(|_| keep_in_registers(pattern));
+        };
+        Builder::new("keeper").affinity(last_cpu()).spawn(keeper)
+    });
+    for task in tasks {
+        task.expect("memory")
+            .join()
+            .expect("it keeps its registers");
+    }
+}
+
+fn keep_in_registers(pattern: u64) {
+    const SPINS: u64 = 100_000;
+    let (first, last): (u64, u64);
+    // SAFETY: touches the registers that it names.
+    unsafe {
+        core::arch::asm!(
+            "movq xmm0, {pattern}",
+            "movq xmm15, {pattern}",
+            "2: dec {spins}",
+            "jnz 2b",
+            "movq {first}, xmm0",
+            "movq {last}, xmm15",
+            pattern = in(reg) pattern, spins = inout(reg) SPINS => _,
+            first = out(reg) first, last = out(reg) last,
+            out("xmm0") _, out("xmm15") _, options(nomem, nostack),
+        );
+    }
+    assert_eq!((first, last), (pattern, pattern));
+}
+
+fn control_words_belong_to_a_task() {
+    const ROUND_DOWN: u32 = 0x1f80 | 1 << 13;
+    let tasks = [0x1f80, ROUND_DOWN].map(|word| {
+        let task = Builder::new("rounds").affinity(last_cpu());
+        task.spawn(move || {
+            // SAFETY: the rounding of this task's own arithmetic; it does none.
+            unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &word, options(nostack)) }
+            for _ in 0..1000 {
+                sched::yield_now();
+                let mut now = 0u32;
+                // SAFETY: writes one word.
+                unsafe { core::arch::asm!("stmxcsr [{}]", in(reg) &mut now, options(nostack)) }
+                assert_eq!(now, word);
+            }
+        })
+    });
+    for task in tasks {
+        task.expect("memory").join().expect("it keeps its rounding");
+    }
+}
+
+fn the_red_zone_survives_interrupts() {
+    let corrupted = AtomicU32::new(0);
+    threads::on_all_cpus(|_| {
+        for _ in 0..300 {
+            corrupted.fetch_add(red_zone_changed().into(), Relaxed);
+        }
+    });
+    assert_eq!(corrupted.load(Relaxed), 0);
+}
+
+/// Keeps 16 words below the stack pointer for a while; true if one of them changed.
+fn red_zone_changed() -> bool {
+    const SPINS: u64 = 30_000;
+    let changed: u64;
+    // SAFETY: below the stack pointer nothing of the compiler's is live: the asm is not `nostack`,
+    // so the compiler keeps its own red zone out of the way.
+    unsafe {
+        core::arch::asm!(
+            "mov {n}, -128",
+            "2: mov [rsp + {n}], {pattern}",
+            "add {n}, 8",
+            "jnz 2b",
+            "3: dec {spins}",
+            "jnz 3b",
+            "xor {changed:e}, {changed:e}",
+            "mov {n}, -128",
+            "4: mov {word}, [rsp + {n}]",
+            "xor {word}, {pattern}",
+            "or {changed}, {word}",
+            "add {n}, 8",
+            "jnz 4b",
+            n = out(reg) _, word = out(reg) _, spins = inout(reg) SPINS => _,
+            pattern = in(reg) 0x5a5a_1234_5678_a5a5_u64, changed = out(reg) changed,
+        );
+    }
+    changed != 0
+}
