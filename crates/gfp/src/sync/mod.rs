@@ -11,12 +11,17 @@
 //! 3. **Locks.** [`Lock`] spins, can be taken only inside a section (so an interrupt on this CPU
 //!    can never spin on a lock that it interrupted), and has a [`Rank`] in its type: debug builds
 //!    panic when locks are taken out of order.
-//! 4. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
+//! 4. **Restartable sequences**, on x86-64: `restart`. One CPU's data without a section: what is
+//!    interrupted begins anew.
+//! 5. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
 
 mod carved;
 pub(crate) mod cell;
 mod local;
 mod lock;
+// Model checkers see atomics, not instructions: the module says what takes their place.
+#[cfg(all(target_arch = "x86_64", not(loom)))]
+pub mod restart;
 
 pub use carved::Carved;
 pub use local::Local;
