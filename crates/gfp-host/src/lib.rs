@@ -6,6 +6,8 @@
 //! 2. **CPUs.** A CPU of the library is a *slot*, bound to a thread from its first call to its
 //!    exit. Inside a section the thread marks its slot busy with a plain store; who needs a foreign
 //!    slot stops it with a flag and one `membarrier`. `slots/`, the theory is there.
+//!    Beside them, for those who ask: restartable sequences on the processor's own CPU, where
+//!    kernel and C library have them. `rseq.rs`.
 //! 3. **vmalloc.** A second range of addresses, reserved without access; mapping makes pages of it
 //!    accessible. `paging.rs`.
 //! 4. **Fork.** [`fork`] brings all slots to rest, so that no lock is held when the process is
@@ -33,6 +35,8 @@ mod platform;
 mod ram;
 #[cfg(not(loom))]
 pub mod raw;
+#[cfg(all(target_arch = "x86_64", not(loom)))]
+pub mod rseq;
 #[cfg(not(loom))]
 pub mod slots;
 #[cfg(not(loom))]
