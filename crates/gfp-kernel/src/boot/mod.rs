@@ -23,6 +23,7 @@ use tables::nodes::Nodes;
 use tables::regions::HotRange;
 use tables::{List, Span, Survey};
 
+pub mod dimms;
 mod firmware;
 #[forbid(unsafe_code)]
 pub mod tables;
@@ -111,12 +112,14 @@ pub unsafe fn machine(start_info: u64) -> &'static Options {
     }
     FIRST_ALLOCATION.store(cpu::rdtsc(), Relaxed);
     tell(&survey);
-    OPTIONS.set(Options {
+    let options = OPTIONS.set(Options {
         command,
         nodes: survey.nodes,
         hot: survey.regions.hot,
         cpus,
-    })
+    });
+    tell_dimms(options);
+    options
 }
 
 /// Where the kernel itself lies.
@@ -208,5 +211,23 @@ fn tell(survey: &Survey<'_>) {
     );
     if survey.processors_missed > 0 {
         println!("boot: {} CPUs are too many", survey.processors_missed);
+    }
+}
+
+/// Prints which memory modules wait in their slots to be added.
+fn tell_dimms(options: &Options) {
+    let Some(scan) = dimms::at_boot(options) else {
+        return;
+    };
+    for dimm in scan.dimms.iter() {
+        let (start, end) = (dimm.span.start.0, dimm.span.end.0);
+        let node = options.nodes.of_domain(dimm.domain).0;
+        println!(
+            "boot: slot {} holds memory {start:#x}..{end:#x} of node {node}",
+            dimm.slot
+        );
+    }
+    if scan.refused > 0 {
+        println!("boot: {} memory modules cannot be used", scan.refused);
     }
 }
