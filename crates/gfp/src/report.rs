@@ -130,6 +130,13 @@ pub enum Owner<'a> {
         /// Size in bytes, without the guard page.
         size: usize,
     },
+    /// A vmalloc area that was freed.
+    FreedArea {
+        /// Its first address.
+        start: usize,
+        /// The size it had.
+        size: usize,
+    },
 }
 
 impl fmt::Display for Owner<'_> {
@@ -148,6 +155,9 @@ impl fmt::Display for Owner<'_> {
                 write!(f, "coherent memory {start:#x} of {size} bytes")
             }
             Owner::Area { start, size } => write!(f, "vmalloc area {start:#x} of {size} bytes"),
+            Owner::FreedArea { start, size } => {
+                write!(f, "freed vmalloc area {start:#x} of {size} bytes")
+            }
         }
     }
 }

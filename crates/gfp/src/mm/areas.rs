@@ -4,8 +4,9 @@ use super::Mm;
 use crate::error::AllocError;
 use crate::flags::{GFP_KERNEL, Gfp};
 use crate::frame::{NodeId, Pfn};
-use crate::platform::Paging;
+use crate::platform::{Nested, Paging};
 use crate::report::{Caller, Misuse};
+use crate::vmalloc::AddressUse;
 use core::ptr::NonNull;
 
 impl<P: Paging> Mm<P> {
@@ -124,6 +125,15 @@ impl<P: Paging> Mm<P> {
     #[inline]
     pub fn is_vmalloc_addr(&self, addr: usize) -> bool {
         self.vm.is_vmalloc_addr(addr)
+    }
+
+    /// What an address of the window is used for, with the owner of guard pages and freed areas:
+    /// what a handler of page faults asks.
+    ///
+    /// # Errors
+    /// [`Nested`] if this CPU is inside the allocator.
+    pub fn address_use(&self, addr: usize) -> Result<AddressUse, Nested> {
+        self.vm.address_use(addr)
     }
 
     /// The frame behind an address of an area (`vmalloc_to_pfn`; V12).

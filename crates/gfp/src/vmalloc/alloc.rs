@@ -269,6 +269,7 @@ impl<P: Paging> Vmalloc<P> {
             pages,
             size: req.size,
             caller: req.caller,
+            freed_by: None,
             flags: req.flags.with(vpages),
         };
         let taken = self.take_frames(found.start, &area, req);
@@ -438,7 +439,7 @@ impl<P: Paging> Vmalloc<P> {
     /// Frees the array of an area whose frames are gone.
     pub(super) fn free_array(&self, area: &Area) {
         if area.flags.contains(AreaFlags::VPAGES) {
-            self.free_array_area(area.frames);
+            self.free_array_area(area);
         } else {
             // SAFETY: the area is gone, and with it the only user of its array.
             let freed = unsafe { self.slabs().kfree(area.frames.cast()) };

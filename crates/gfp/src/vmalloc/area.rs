@@ -43,10 +43,45 @@ pub struct AreaView {
     pub caller: Caller,
     /// What it is.
     pub flags: AreaFlags,
-    /// False: freed, but its addresses are not flushed yet; only `start` and `size` mean something.
+    /// False: freed, but its addresses are not flushed yet; it has no pages any more.
     pub live: bool,
     /// Pages on each node.
     pub node_pages: [usize; MAX_NODES],
+}
+
+/// Whose an area is.
+#[derive(Copy, Clone, Debug)]
+pub struct AreaOwner {
+    /// First address.
+    pub start: usize,
+    /// Bytes asked for.
+    pub size: usize,
+    /// Who asked for it.
+    pub caller: Caller,
+}
+
+/// An area that was freed.
+#[derive(Copy, Clone, Debug)]
+pub struct FreedArea {
+    /// Whose it was.
+    pub owner: AreaOwner,
+    /// Who freed it.
+    pub freed_by: Caller,
+}
+
+/// What an address of the vmalloc window is used for: what a handler of page faults asks.
+#[derive(Copy, Clone, Debug)]
+pub enum AddressUse {
+    /// A page of an area in use.
+    Mapped(AreaOwner),
+    /// Behind the last page of an area in use: its guard page (V2), or a tail that was given back.
+    Guard(AreaOwner),
+    /// An area that was freed. It may be purged already, and is remembered as one of the last.
+    Freed(FreedArea),
+    /// An area that is being made or resized at this moment.
+    Changing,
+    /// Nothing, or nothing that is remembered.
+    Nothing,
 }
 
 /// How much is in use.
@@ -78,6 +113,8 @@ pub(super) struct Area {
     /// Bytes asked for.
     pub(super) size: usize,
     pub(super) caller: Caller,
+    /// Who freed it; until then nobody.
+    pub(super) freed_by: Option<Caller>,
     pub(super) flags: AreaFlags,
 }
 
@@ -87,8 +124,18 @@ impl Area {
         pages: 0,
         size: 0,
         caller: Caller::Address(0),
+        freed_by: None,
         flags: AreaFlags::NONE,
     };
+
+    /// What is left of it when its pages and their array are gone.
+    pub(super) fn emptied(self) -> Area {
+        Area {
+            frames: core::ptr::null_mut(),
+            pages: 0,
+            ..self
+        }
+    }
 
     /// Bytes that are mapped.
     pub(super) fn mapped_bytes(&self) -> usize {

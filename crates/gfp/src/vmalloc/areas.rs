@@ -1,9 +1,11 @@
 //! The address space: which addresses are free, in use, or freed and not flushed yet.
 
+use super::area::{AddressUse, AreaOwner, FreedArea};
 use super::area::{Area, VmallocCounters};
+use super::recent::{RECENT, Recent};
 use super::tree::{Link, NodeRef, Ranges, State};
 use crate::frame::{PAGE_SHIFT, PAGE_SIZE};
-use crate::report::Misuse;
+use crate::report::{Caller, Misuse};
 use core::ptr::NonNull;
 
 /// Why no range could be taken.
@@ -26,6 +28,24 @@ pub(super) struct Found {
     pub(super) area: Area,
 }
 
+impl Found {
+    pub(super) fn owner(&self) -> AreaOwner {
+        AreaOwner {
+            start: self.start,
+            size: self.area.size,
+            caller: self.area.caller,
+        }
+    }
+
+    /// What it was, if it is freed.
+    pub(super) fn freed(&self) -> Option<FreedArea> {
+        self.area.freed_by.map(|freed_by| FreedArea {
+            owner: self.owner(),
+            freed_by,
+        })
+    }
+}
+
 /// The address space of one machine's vmalloc; lives under the lock.
 ///
 /// Every address of the window is in exactly one range of `ranges`.
@@ -44,6 +64,7 @@ pub(super) struct Space {
     pages: usize,
     peak_pages: usize,
     pool_pages: usize,
+    recent: Recent,
 }
 
 impl Space {
@@ -60,6 +81,7 @@ impl Space {
             pages: 0,
             peak_pages: 0,
             pool_pages: 0,
+            recent: Recent::new(),
         }
     }
 
@@ -158,6 +180,24 @@ impl Space {
         self.ranges.find(addr).map(|node| self.found(node))
     }
 
+    /// What an address is used for.
+    pub(super) fn address_use(&self, addr: usize) -> AddressUse {
+        let Some(found) = self.find(addr) else {
+            return AddressUse::Nothing;
+        };
+        let freed = || found.freed().or_else(|| self.recent.find(addr));
+        match found.state {
+            State::Busy if addr - found.start < found.area.mapped_bytes() => {
+                AddressUse::Mapped(found.owner())
+            }
+            State::Busy => AddressUse::Guard(found.owner()),
+            State::Building => AddressUse::Changing,
+            State::Freeing | State::Lazy | State::Flushing | State::Free => {
+                freed().map_or(AddressUse::Nothing, AddressUse::Freed)
+            }
+        }
+    }
+
     /// The first range at or after an address.
     pub(super) fn at_or_after(&self, addr: usize) -> Option<Found> {
         let node = match self.ranges.find(addr) {
@@ -212,8 +252,16 @@ impl Space {
     }
 
     /// The owner gives a busy area up: from now on freeing it is a double free.
-    pub(super) fn begin_free(&mut self, node: NodeRef) {
+    pub(super) fn begin_free(&mut self, node: NodeRef, caller: Caller) {
         self.hide(node);
+        let area = self.ranges.area(node);
+        self.ranges.set_area(
+            node,
+            Area {
+                freed_by: Some(caller),
+                ..area
+            },
+        );
         self.ranges.set_state(node, State::Freeing);
     }
 
@@ -237,7 +285,7 @@ impl Space {
             self.ranges.state(node),
             State::Freeing | State::Building
         ));
-        self.ranges.set_area(node, Area::NONE);
+        self.ranges.set_area(node, self.ranges.area(node).emptied());
         self.ranges.set_state(node, State::Lazy);
         self.ranges.set_chain(node, self.lazy);
         self.lazy = Some(node);
@@ -291,10 +339,17 @@ impl Space {
     pub(super) fn recycle(&mut self, list: LazyList) -> usize {
         let mut pages = 0;
         let mut link = list.0;
+        let mut remembered = 0; // the list begins with what was freed last
         while let Some(node) = link {
             debug_assert_eq!(self.ranges.state(node), State::Flushing);
             link = self.ranges.chain(node);
-            pages += self.ranges.pages(node);
+            let found = self.found(node);
+            pages += found.pages;
+            if let Some(freed) = found.freed().filter(|_| remembered < RECENT) {
+                self.recent.push(found.start, found.pages, freed);
+                remembered += 1;
+            }
+            self.ranges.set_area(node, Area::NONE);
             self.release(node);
         }
         self.flushing_pages -= pages;

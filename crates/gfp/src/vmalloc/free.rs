@@ -1,6 +1,7 @@
 //! Taking an area apart, and the flush before its addresses are used again.
 
 use super::Vmalloc;
+use super::area::Area;
 use super::areas::{Found, Space};
 use super::postponed::Postponed;
 use crate::error::AllocError;
@@ -45,7 +46,7 @@ impl<P: Paging> Vmalloc<P> {
             Context::Task | Context::Atomic => When::Now,
             Context::Interrupt | Context::Nmi => When::Later,
         };
-        match self.give_up(addr, when) {
+        match self.give_up(addr, when, caller) {
             Ok(Ok(found)) if when == When::Now => {
                 self.purge_if_many(found.pages);
                 self.dismantle(&found);
@@ -64,10 +65,15 @@ impl<P: Paging> Vmalloc<P> {
     }
 
     /// Takes an area from its user; with [`When::Now`] the caller must dismantle it.
-    fn give_up(&self, addr: usize, when: When) -> Result<Result<Found, Misuse>, Nested> {
+    fn give_up(
+        &self,
+        addr: usize,
+        when: When,
+        caller: Caller,
+    ) -> Result<Result<Found, Misuse>, Nested> {
         self.with_space(|space| {
             let found = space.exact(addr)?;
-            space.begin_free(found.node);
+            space.begin_free(found.node, caller);
             if when == When::Later {
                 space.postpone(found.node);
             }
@@ -76,8 +82,8 @@ impl<P: Paging> Vmalloc<P> {
     }
 
     /// Frees the area that an array of frames lives in.
-    pub(super) fn free_array_area(&self, array: *mut u32) {
-        match self.give_up(array.addr(), When::Now) {
+    pub(super) fn free_array_area(&self, area: &Area) {
+        match self.give_up(area.frames.addr(), When::Now, area.caller) {
             Ok(Ok(found)) => self.dismantle(&found),
             result => debug_assert!(false, "an array is an area of ours: {result:?}"),
         }
@@ -130,7 +136,7 @@ impl<P: Paging> Vmalloc<P> {
 
     /// Frees one area that was written down; a misuse is reported here, since the caller has gone.
     fn finish(&self, addr: usize, caller: Caller) -> Result<(), Nested> {
-        match self.give_up(addr, When::Now)? {
+        match self.give_up(addr, When::Now, caller)? {
             Ok(found) => self.dismantle(&found),
             Err(misuse) => {
                 let owner = self.describe(addr).unwrap_or(Owner::Unmanaged);

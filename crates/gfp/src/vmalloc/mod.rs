@@ -16,6 +16,8 @@
 //!    interior (V10). The mapping goes at once, the frames return at once, the *addresses* wait:
 //!    they are reused only after [`Paging::flush`], since a TLB may remember them (V17). A purge
 //!    flushes all that wait when they are many, or when no address is left (V18).
+//!    Who had an area, and who freed it, is known until its addresses are used again, for the last
+//!    32 purged (`recent`): a handler of page faults asks [`Vmalloc::address_use`].
 //! 5. **Locking.** One lock ([`Rank::Vmalloc`], outermost) over the address space, held for O(log
 //!    n) steps and never while memory is allocated, mapped, flushed or zeroed. Descriptors come
 //!    from a pool on whole pages, filled before the lock is taken. In a state that is neither free
@@ -37,6 +39,7 @@ mod free;
 mod kv;
 mod postponed;
 mod realloc;
+mod recent;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -52,7 +55,7 @@ use core::num::NonZero;
 use core::ptr::NonNull;
 
 pub use alloc::AreaRequest;
-pub use area::{AreaFlags, AreaView, VmallocCounters};
+pub use area::{AddressUse, AreaFlags, AreaOwner, AreaView, FreedArea, VmallocCounters};
 
 use areas::Space;
 use postponed::Postponed;

@@ -1,7 +1,7 @@
 //! Looking at areas: whose an address is, which frame is behind it, all areas, and the full check.
 
 use super::Vmalloc;
-use super::area::{Area, AreaView, VmallocCounters};
+use super::area::{AddressUse, Area, AreaOwner, AreaView, FreedArea, VmallocCounters};
 use super::areas::{Found, Space};
 use super::tree::State;
 use crate::frame::{FrameKind, MAX_NODES, PAGE_SHIFT, Pfn};
@@ -29,16 +29,32 @@ impl<P: Platform> Vmalloc<P> {
 
     /// Whose an address of the window is; `None` outside of it, and inside the allocator.
     ///
-    /// The guard page counts as its area's, so that an overrun is told with its owner.
+    /// The guard page counts as its area's, so that an overrun is told with its owner; an area that
+    /// was freed is told while it is remembered.
     pub fn describe(&self, addr: usize) -> Option<Owner<'static>> {
-        let found = self.with_space(|space| space.find(addr)).ok()??;
-        Some(match found.state {
-            State::Busy => Owner::Area {
-                start: found.start,
-                size: found.area.size,
+        let what = self
+            .with_space(|space| space.find(addr).map(|_| space.address_use(addr)))
+            .ok()??;
+        Some(match what {
+            AddressUse::Mapped(AreaOwner { start, size, .. })
+            | AddressUse::Guard(AreaOwner { start, size, .. }) => Owner::Area { start, size },
+            AddressUse::Freed(FreedArea { owner, .. }) => Owner::FreedArea {
+                start: owner.start,
+                size: owner.size,
             },
-            _ => Owner::Unmanaged,
+            AddressUse::Changing | AddressUse::Nothing => Owner::Unmanaged,
         })
+    }
+
+    /// What an address is used for: what a handler of page faults asks. Guard pages and freed areas
+    /// are told with their owners. Takes the lock of the address space for O(log n) steps.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    /// [`Nested`] if this CPU is inside the allocator.
+    pub fn address_use(&self, addr: usize) -> Result<AddressUse, Nested> {
+        self.with_space(|space| space.address_use(addr))
     }
 
     /// The area that holds an address (V12).

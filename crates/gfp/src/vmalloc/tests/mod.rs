@@ -7,3 +7,4 @@ mod model;
 mod realloc;
 mod rules;
 mod space;
+mod uses;

@@ -1,5 +1,6 @@
 //! The address space by itself: no page is mapped here.
 
+use super::machine::HERE;
 use crate::frame::{PAGE_SHIFT, PAGE_SIZE};
 use crate::report::Misuse;
 use crate::testing::Rng;
@@ -55,7 +56,7 @@ impl Fixture {
 
     fn free(&mut self, start: usize) {
         let found = self.space.exact(start).unwrap();
-        self.space.begin_free(found.node);
+        self.space.begin_free(found.node, HERE);
         self.space.retire(found.node);
     }
 
