@@ -38,6 +38,8 @@ controls! {
     Protection = "protection",
     /// What is data can be executed.
     Execute = "execute",
+    /// Physical memory stays mapped at 0.
+    Null = "null",
 }
 
 static BROKEN: AtomicU32 = AtomicU32::new(0);

@@ -10,9 +10,10 @@
 
 use super::percpu::{self, FAULT_SLICE, IST2};
 use super::{apic, cpu, exit};
-use crate::{println, sched};
+use crate::{paging, println, sched};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
+use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering, Ordering::Relaxed};
 
 global_asm!(include_str!("traps.s"), IST2 = const IST2, SLICE = const FAULT_SLICE);
@@ -204,7 +205,14 @@ extern "C" fn trap_fault(frame: &mut Frame) {
     if frame.vector == DEBUG && ON_DEBUG.call(frame) {
         return;
     }
-    fatal_in_task(frame);
+    let (vector, error, rip) = (frame.vector, frame.error, frame.rip);
+    if vector != PAGE_FAULT {
+        let why = format_args!("exception {vector}, rip {rip:#x}, error {error:#x}");
+        return fatal_in_task(frame, why);
+    }
+    if let Some(fault) = paging::fault::handle(frame) {
+        fatal_in_task(frame, format_args!("page fault: {fault}, rip {rip:#x}"));
+    }
 }
 
 /// Sends an interrupted sequence back to its start.
@@ -212,20 +220,9 @@ extern "C" fn trap_fault(frame: &mut Frame) {
 fn restart(_frame: &mut Frame) {}
 
 /// A fault that nobody expected: the end of the task that had it, or of the machine.
-fn fatal_in_task(frame: &mut Frame) {
-    let (vector, error, rip) = (frame.vector, frame.error, frame.rip);
-    let at = cpu::read_cr2();
-    let dies = match vector {
-        PAGE_FAULT => sched::death::fatal_exception(
-            frame,
-            format_args!("page fault at {at:#x}, rip {rip:#x}, error {error:#x}"),
-        ),
-        _ => sched::death::fatal_exception(
-            frame,
-            format_args!("exception {vector}, rip {rip:#x}, error {error:#x}"),
-        ),
-    };
-    if !dies {
+fn fatal_in_task(frame: &mut Frame, why: fmt::Arguments<'_>) {
+    if !sched::death::fatal_exception(frame, why) {
+        println!("{why}");
         fatal(frame);
     }
 }

@@ -4,9 +4,11 @@
 //! map and the image share. Here the direct map grows to all memory, the image gets tables of its
 //! own, by use, and its text and read-only data become read-only in the direct map too.
 
+use super::fault::Place;
 use super::shootdown;
 use super::table::{self, ENTRIES, Entry, LEAF, MIDDLE, ROOT, Table, UPPER, Use, span};
 use crate::arch::{DIRECT_MAP, KBASE, cpu};
+use crate::controls::{Control, broken};
 use crate::println;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -16,9 +18,12 @@ use gfp::frame::PAGE_SIZE;
 const AT_ENTRY: u64 = 4 << 30;
 
 /// Tables before there is an allocator. Without pages of 1 GiB one of them is needed a GiB: 64 GiB
-/// take 60; the image takes a few.
-static RESERVE: [Table; 80] = [const { Table::new() }; 80];
+/// take 60.
+static RESERVE: [Table; 64 + FOR_IMAGE] = [const { Table::new() }; 64 + FOR_IMAGE];
 static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Of them, those for the image: one for each 2 MiB, twice, and one above them.
+const FOR_IMAGE: usize = 16;
 
 /// Where the direct map ends.
 static END: AtomicU64 = AtomicU64::new(AT_ENTRY);
@@ -26,16 +31,20 @@ static END: AtomicU64 = AtomicU64::new(AT_ENTRY);
 /// The image stands in the first GiB of memory, and is seen at the start of one.
 const IN_GIGABYTE: usize = (1 << 30) - 1;
 
-fn new_table() -> Option<&'static Table> {
-    RESERVE.get(USED.fetch_add(1, Relaxed))
+/// Takes a table from the reserve, of which `keep` are for others.
+fn new_table(keep: usize) -> Option<&'static Table> {
+    let next = USED.load(Relaxed);
+    let table = RESERVE[..RESERVE.len() - keep].get(next)?;
+    USED.store(next + 1, Relaxed);
+    Some(table)
 }
 
 /// The table below an entry, made if it is missing.
-fn below_or_new(table: &Table, index: usize) -> Option<&'static Table> {
+fn below_or_new(table: &Table, index: usize, keep: usize) -> Option<&'static Table> {
     if let Some(below) = table.below(index) {
         return Some(below);
     }
-    let new = new_table()?;
+    let new = new_table(keep)?;
     let entry = Entry::table(new.phys());
     table.set(index, entry);
     Some(new)
@@ -83,34 +92,52 @@ fn table_for(root: &Table, addr: usize, level: u32) -> Option<&'static Table> {
     let upper = match root.below(slot) {
         Some(upper) => upper,
         None => {
-            let new = new_table()?;
+            let new = new_table(FOR_IMAGE)?;
             root.set(slot, Entry::table(new.phys()).never_executed());
             new
         }
     };
     match level {
         UPPER => Some(upper),
-        _ => below_or_new(upper, table::index(addr, UPPER)),
+        _ => below_or_new(upper, table::index(addr, UPPER), FOR_IMAGE),
     }
 }
 
-/// Gives the image tables of its own: text is executed and read, read-only data is read, the rest
-/// is read and written; nothing else is there. On the first CPU, before the others start.
-///
-/// # Panics
-/// If the reserve has too few tables.
-pub(super) fn protect_image() {
+/// Where the image's text, its read-only data and its data start, and where they end.
+fn image() -> [usize; 4] {
     unsafe extern "C" {
         static text_start: u8;
         static rodata_start: u8;
         static data_start: u8;
         static image_end: u8;
     }
-    let text = (&raw const text_start).addr();
-    let rodata = (&raw const rodata_start).addr();
-    let data = (&raw const data_start).addr();
-    let end = (&raw const image_end).addr();
-    let middle = new_table().expect("tables for the image");
+    [
+        (&raw const text_start).addr(),
+        (&raw const rodata_start).addr(),
+        (&raw const data_start).addr(),
+        (&raw const image_end).addr(),
+    ]
+}
+
+/// What an address of the image is.
+pub(super) fn part_of_image(addr: usize) -> Place {
+    let [_, rodata, data, _] = image();
+    match addr {
+        _ if addr < rodata => Place::Text,
+        _ if addr < data => Place::ReadOnlyData,
+        _ => Place::Data,
+    }
+}
+
+/// Gives the image tables of its own: text is executed and read, read-only data is read, the rest
+/// is read and written; nothing else is there. On the first CPU, before the others start, when the
+/// controls are known.
+///
+/// # Panics
+/// If the reserve has too few tables.
+pub(crate) fn protect_image() {
+    let [text, rodata, data, end] = image();
+    let middle = new_table(0).expect("tables for the image");
     for (part, what) in [
         (text..rodata, Use::Text),
         (rodata..data, Use::ReadOnly),
@@ -136,7 +163,8 @@ pub(super) fn protect_image() {
 /// Maps whole pages of the image as what they are for.
 fn set_pages(middle: &Table, addrs: Range<usize>, what: Use) {
     for addr in addrs.step_by(PAGE_SIZE) {
-        let leaf = below_or_new(middle, table::index(addr, MIDDLE)).expect("tables for the image");
+        let leaf = below_or_new(middle, table::index(addr, MIDDLE), 0);
+        let leaf = leaf.expect("tables for the image");
         let phys = (addr & IN_GIGABYTE) as u64;
         leaf.set(table::index(addr, LEAF), Entry::small(phys, what));
     }
@@ -146,7 +174,7 @@ fn set_pages(middle: &Table, addrs: Range<usize>, what: Use) {
 fn split(middle: &Table, phys: Range<usize>) {
     for index in table::index(phys.start, MIDDLE)..=table::index(phys.end - 1, MIDDLE) {
         let large = middle.get(index).phys();
-        let leaf = new_table().expect("tables for the image");
+        let leaf = new_table(0).expect("tables for the image");
         for page in 0..ENTRIES {
             let phys = large + page as u64 * span(LEAF);
             leaf.set(page, Entry::small(phys, Use::AsAbove));
@@ -157,6 +185,9 @@ fn split(middle: &Table, phys: Range<usize>) {
 
 /// Takes the identity mapping away, so that null faults. When all CPUs run.
 pub(crate) fn drop_identity() {
+    if broken(Control::Null) {
+        return;
+    }
     Table::root().clear(table::index(0, ROOT));
     shootdown::flush_all();
 }

@@ -22,11 +22,12 @@
 //! 7. **Failure.** No memory for a table: all that was mapped is undone and forgotten.
 
 mod direct;
+pub mod fault;
 pub mod shootdown;
 mod table;
 
 pub use direct::direct_map_up_to;
-pub(crate) use direct::drop_identity;
+pub(crate) use direct::{drop_identity, protect_image};
 pub use table::frame_at;
 
 use crate::controls::{Control, broken};
@@ -51,7 +52,6 @@ pub(crate) fn init() {
         let entry = Entry::table(table.phys());
         Table::root().set(table::index(window, table::ROOT), entry);
     }
-    direct::protect_image();
 }
 
 /// Maps `runs` from `at` on.

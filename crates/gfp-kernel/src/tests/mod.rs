@@ -13,6 +13,7 @@
 //!    `N passed, N failed`; QEMU's status says the same.
 
 pub mod disturb;
+mod faults;
 mod machine;
 mod paging;
 mod sched;
@@ -45,7 +46,13 @@ macro_rules! tests {
 pub(crate) use tests;
 
 /// All tests.
-const TESTS: &[&[Test]] = &[machine::TESTS, sched::TESTS, paging::TESTS, virtio::TESTS];
+const TESTS: &[&[Test]] = &[
+    machine::TESTS,
+    sched::TESTS,
+    paging::TESTS,
+    faults::TESTS,
+    virtio::TESTS,
+];
 
 /// The longest that a test may take. An emulator on a busy host needs many times what it needs
 /// alone.
