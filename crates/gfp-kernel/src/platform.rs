@@ -12,7 +12,7 @@
 use crate::arch::percpu::{self, INSIDE, MAX_CPUS, OUTSIDE, TAKEN};
 use crate::arch::{DIRECT_MAP, cpu, smp, time};
 use crate::controls::{Control, broken};
-use crate::println;
+use crate::{println, sched};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::{CpuId, NodeId, PhysAddr};
@@ -173,6 +173,8 @@ unsafe impl Platform for Machine {
                 // The task was moved to that very CPU meanwhile.
                 return self.enter().ok().map(|(_, section)| section);
             }
+            // Who holds it does so with preemption off, and then interrupts, so it runs; we wait
+            // with both on, so it never waits for us.
             // Acquire: pairs with the Release in `release`.
             if TAKING.swap(true, Ordering::Acquire) {
                 drop(stay);
@@ -215,8 +217,15 @@ unsafe impl Platform for Machine {
         time::now_ns()
     }
 
-    fn relax(&self, _spins: u32) {
+    /// Who waits with interrupts on may wait for a task that was preempted, perhaps on this very
+    /// CPU: it gives way. The library's locks are held, and waited for, with interrupts off, so
+    /// their holders run; for those this only spins.
+    fn relax(&self, spins: u32) {
+        const PATIENCE: u32 = 64;
         core::hint::spin_loop();
+        if spins % PATIENCE == PATIENCE - 1 {
+            sched::relax();
+        }
     }
 
     fn report(&self, report: &Report<'_>) {

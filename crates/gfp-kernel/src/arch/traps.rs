@@ -156,6 +156,9 @@ pub static ON_DEBUG: Hook = Hook::new();
 extern "C" fn trap_interrupt(frame: &mut Frame) {
     let this = percpu::this();
     restart(frame);
+    if sched::death::interrupt_without_room(frame) {
+        return;
+    }
     this.irq_depth
         .store(this.irq_depth.load(Relaxed) + 1, Relaxed);
     match frame.vector {

@@ -10,6 +10,7 @@ use super::text::Text;
 use crate::arch::apic;
 use crate::arch::cpu::{self, IrqOff};
 use crate::arch::percpu::{self, OUTSIDE};
+use crate::arch::smp;
 use crate::arch::traps::Frame;
 use core::fmt;
 use core::ptr::NonNull;
@@ -57,11 +58,12 @@ pub fn fatal_exception(frame: &mut Frame, why: fmt::Arguments<'_>) -> bool {
     if frame.rflags & cpu::IF == 0 {
         // Perhaps the stubs had no room for an interrupt's frame on its stack: that interrupt is
         // taken for handled, or none would come any more. Without one it means nothing.
+        // `last_steps` looks what it was about.
         apic::end_of_interrupt();
     }
     note(task, why);
     // SAFETY: [INV-SCHED-2] it runs.
-    let end = unsafe { task.as_ref().stack_end };
+    let end = unsafe { task.as_ref().stack.end };
     // What is on its stack is not needed any more. As after a call: 8 below a multiple of 16.
     frame.rsp = end as u64 - 8;
     frame.rip = last_steps as *const () as u64;
@@ -69,6 +71,30 @@ pub fn fatal_exception(frame: &mut Frame, why: fmt::Arguments<'_>) -> bool {
     true
 }
 
+/// Bytes of stack that a handler may use. Those of this kernel use less than 4 KiB, and print.
+const HANDLER_ROOM: usize = 6 << 10;
+
+/// An interrupt came when the running task's stack has too little room for its handler: the task
+/// dies of it, since the handler must not. False if there is room, or it may not die here.
+pub fn interrupt_without_room(frame: &mut Frame) -> bool {
+    // SAFETY: [INV-SCHED-2] it runs.
+    let Some(stack) = run::current().map(|task| unsafe { &(*task.as_ptr()).stack }) else {
+        return false;
+    };
+    let at = core::ptr::from_ref(frame).addr();
+    if !stack.contains(&at) || at - stack.start >= HANDLER_ROOM {
+        return false;
+    }
+    let room = at - stack.start;
+    let why = format_args!("overflow of the stack: {room} bytes are left for an interrupt");
+    if !fatal_exception(frame, why) {
+        return false;
+    }
+    apic::end_of_interrupt(); // what it was about: `last_steps`
+    true
+}
+
 extern "C" fn last_steps() -> ! {
+    smp::on_message();
     run::finish()
 }

@@ -36,8 +36,8 @@
 //! 7. **Death.** A panic or a fatal exception in a task ends that task where nothing else depends
 //!    on it ([`death`]), else the machine.
 //! 8. **What it does not do.** Priorities, fairness, load balancing, signals, stealing from a busy
-//!    CPU. A wake-up in an NMI is not possible: it would take a lock. An overflow of a task's stack
-//!    in an interrupt handler ends the machine: handlers run on the stack of who they interrupt.
+//!    CPU. A wake-up in an NMI is not possible: it would take a lock. Handlers run on the stack of
+//!    who they interrupt; a task that leaves them no room dies, or, where it may not, the machine.
 
 pub mod death;
 mod list;
@@ -111,9 +111,23 @@ pub fn current() -> Arc<Task> {
     }
 }
 
+/// The stack of the running task.
+///
+/// # Panics
+/// As [`current`].
+pub fn current_stack() -> core::ops::Range<usize> {
+    current().stack.clone()
+}
+
 /// Lets another task run, if one waits.
 pub fn yield_now() {
     run::give_way();
+}
+
+/// For who spins: lets another task run if one waits and this one may be preempted; else nothing.
+/// Context: any.
+pub fn relax() {
+    run::relax();
 }
 
 /// Waits for [`Task::unpark`]. Context: a task that may sleep.

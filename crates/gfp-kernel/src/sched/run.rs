@@ -4,6 +4,7 @@ use super::list::{Chain, List};
 use super::lock::{IrqGuard, IrqLock};
 use super::stack::switch_stacks;
 use super::task::{Affinity, Inner, State, Task};
+use crate::arch::cpu::IrqOff;
 use crate::arch::percpu::{self, MAX_CPUS, OUTSIDE, PerCpu};
 use crate::arch::{smp, time};
 use core::ptr::{NonNull, null_mut};
@@ -345,6 +346,15 @@ pub(super) fn preempt() {
         | this.inside();
     if this.need_resched.load(Relaxed) != 0 && busy == OUTSIDE && current().is_some() {
         give_way();
+    }
+}
+
+/// Lets another task run if one waits and this one may be preempted: who spins may spin for it.
+pub(super) fn relax() {
+    let off = IrqOff::new();
+    if READY.load(Relaxed) != 0 && off.were_on() {
+        percpu::this().need_resched.store(1, Relaxed);
+        preempt();
     }
 }
 

@@ -34,7 +34,7 @@ impl Builder {
         self
     }
 
-    /// The size of its stack, rounded up to whole pages. An interrupt needs up to 8 KiB of it.
+    /// The size of its stack, rounded up to whole pages; 6 KiB of it are for interrupts.
     pub const fn stack_bytes(mut self, bytes: usize) -> Builder {
         self.stack_bytes = bytes;
         self
@@ -56,7 +56,7 @@ impl Builder {
         let value = Arc::new(IrqLock::new(None));
         let result = value.clone();
         let mut task = Task::new(self.name, self.affinity);
-        task.stack_end = stack.end();
+        task.stack = stack.start()..stack.end();
         task.inner.get_mut().stack_pointer = stack.prepare(entry);
         let own = task.own.get_mut();
         own.stack = Some(stack);

@@ -4,7 +4,6 @@ use crate::memory::mm;
 use core::arch::global_asm;
 use core::ptr::NonNull;
 use gfp::error::AllocError;
-use gfp::flags::GFP_KERNEL;
 use gfp::frame::PAGE_SIZE;
 
 global_asm!(include_str!("switch.s"));
@@ -19,10 +18,14 @@ unsafe extern "C" {
     pub(super) fn switch_stacks(save: *mut usize, to: usize);
 }
 
-/// Pages that a task runs on.
+/// Pages that a task runs on: an area of vmalloc.
+///
+/// The page below it is never mapped: it is the guard page that ends the area before, or belongs to
+/// no area, and addresses are given out only after all CPUs have forgotten what was there. So who
+/// overflows the stack faults.
 pub(super) struct Stack {
     at: NonNull<u8>,
-    order: u8,
+    bytes: usize,
 }
 
 // SAFETY: plain memory.
@@ -32,16 +35,21 @@ impl Stack {
     /// A stack of at least `bytes`.
     ///
     /// # Errors
-    /// As the page allocator.
+    /// As `vmalloc`.
     pub(super) fn new(bytes: usize) -> Result<Stack, AllocError> {
-        let order = bytes.div_ceil(PAGE_SIZE).next_power_of_two().ilog2() as u8;
-        let at = mm().get_free_pages(GFP_KERNEL, order)?;
-        Ok(Stack { at, order })
+        let bytes = bytes.next_multiple_of(PAGE_SIZE);
+        let at = mm().vmalloc(bytes)?;
+        Ok(Stack { at, bytes })
+    }
+
+    /// Its lowest address.
+    pub(super) fn start(&self) -> usize {
+        self.at.addr().get()
     }
 
     /// Where it ends: what was pushed first lies below.
     pub(super) fn end(&self) -> usize {
-        self.at.as_ptr().expose_provenance() + (PAGE_SIZE << self.order)
+        self.at.as_ptr().expose_provenance() + self.bytes
     }
 
     /// Writes what [`switch_stacks`] pops so that it enters `entry`; the stack pointer to give it.
@@ -66,10 +74,9 @@ impl Stack {
             entry as *const () as u64,
             0,
         ];
-        let bytes = PAGE_SIZE << self.order;
         // SAFETY: [INV-SCHED-3] the stack is ours and not in use; it is larger than 9 words.
         unsafe {
-            let to = self.at.as_ptr().add(bytes).cast::<[u64; 9]>().sub(1);
+            let to = self.at.as_ptr().add(self.bytes).cast::<[u64; 9]>().sub(1);
             to.write(words);
             to.expose_provenance()
         }
@@ -79,6 +86,6 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: [INV-SCHED-3] allocated by `new`; nobody runs on it any more.
-        unsafe { mm().free_pages(self.at.as_ptr(), self.order) }
+        unsafe { mm().vfree(self.at.as_ptr()) }
     }
 }

@@ -6,6 +6,7 @@ use super::text::Text;
 use super::wait::WaitQueue;
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::CpuId;
 
@@ -85,8 +86,8 @@ pub struct Task {
     /// Set when its stack is given back.
     pub(super) reaped: AtomicBool,
     pub(super) on_reaped: WaitQueue,
-    /// Where the stack ends, and what is pushed first lies below; 0: the boot's.
-    pub(super) stack_end: usize,
+    /// Its stack: what is pushed first lies below the end. Empty: the boot's.
+    pub(super) stack: Range<usize>,
 }
 
 /// What belongs to the task alone.
@@ -128,7 +129,7 @@ impl Task {
             waiting: AtomicBool::new(false),
             reaped: AtomicBool::new(false),
             on_reaped: WaitQueue::new(),
-            stack_end: 0,
+            stack: 0..0,
         }
     }
 

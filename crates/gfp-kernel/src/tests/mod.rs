@@ -12,6 +12,7 @@
 //! 5. Each test prints `test NAME ... ok` or `test NAME ... FAILED (why)`. The last line is
 //!    `N passed, N failed`; QEMU's status says the same.
 
+mod death;
 pub mod disturb;
 mod faults;
 mod machine;
@@ -49,6 +50,7 @@ pub(crate) use tests;
 const TESTS: &[&[Test]] = &[
     machine::TESTS,
     sched::TESTS,
+    death::TESTS,
     paging::TESTS,
     faults::TESTS,
     virtio::TESTS,

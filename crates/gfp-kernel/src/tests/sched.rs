@@ -1,18 +1,20 @@
 //! Tasks: sleeping and waking, preemption, death.
 
 use super::{disturb, threads};
-use crate::arch::{percpu, smp, time};
+use crate::arch::cpu::IrqOff;
+use crate::arch::{percpu, smp, time, traps};
 use crate::memory::mm;
 use crate::sched::{self, Affinity, Barrier, Builder, Completion, IrqLock, Mutex, spawn};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use gfp::frame::CpuId;
+use gfp::platform::{Context, Platform};
 
 super::tests! { "sched":
     a_task_returns_its_value,
-    a_panic_kills_only_its_task,
-    a_fault_kills_only_its_task,
+    contexts_are_told_apart,
+    a_spin_gives_way_to_who_it_waits_for,
     sleepers_wake_in_the_order_of_their_deadlines,
     a_deadline_ends_a_wait_and_not_before,
     parked_tasks_wake_each_other_over_all_cpus,
@@ -38,23 +40,54 @@ fn a_task_returns_its_value() {
     assert_eq!(task.join().map_err(|_| ()), Ok(5));
 }
 
-fn a_panic_kills_only_its_task() {
-    let task = spawn("panics", || panic!("number {}", 7));
-    let death = task.join().expect_err("it died");
-    assert!(death.message().contains("number 7"), "{death:?}");
+fn contexts_are_told_apart() {
+    static SEEN: [AtomicU32; 2] = [const { AtomicU32::new(u32::MAX) }; 2];
+    fn context() -> Context {
+        mm().platform().context()
+    }
+    SEEN.iter().for_each(|seen| seen.store(u32::MAX, Relaxed));
+    traps::ON_TIMER.set(Some(|_| SEEN[0].store(context() as u32, Relaxed)));
+    traps::ON_NMI.set(Some(|_| SEEN[1].store(context() as u32, Relaxed)));
+    while SEEN.iter().any(|seen| seen.load(Relaxed) == u32::MAX) {
+        assert_eq!(context(), Context::Task);
+        let off = IrqOff::new();
+        assert_eq!(context(), Context::Atomic);
+        drop(off);
+        let stay = percpu::preempt_off();
+        assert_eq!(context(), Context::Atomic);
+        drop(stay);
+        sched::yield_now();
+        let lock = IrqLock::new(());
+        let guard = lock.lock();
+        let context = context();
+        drop(guard);
+        assert_eq!(context, Context::Atomic);
+    }
+    assert_eq!(SEEN[0].load(Relaxed), Context::Interrupt as u32);
+    assert_eq!(SEEN[1].load(Relaxed), Context::Nmi as u32);
 }
 
-fn a_fault_kills_only_its_task() {
-    for _ in 0..20 {
-        let task = spawn("faults", || {
-            const NOBODYS: usize = 0xffff_a000_0000_1000;
-            let at: *const u64 = core::ptr::with_exposed_provenance(NOBODYS);
-            // SAFETY: not safe at all, that is the test; nothing is mapped there.
-            unsafe { at.read_volatile() }
-        });
-        let death = task.join().expect_err("it died");
-        assert!(death.message().contains("0xffffa00000001000"), "{death:?}");
+fn a_spin_gives_way_to_who_it_waits_for() {
+    sched::set_affinity(last_cpu());
+    let before = ticks_here();
+    let mut spins = 0;
+    for _ in 0..2000 {
+        let done = Arc::new(AtomicBool::new(false));
+        let other = done.clone();
+        let task = Builder::new("waited for").affinity(last_cpu());
+        let task = task.spawn(move || other.store(true, Relaxed));
+        while !done.load(Relaxed) {
+            mm().platform().relax(spins);
+            spins += 1;
+        }
+        task.expect("memory").join().expect("it ends");
     }
+    // Each of 2000 waits for a tick would be as many ticks.
+    assert!(ticks_here() - before < 1000, "{spins} spins");
+}
+
+fn ticks_here() -> u64 {
+    percpu::this().timer_ticks.load(Relaxed)
 }
 
 fn sleepers_wake_in_the_order_of_their_deadlines() {
@@ -226,10 +259,12 @@ fn a_thousand_tasks_leave_every_frame_behind() {
         assert_eq!(ran.load(Relaxed), 1000);
     };
     let free = || {
+        mm().vmalloc_space().vm_unmap_aliases().expect("a task");
         mm().trim();
         mm().verify().expect("all invariants hold");
         mm().pages().free_page_count()
     };
+    round(); // page tables stay
     let before = free();
     round();
     assert_eq!(free(), before);
