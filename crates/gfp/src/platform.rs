@@ -112,6 +112,17 @@ pub unsafe trait Platform: Sync + Sized {
     /// Takes the place of another CPU: returns when it is outside, and keeps it out until the
     /// section is dropped. The caller must hold no section and no lock. `None`: this machine
     /// cannot, or that CPU id was never used.
+    ///
+    /// A machine of several CPUs that cannot works, with these limits:
+    /// * What another CPU has cached stays there: a drain, a shrink, and a request that is about to
+    ///   fail take back only what the caller's own CPU and the zones have.
+    /// * `kmem_cache_destroy` answers
+    ///   [`CpuBusy`](crate::slab::CacheError::CpuBusy) and changes nothing once another CPU has its
+    ///   table of sheaves, which it makes with its first object that is not at hand.
+    /// * A CPU that has no such table yet is not waited for. So a cache must not be destroyed while
+    ///   another CPU may be inside a call for that cache before it has one: the call would use the
+    ///   cache's memory after it was freed. Of a machine that implements this method every CPU is
+    ///   waited for.
     fn enter_remote(&self, cpu: CpuId) -> Option<Self::Section<'_>> {
         let _ = cpu;
         None

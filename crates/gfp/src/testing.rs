@@ -5,9 +5,10 @@ use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
 use crate::platform::{DirectMap, Nested, Platform};
 use crate::report::Report;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::boxed::Box;
 use std::string::{String, ToString};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::vec::Vec;
 
 /// CPUs of a [`TestPlatform`].
@@ -22,6 +23,8 @@ pub(crate) struct TestPlatform {
     pub(crate) cpu: AtomicU32,
     /// Fails every [`Platform::enter`]: the test plays an interrupt in the middle of an operation.
     pub(crate) nested: AtomicBool,
+    /// The node that every CPU is nearest to.
+    pub(crate) near: AtomicU8,
     inside: [AtomicBool; CPUS],
     pub(crate) reports: Mutex<Vec<String>>,
     pub(crate) discarded: AtomicUsize,
@@ -29,6 +32,8 @@ pub(crate) struct TestPlatform {
     pub(crate) slow_discard: AtomicBool,
     /// True once a discard has begun.
     pub(crate) discarding: AtomicBool,
+    /// Runs once, when somebody waits: what another CPU would do meanwhile.
+    pub(crate) on_relax: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     ticks: AtomicU32,
 }
 
@@ -50,11 +55,13 @@ impl TestPlatform {
             map: DirectMap::new(ram, PhysAddr(phys)),
             cpu: AtomicU32::new(0),
             nested: AtomicBool::new(false),
+            near: AtomicU8::new(0),
             inside: Default::default(),
             reports: Mutex::default(),
             discarded: AtomicUsize::new(0),
             slow_discard: AtomicBool::new(false),
             discarding: AtomicBool::new(false),
+            on_relax: Mutex::new(None),
             ticks: AtomicU32::new(0),
         }
     }
@@ -114,11 +121,19 @@ unsafe impl Platform for TestPlatform {
         (!inside.swap(true, Ordering::Acquire)).then_some(TestSection(inside))
     }
 
+    fn node(&self) -> NodeId {
+        NodeId(self.near.load(Ordering::Relaxed))
+    }
+
     fn now_ns(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::Relaxed).into()
     }
 
     fn relax(&self, spins: u32) {
+        let meanwhile = self.on_relax.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            return meanwhile();
+        }
         if self.slow_discard.swap(false, Ordering::AcqRel)
             || self.discarding.load(Ordering::Acquire)
         {

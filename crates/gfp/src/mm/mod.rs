@@ -22,6 +22,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use crate::frame::PhysAddr;
+use crate::page::{AddMemoryError, AddedMemory};
 use crate::page::{BootConfig, BootError, MemoryRegion, PageAllocator, VerifyError};
 use crate::platform::Platform;
 use crate::slab::Slabs;
@@ -112,6 +114,26 @@ impl<P: Platform> Mm<P> {
         self.pages().verify()?;
         self.slabs().verify()?;
         self.vm.verify()
+    }
+
+    /// Brings memory in while the machine runs, where the memory map of boot said that it may be
+    /// plugged in (`add_memory`; P514, P516).
+    ///
+    /// Context: task, outside of the allocator; allocations and other additions may run meanwhile.
+    ///
+    /// # Errors
+    /// [`AddMemoryError`]: what is wrong with the range; nothing was changed.
+    ///
+    /// # Safety
+    /// As [`PageAllocator::add_memory`]: the range is RAM now and stays so, and nobody else uses
+    /// it.
+    pub unsafe fn add_memory(
+        &self,
+        start: PhysAddr,
+        end: PhysAddr,
+    ) -> Result<AddedMemory, AddMemoryError> {
+        // SAFETY: promised by the caller.
+        unsafe { self.pages().add_memory(start, end) }
     }
 
     /// Gives memory that nobody needs back: what CPUs have cached, empty slabs, and to the platform

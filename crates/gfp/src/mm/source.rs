@@ -57,7 +57,7 @@ impl<P: Platform> Source for Mm<P> {
     fn has_zone(&self, kind: ZoneKind) -> bool {
         match kind {
             ZoneKind::Normal | ZoneKind::Movable => true,
-            _ => self.pages().zone_stats().any(|z| z.kind == kind),
+            _ => self.pages().has_zone(kind),
         }
     }
 

@@ -6,7 +6,7 @@ use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{CpuId, FrameKind, FrameWord, NodeId, Order, PAGE_SIZE, Pfn};
+use crate::frame::{CpuId, FrameKind, FrameWord, Order, PAGE_SIZE, Pfn};
 use crate::platform::Platform;
 use crate::policy::pcp;
 use crate::policy::watermark::AllocFlags;
@@ -87,7 +87,8 @@ impl<P: Platform> PageAllocator<P> {
         let only = req.gfp.contains(Gfp::THISNODE);
         let ids = self.lists.get(node.0 as usize).map_or(&[][..], |l| l.ids());
         ids.iter()
-            .map(|id| &self.zones[*id as usize])
+            // Acquire: pairs with the Release in `ZoneList::populate`.
+            .map(|id| &self.zones[id.load(Ordering::Acquire) as usize])
             .filter(move |zone| zone.kind <= highest && (!only || zone.node == node))
     }
 
@@ -155,10 +156,10 @@ impl<P: Platform> PageAllocator<P> {
         }
         let store = cache.zip(List::of(order, kind));
         let mut wanted = store.map_or(1, |(cache, list)| {
-            let sizing = &self.sizing[zone.id as usize];
+            let sizing = self.sizing[zone.id as usize].get();
             // P326: order 0 takes a batch, higher orders a few, never past what may be kept.
             let (high, count) = (sizing.high_min, cache.count());
-            let batch = pcp::refill(order.get().into(), count, high, 0, sizing).blocks;
+            let batch = pcp::refill(order.get().into(), count, high, 0, &sizing).blocks;
             let fits = high.saturating_sub(count) >> order.get();
             batch.min(fits).min(cache.room(list)).max(1)
         });
@@ -170,7 +171,7 @@ impl<P: Platform> PageAllocator<P> {
         let mut guard = zone.lock(&self.blocks, local);
         let first = guard
             .take(order, kind, wanted)
-            .or_else(|| guard.take_fallback(order, kind, wanted, self.grouping))?;
+            .or_else(|| guard.take_fallback(order, kind, wanted, self.grouping()))?;
         if let Some((cache, list)) = store {
             let store = |taken: Taken, from: usize| {
                 // The lowest address is put last, so that it is taken first.
@@ -232,7 +233,7 @@ impl<P: Platform> PageAllocator<P> {
         let kind = MigrateType::Unmovable;
         let taken = guard
             .take(order, kind, 1)
-            .or_else(|| guard.take_fallback(order, kind, 1, self.grouping))?;
+            .or_else(|| guard.take_fallback(order, kind, 1, self.grouping()))?;
         drop(guard);
         let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
         for i in 0..self.zones.len() {
@@ -354,12 +355,5 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub fn set_word(&self, pfn: Pfn, word: FrameWord) {
         self.frames.set(pfn, word);
-    }
-
-    /// The nodes that have memory.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        (0..crate::frame::MAX_NODES as u8)
-            .map(NodeId)
-            .filter(|n| self.zones.iter().any(|z| z.node == *n))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Line (64 B)   | word 0: frames 0..63 | word 1 | ... | word 7: frames 448..511 |   bit 1 = free
-//!   Block (8 B)   | free u16 | class u8 | type u8 | zone u8 | flags u8 | - |
+//!   Block (8 B)   | free u16 | class u8 | type u8 | zone u8 | clean u8 | plug u8 | - |
 //! ```
 
 use crate::flags::MigrateType;
@@ -205,15 +205,23 @@ pub(crate) const CLASS_PAIR: u8 = PAGEBLOCK_ORDER + 1;
 pub(crate) const NO_ZONE: u8 = 0xff;
 
 /// The descriptor of one pageblock, changed under its zone's lock, read anywhere.
+///
+/// | zone | plug | the block is | next |
+/// |---|---|---|---|
+/// | a zone | [`NO_ZONE`] | there since boot | |
+/// | [`NO_ZONE`] | [`NO_ZONE`] | a hole | |
+/// | [`NO_ZONE`] | a zone | absent; its memory may be plugged in | present |
+/// | a zone | the same zone | present since it was plugged in | |
 pub(crate) struct Block {
     free: AtomicU16,
     class: AtomicU8,
     kind: AtomicU8,
     zone: AtomicU8,
     clean: AtomicU8,
+    plug: AtomicU8,
 }
 
-const _: () = assert!(size_of::<Block>() == 6 || size_of::<Block>() == 8);
+const _: () = assert!(size_of::<Block>() == 8 && align_of::<Block>() == 2);
 
 impl Block {
     /// A block of no zone, with no free frame.
@@ -224,6 +232,7 @@ impl Block {
             kind: AtomicU8::new(MigrateType::Movable as u8),
             zone: AtomicU8::new(NO_ZONE),
             clean: AtomicU8::new(0),
+            plug: AtomicU8::new(NO_ZONE),
         }
     }
 
@@ -261,14 +270,26 @@ impl Block {
         self.kind.store(kind as u8, Relaxed);
     }
 
-    /// Index of the zone, [`NO_ZONE`] for a hole.
+    /// Index of the zone, [`NO_ZONE`] for a hole or what is absent. Once a zone, always that zone.
     #[inline]
     pub(crate) fn zone(&self) -> u8 {
         self.zone.load(Relaxed)
     }
 
+    /// Makes the block part of a zone: boot does, and who holds the lock of plugging.
     pub(crate) fn set_zone(&self, zone: u8) {
         self.zone.store(zone, Relaxed);
+    }
+
+    /// The zone that the block's memory joins when it is plugged in, [`NO_ZONE`] if that may not
+    /// be.
+    pub(crate) fn plug(&self) -> u8 {
+        self.plug.load(Relaxed)
+    }
+
+    /// Says at boot that the block's memory may be plugged in.
+    pub(crate) fn set_plug(&self, zone: u8) {
+        self.plug.store(zone, Relaxed);
     }
 
     /// True if the operating system has the memory behind this block (free page reporting): all of

@@ -6,17 +6,18 @@
 //!    indexes.
 //! 3. What is left is freed into the zones, largest blocks first.
 
+use super::PageAllocator;
 use super::block::{Block, Line};
 use super::cache::ZoneCache;
-use super::map::{BootConfig, BootError, Extents, MemoryRegion};
+use super::lists::MAX_ZONES;
+use super::map::{BootConfig, BootError, Extents, MemoryRegion, Presence};
+use super::tuning::MinFreeRule;
 use super::zone::{Blocks, Zone, ZoneSpec};
-use super::{PageAllocator, ZoneList};
 use crate::flags::ZoneKind;
-use crate::frame::{
-    FrameTable, MAX_NODES, MAX_PAGE_ORDER, NodeId, Order, PAGE_SIZE, PAGEBLOCK_ORDER, Pfn, PhysAddr,
-};
+use crate::frame::MAX_NODES;
+use crate::frame::{FrameTable, NodeId, Order, PAGE_SIZE, PAGEBLOCK_ORDER, Pfn, PhysAddr};
 use crate::platform::{DirectMap, Platform};
-use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicPtr, AtomicU64};
 use crate::sync::{Carved, Local};
 use core::ptr::NonNull;
 
@@ -52,15 +53,16 @@ impl Carver {
 
     /// `n` words of zero.
     fn zeroed(&mut self, n: usize, already: bool) -> Carved<AtomicU64> {
-        if !already {
-            return self.take(n, |_| AtomicU64::new(0));
-        }
         let ptr = self.map.ptr(self.at).cast::<AtomicU64>();
         self.at.0 += room::<AtomicU64>(n) as u64;
         assert!(
             self.at <= self.end,
             "boot reckoned with less metadata than it made"
         );
+        if !already {
+            // SAFETY: [INV-BOOT-1] as in `take`; zero is a valid `AtomicU64`.
+            unsafe { ptr.write_bytes(0, n) };
+        }
         self.carved(ptr, n)
     }
 
@@ -94,7 +96,7 @@ impl<P: Platform> PageAllocator<P> {
             return Err(BootError::SpanTooLarge { pages: frames });
         }
         let nr_blocks = frames >> PAGEBLOCK_ORDER;
-        let mut specs = [const { None }; MAX_NODES * ZoneKind::COUNT];
+        let mut specs = [const { None }; MAX_ZONES];
         let nr_zones = zone_specs(&extents, base, &mut specs);
         let specs = || specs.iter().flatten();
         let index_words = specs().map(|z| Zone::index_words(z.nr_blocks)).sum();
@@ -108,7 +110,7 @@ impl<P: Platform> PageAllocator<P> {
             + PAGE_SIZE;
         let pages = bytes.div_ceil(PAGE_SIZE);
         let home = extents
-            .iter()
+            .present()
             .filter(|e| e.kind != ZoneKind::HighMem && e.kind != ZoneKind::Movable)
             .max_by_key(|e| e.end.0 - e.start.0)
             .filter(|e| e.end.0 - e.start.0 > pages)
@@ -140,14 +142,14 @@ impl<P: Platform> PageAllocator<P> {
             })
         });
         let cpus = carver.take(nr_cpus, |_| AtomicPtr::new(core::ptr::null_mut()));
-        let mut allocator =
+        let allocator =
             PageAllocator::assemble(platform, frames, blocks, zones, cpus, config, pages);
         allocator.free_extents(&extents, meta, config)?;
-        allocator.set_watermarks(config);
+        allocator.retune(MinFreeRule::Boot);
         Ok(allocator)
     }
 
-    /// Gives every usable page outside of `meta` to its zone, then sets the watermarks.
+    /// Gives every usable page outside of `meta` to its zone, and notes what may be plugged in.
     fn free_extents(
         &self,
         extents: &Extents,
@@ -166,22 +168,16 @@ impl<P: Platform> PageAllocator<P> {
             };
             let first = (e.start.0 >> PAGEBLOCK_ORDER) - self.blocks.first;
             let last = ((e.end.0 - 1) >> PAGEBLOCK_ORDER) - self.blocks.first;
-            for block in first..=last {
-                self.blocks.blocks[block].set_zone(zone.id);
+            let blocks = &self.blocks.blocks[first..=last];
+            if e.presence == Presence::Later {
+                blocks.iter().for_each(|block| block.set_plug(zone.id));
+                continue;
             }
+            blocks.iter().for_each(|block| block.set_zone(zone.id));
             let end = if e.end == meta.end { meta.start } else { e.end };
             let mut guard = zone.lock(&self.blocks, &local);
-            let mut at = start;
-            while at < end {
-                let order = largest_block(at, end);
-                let put = guard.put_as(at, order, config.memory_is_zero);
-                debug_assert!(put, "boot freed a page twice");
-                zone.managed.fetch_add(order.pages(), Relaxed);
-                at = at.add(order.pages());
-            }
-        }
-        for zone in self.zones.iter() {
-            zone.reset_peak();
+            zone.extend(e.start, e.end);
+            guard.add(start, end, config.memory_is_zero);
         }
         Ok(())
     }
@@ -218,19 +214,8 @@ fn lines_of(words: Carved<AtomicU64>) -> Carved<Line> {
     unsafe { Carved::new(NonNull::from(&*words).cast(), n) }
 }
 
-/// The largest block that starts at `at` and ends before `end`.
-fn largest_block(at: Pfn, end: Pfn) -> Order {
-    let by_align = (at.0.trailing_zeros()).min(MAX_PAGE_ORDER as u32) as u8;
-    let by_size = (end.0 - at.0).ilog2().min(MAX_PAGE_ORDER as u32) as u8;
-    Order::new(by_align.min(by_size)).unwrap_or_default()
-}
-
-/// One specification a populated zone, by node, then by kind. Returns their number.
-fn zone_specs(
-    extents: &Extents,
-    base: usize,
-    specs: &mut [Option<ZoneSpec>; MAX_NODES * ZoneKind::COUNT],
-) -> usize {
+/// One specification a zone with memory now or later, by node, then by kind. Returns their number.
+fn zone_specs(extents: &Extents, base: usize, specs: &mut [Option<ZoneSpec>; MAX_ZONES]) -> usize {
     let mut n = 0;
     for node in 0..MAX_NODES as u8 {
         for kind in ZoneKind::ALL {
@@ -239,19 +224,15 @@ fn zone_specs(
                     .iter()
                     .filter(|e| e.node.0 == node && e.kind == kind && e.start < e.end)
             };
-            let (Some(first), Some(last)) = (mine().next(), mine().last()) else {
+            let (Some(first), Some(last)) = (mine().next(), mine().next_back()) else {
                 continue;
             };
-            let (start, end) = (first.start, last.end);
-            let first_block = (start.0 - base) >> PAGEBLOCK_ORDER;
-            let last_block = (end.0 - 1 - base) >> PAGEBLOCK_ORDER;
+            let first_block = (first.start.0 - base) >> PAGEBLOCK_ORDER;
+            let last_block = (last.end.0 - 1 - base) >> PAGEBLOCK_ORDER;
             specs[n] = Some(ZoneSpec {
                 id: n as u8,
                 node: NodeId(node),
                 kind,
-                start,
-                end,
-                present: mine().map(|e| e.end.0 - e.start.0).sum(),
                 first_block,
                 nr_blocks: last_block - first_block + 1,
             });
@@ -259,37 +240,4 @@ fn zone_specs(
         }
     }
     n
-}
-
-/// Each node's zones in the order in which a request looks at them (P202, P203): nearest node
-/// first, then highest zone first.
-pub(super) fn zone_lists(zones: &[Zone], config: &BootConfig) -> [ZoneList; MAX_NODES] {
-    let distance = |from: NodeId, to: NodeId| match config.distance {
-        Some(f) => f(from, to) as usize,
-        None => 10 + 10 * (from != to) as usize,
-    };
-    core::array::from_fn(|node| {
-        let node = NodeId(node as u8);
-        let mut list = ZoneList::empty();
-        let mut used = [false; MAX_NODES];
-        loop {
-            // Ties go to the node that follows this one, so that equal nodes rotate.
-            let next = (0..MAX_NODES)
-                .filter(|n| !used[*n] && zones.iter().any(|z| z.node.0 as usize == *n))
-                .min_by_key(|n| {
-                    let turn = (*n + MAX_NODES - node.0 as usize) % MAX_NODES;
-                    (distance(node, NodeId(*n as u8)), turn)
-                });
-            let Some(next) = next else { return list };
-            used[next] = true;
-            for kind in ZoneKind::ALL.iter().rev() {
-                if let Some(z) = zones
-                    .iter()
-                    .find(|z| z.node.0 as usize == next && z.kind == *kind)
-                {
-                    list.push(z.id);
-                }
-            }
-        }
-    })
 }

@@ -6,7 +6,8 @@
 
 use crate::flags::MigrateType;
 use crate::frame::Order;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::policy::pcp::PcpLimits;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// How many blocks of each cached order a CPU keeps at most, a type: about half a MiB an order, and
 /// two huge pages. Orders 6..=8 and 10 are not cached.
@@ -33,6 +34,47 @@ pub(crate) struct ZoneCache {
     len: [[AtomicU32; NR_CACHED]; TYPES],
     entries: [[AtomicU32; START[NR_CACHED]]; TYPES],
     pub(crate) events: Events,
+}
+
+/// The [`PcpLimits`] of one zone. They change when memory is added; who reads old and new mixed
+/// moves a batch of another size, no more.
+pub(crate) struct Sizing {
+    batch: AtomicUsize,
+    high_min: AtomicUsize,
+    high_max: AtomicUsize,
+}
+
+impl Sizing {
+    /// Limits under which nothing is kept.
+    pub(crate) const fn new() -> Sizing {
+        Sizing {
+            batch: AtomicUsize::new(PcpLimits::BOOT.batch),
+            high_min: AtomicUsize::new(PcpLimits::BOOT.high_min),
+            high_max: AtomicUsize::new(PcpLimits::BOOT.high_max),
+        }
+    }
+
+    /// Pages that a CPU keeps of this zone.
+    #[inline]
+    pub(crate) fn high_min(&self) -> usize {
+        self.high_min.load(Relaxed)
+    }
+
+    /// All limits.
+    #[inline]
+    pub(crate) fn get(&self) -> PcpLimits {
+        PcpLimits {
+            batch: self.batch.load(Relaxed),
+            high_min: self.high_min.load(Relaxed),
+            high_max: self.high_max.load(Relaxed),
+        }
+    }
+
+    pub(crate) fn set(&self, limits: &PcpLimits) {
+        self.batch.store(limits.batch, Relaxed);
+        self.high_min.store(limits.high_min, Relaxed);
+        self.high_max.store(limits.high_max, Relaxed);
+    }
 }
 
 /// Names one list of a [`ZoneCache`].

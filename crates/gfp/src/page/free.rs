@@ -9,6 +9,11 @@ use crate::platform::Platform;
 use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
 
+/// Pageblocks that one free reports at most. A flush gives at most 64 blocks back, each of which
+/// can complete one, so reporting keeps up; and after a boot on memory that is not zero, when all
+/// of it waits to be reported, no single free has to do that.
+const REPORT_MOST: usize = 64;
+
 impl<P: Platform> PageAllocator<P> {
     /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
     ///
@@ -99,7 +104,7 @@ impl<P: Platform> PageAllocator<P> {
     /// gives half of its longest list back, so that no list can starve another (P327).
     #[inline]
     fn make_room(&self, local: &Local<'_, P>, zone: &Zone, cache: &ZoneCache, list: List) -> bool {
-        let high = self.sizing[zone.id as usize].high_min;
+        let high = self.sizing[zone.id as usize].high_min();
         let pages = list.order().pages();
         if cache.count() + pages > high {
             if pages <= high
@@ -184,7 +189,7 @@ impl<P: Platform> PageAllocator<P> {
         if let Some(pfn) = twice {
             self.complain_twice(pfn);
         }
-        self.report_free(local, zone, self.report_keep_blocks);
+        self.report_free(local, zone, self.config.report_keep_blocks, REPORT_MOST);
     }
 
     #[cold]
@@ -197,14 +202,20 @@ impl<P: Platform> PageAllocator<P> {
         });
     }
 
-    /// Free page reporting: gives wholly free blocks beyond the first `keep` to the platform.
-    /// Returns how many blocks it took.
-    pub(super) fn report_free(&self, local: &Local<'_, P>, zone: &Zone, keep: usize) -> usize {
+    /// Free page reporting: gives wholly free blocks beyond the first `keep` to the platform,
+    /// `most` at most. Returns how many blocks it took.
+    pub(super) fn report_free(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        keep: usize,
+        most: usize,
+    ) -> usize {
         let mut reported = 0;
         if zone.nr_dirty() <= keep {
             return reported;
         }
-        loop {
+        while reported < most {
             let taken = zone.lock(&self.blocks, local).take_reportable(keep);
             let Some(taken) = taken else { return reported };
             // Without the lock: the platform may take its time. The block is ours meanwhile.
@@ -212,6 +223,7 @@ impl<P: Platform> PageAllocator<P> {
             zone.lock(&self.blocks, local).put_reported(taken.pfn);
             reported += 1;
         }
+        reported
     }
 
     /// A free from inside the allocator: the block waits (P173) until the next refill or drain.

@@ -4,7 +4,7 @@ use super::block::{CLASS_FULL, CLASS_PAIR, Line};
 use super::index::BlockIndex;
 use super::zone::{Blocks, Zone};
 use crate::flags::MigrateType;
-use crate::frame::{NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
+use crate::frame::{MAX_PAGE_ORDER, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::policy::fallback;
 use crate::sync::LockGuard;
 use crate::sync::Rank;
@@ -190,6 +190,25 @@ impl ZoneGuard<'_> {
         self.zone.dirty.contains(block - self.zone.first_block)
     }
 
+    /// Adds memory that nobody has used yet, at boot or plugged in: its blocks are the zone's, and
+    /// none of its frames is free. `clean` as in [`ZoneGuard::put_as`].
+    pub(crate) fn add(&mut self, start: Pfn, end: Pfn, clean: bool) {
+        let mut at = start;
+        let pages = end.0.saturating_sub(start.0);
+        // Counted first, so that no view sees more free than managed pages; and hidden meanwhile,
+        // so that what is not free yet does not count as used.
+        let blocks = pages.div_ceil(PAGEBLOCK_PAGES) as isize;
+        self.hide(blocks);
+        self.zone.enlarge(pages);
+        while at < end {
+            let order = largest_block(at, end);
+            let put = self.put_as(at, order, clean);
+            debug_assert!(put, "new memory was free already");
+            at = at.add(order.pages());
+        }
+        self.hide(-blocks);
+    }
+
     /// Gives a block back. False, and nothing changed, if a frame of it is free already.
     pub(crate) fn put(&mut self, pfn: Pfn, order: Order) -> bool {
         self.put_as(pfn, order, false)
@@ -205,10 +224,17 @@ impl ZoneGuard<'_> {
                     .of(pfn)
                     .is_none_or(|b| self.blocks.blocks[b].free() != 0)
             };
-            return !free(pfn)
-                && !free(half)
-                && self.put_as(pfn, Order::PAGEBLOCK, clean)
-                && self.put_as(half, Order::PAGEBLOCK, clean);
+            if free(pfn) || free(half) {
+                return false;
+            }
+            let same = self.blocks.kind_of(pfn) == self.blocks.kind_of(half);
+            return match self.blocks.of(pfn) {
+                Some(block) if same => self.put_pair(block, clean),
+                _ => {
+                    self.put_as(pfn, Order::PAGEBLOCK, clean)
+                        && self.put_as(half, Order::PAGEBLOCK, clean)
+                }
+            };
         }
         let Some(block) = self.blocks.of(pfn) else {
             return false;
@@ -245,17 +271,36 @@ impl ZoneGuard<'_> {
         true
     }
 
+    /// Gives two blocks of one type back, of which no frame is free, as one of the largest order.
+    fn put_pair(&mut self, lower: usize, clean: bool) -> bool {
+        let kind = self.blocks.blocks[lower].kind();
+        for block in [lower, lower + 1] {
+            let b = &self.blocks.blocks[block];
+            debug_assert!(b.class() == CLASS_FULL && b.zone() == self.zone.id);
+            self.blocks.lines[block].set(0, Order::PAGEBLOCK);
+            b.set_free(PAGEBLOCK_PAGES);
+            self.reclass(block, CLASS_PAIR);
+            self.unused(block, clean);
+        }
+        self.count(CLASS_PAIR, kind, 1);
+        self.account(kind, Order::MAX.pages() as isize);
+        true
+    }
+
     /// A block became wholly free: joins its partner (P303), and waits for free page reporting.
     fn whole(&mut self, block: usize, clean: bool) {
-        let b = &self.blocks.blocks[block];
-        if clean {
-            b.set_clean(1);
-        } else {
-            self.zone.dirty.insert(block - self.zone.first_block);
-            let n = &self.zone.nr_dirty;
-            n.store(n.load(Relaxed) + 1, Relaxed);
-        }
+        self.unused(block, clean);
         self.join(block);
+    }
+
+    /// Notes that a block is wholly free.
+    fn unused(&self, block: usize, clean: bool) {
+        if clean {
+            return self.blocks.blocks[block].set_clean(1);
+        }
+        self.zone.dirty.insert(block - self.zone.first_block);
+        let n = &self.zone.nr_dirty;
+        n.store(n.load(Relaxed) + 1, Relaxed);
     }
 
     /// Makes a wholly free block and its partner one block of the largest order, if that may be.
@@ -368,6 +413,13 @@ pub(crate) fn runs(line: &Line) -> [u16; NR_ORDERS] {
         frame += order.pages();
     }
     counts
+}
+
+/// The largest block that starts at `at` and ends before `end`.
+fn largest_block(at: Pfn, end: Pfn) -> Order {
+    let by_align = (at.0.trailing_zeros()).min(MAX_PAGE_ORDER as u32) as u8;
+    let by_size = (end.0 - at.0).ilog2().min(MAX_PAGE_ORDER as u32) as u8;
+    Order::new(by_align.min(by_size)).unwrap_or_default()
 }
 
 /// The next larger order.

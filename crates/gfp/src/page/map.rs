@@ -1,7 +1,8 @@
 //! The memory map: what firmware says, checked and cut into parts of zones.
 
 use crate::flags::ZoneKind;
-use crate::frame::{MAX_NODES, NodeId, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
+use crate::frame::{MAX_NODES, NodeId, Order, PAGE_SHIFT, PAGE_SIZE};
+use crate::frame::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
 use crate::frame::{Pfn, PhysAddr};
 use crate::report::OnMisuse;
 use core::fmt;
@@ -11,6 +12,11 @@ use core::fmt;
 pub enum RegionKind {
     /// RAM that the allocator may use.
     Usable,
+    /// Room for RAM that is not there yet and may be plugged in while the machine runs (ACPI SRAT
+    /// calls it hot-pluggable). Boot makes its tables large enough for it and touches none of it;
+    /// [`PageAllocator::add_memory`](super::PageAllocator::add_memory) brings it in. Only whole
+    /// memory blocks ([`BootConfig::memory_block_bytes`]) count.
+    Hotpluggable,
     /// RAM or device space that it must leave alone.
     Reserved,
 }
@@ -51,7 +57,8 @@ pub struct BootConfig {
     pub highmem_start: Option<PhysAddr>,
     /// Bytes of ZONE_MOVABLE, taken from the end of the highest zone of each node in turn.
     pub movable_bytes: u64,
-    /// True if all usable memory reads as zero at boot; then metadata is not cleared again.
+    /// True if all usable memory reads as zero at boot, and memory that is added later when it is
+    /// added; then metadata is not cleared again.
     pub memory_is_zero: bool,
     /// `vm.min_free_kbytes`; `None`: computed from the size (P210).
     pub min_free_kbytes: Option<u64>,
@@ -61,6 +68,9 @@ pub struct BootConfig {
     pub lowmem_reserve_ratio: [usize; ZoneKind::COUNT],
     /// Distance of two nodes; `None`: 10 to itself, 20 to each other.
     pub distance: Option<fn(NodeId, NodeId) -> u8>,
+    /// The unit in which memory is added while the machine runs (P514); a power of two, at least 4
+    /// MiB.
+    pub memory_block_bytes: u64,
     /// Wholly free pageblocks that a zone keeps before it gives further ones back to the platform.
     pub report_keep_blocks: usize,
     /// What to do on a double or wild free.
@@ -79,6 +89,7 @@ impl Default for BootConfig {
             watermark_scale_factor: 10,
             lowmem_reserve_ratio: [256, 256, 32, 0, 0],
             distance: None,
+            memory_block_bytes: 128 << 20,
             report_keep_blocks: 16,
             on_misuse: OnMisuse::Report,
         }
@@ -120,6 +131,8 @@ pub enum BootError {
     },
     /// A limit in the configuration is not a multiple of 2 MiB.
     UnalignedLimit,
+    /// [`BootConfig::memory_block_bytes`] is no power of two, or less than 4 MiB.
+    BadMemoryBlock,
     /// The platform refused to enter: it was called in the middle of another machine's work.
     Nested,
 }
@@ -146,7 +159,8 @@ impl fmt::Display for BootError {
             BootError::NoRoomForMetadata { bytes } => {
                 write!(
                     f,
-                    "no usable region can hold the {bytes} bytes of metadata: give more RAM"
+                    "no usable region can hold the {bytes} bytes of metadata: give more RAM, or \
+                     describe less that may be plugged in"
                 )
             }
             BootError::SpanTooLarge { pages } => {
@@ -158,6 +172,9 @@ impl fmt::Display for BootError {
             }
             BootError::UnalignedLimit => {
                 f.write_str("zone limits must be multiples of 2 MiB: round them")
+            }
+            BootError::BadMemoryBlock => {
+                f.write_str("memory_block_bytes must be a power of two, 4 MiB or more: round it up")
             }
             BootError::Nested => f.write_str("boot was called from inside the allocator"),
         }
@@ -173,6 +190,24 @@ pub(super) struct Extent {
     pub(super) kind: ZoneKind,
     pub(super) start: Pfn,
     pub(super) end: Pfn,
+    pub(super) presence: Presence,
+}
+
+/// Whether the memory of an extent is there.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Presence {
+    Now,
+    Later,
+}
+
+impl Presence {
+    fn of(kind: RegionKind) -> Option<Presence> {
+        match kind {
+            RegionKind::Usable => Some(Presence::Now),
+            RegionKind::Hotpluggable => Some(Presence::Later),
+            RegionKind::Reserved => None,
+        }
+    }
 }
 
 const MAX_EXTENTS: usize = 64;
@@ -195,8 +230,13 @@ impl Extents {
         Ok(())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Extent> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Extent> {
         self.list[..self.len].iter()
+    }
+
+    /// Those whose memory is there.
+    pub(super) fn present(&self) -> impl DoubleEndedIterator<Item = &Extent> {
+        self.iter().filter(|e| e.presence == Presence::Now)
     }
 
     /// Checks the map and cuts it at the zone limits.
@@ -206,6 +246,7 @@ impl Extents {
             kind: ZoneKind::Dma,
             start: Pfn(0),
             end: Pfn(0),
+            presence: Presence::Now,
         };
         let mut extents = Extents {
             list: [none; MAX_EXTENTS],
@@ -229,6 +270,10 @@ impl Extents {
                 return Err(BootError::UnalignedLimit);
             }
         }
+        let unit = config.memory_block_bytes;
+        if !unit.is_power_of_two() || unit < Order::MAX.bytes() as u64 {
+            return Err(BootError::BadMemoryBlock);
+        }
         let mut last = PhysAddr(0);
         for (index, region) in map.iter().enumerate() {
             if region.end < region.start {
@@ -241,11 +286,17 @@ impl Extents {
                 return Err(BootError::BadNode { index });
             }
             last = region.end;
-            if region.kind != RegionKind::Usable {
+            let Some(presence) = Presence::of(region.kind) else {
                 continue;
-            }
-            let mut at = Pfn(region.start.0.div_ceil(PAGE_SIZE as u64) as usize);
-            let end = region.end.pfn();
+            };
+            let unit = match presence {
+                Presence::Now => PAGE_SIZE as u64,
+                Presence::Later => unit,
+            };
+            // A start near the end of all addresses rounds to nothing.
+            let start = region.start.0.checked_next_multiple_of(unit);
+            let end = PhysAddr(region.end.0 / unit * unit).pfn();
+            let mut at = start.map_or(end, |start| PhysAddr(start).pfn());
             for (kind, limit) in limits {
                 let Some(limit) = limit else { continue };
                 let cut = limit.pfn().min(end);
@@ -255,6 +306,7 @@ impl Extents {
                         kind,
                         start: at,
                         end: cut,
+                        presence,
                     })?;
                     at = cut;
                 }
@@ -262,17 +314,18 @@ impl Extents {
         }
         extents.carve_movable(config.movable_bytes >> PAGE_SHIFT)?;
         extents.one_zone_a_block();
-        if extents.len == 0 {
+        if extents.present().next().is_none() {
             Err(BootError::NoMemory)
         } else {
             Ok(extents)
         }
     }
 
-    /// Turns the last pages of each node into ZONE_MOVABLE, the same number on each (P206).
+    /// Turns the last pages of each node into ZONE_MOVABLE, the same number on each (P206). What
+    /// may be plugged in does not count.
     fn carve_movable(&mut self, pages: u64) -> Result<(), BootError> {
         let mut nodes = [false; MAX_NODES];
-        self.iter().for_each(|e| nodes[e.node.0 as usize] = true);
+        self.present().for_each(|e| nodes[e.node.0 as usize] = true);
         let count = nodes.iter().filter(|n| **n).count().max(1);
         let share = pages as usize / count / PAGEBLOCK_PAGES * PAGEBLOCK_PAGES;
         let extents = self.len;
@@ -283,7 +336,8 @@ impl Extents {
                 let block = PAGEBLOCK_PAGES;
                 let cut = e.end.0.saturating_sub(left).max(e.start.0).div_ceil(block) * block;
                 // An extent without the start of a pageblock gives nothing.
-                if e.node.0 as usize != node || left == 0 || cut >= e.end.0 {
+                let other = e.node.0 as usize != node || e.presence == Presence::Later;
+                if other || left == 0 || cut >= e.end.0 {
                     continue;
                 }
                 let movable = Extent {

@@ -15,13 +15,14 @@
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
 //! 5. **Locking.** One lock a zone, innermost ([`Rank::Zone`](crate::sync::Rank)); caches belong to
-//!    who holds the CPU's section.
+//!    who holds the CPU's section. One lock, outermost, for who adds memory (`plug`); what adding
+//!    changes and others read without a lock (`tuning`, `lists`) are atomics.
 //! 6. **Failure.** [`AllocError`] with the reason. Misuse is reported and the memory leaks; it is
 //!    not given out twice. Of two frees of one block that run at the same time both can succeed:
 //!    the block is then cached twice, which is seen when its second copy leaves the cache (unless
 //!    the block was allocated and cached once more in between).
 //! 7. **What it does not do yet.** Reclaim, compaction, OOM (issue 4); shards, remote-free rings,
-//!    isolation, CMA, hotplug (issue 5).
+//!    isolation, CMA, taking memory out of a running machine (issue 5).
 
 mod alloc;
 mod block;
@@ -32,60 +33,38 @@ mod free;
 mod guard;
 mod index;
 mod large;
+mod lists;
 mod map;
 mod owner;
+mod plug;
 mod slow;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod verify;
 mod view;
 mod zone;
 
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{FrameStack, FrameTable, MAX_NODES, NodeId, Order, PAGE_SIZE, Pfn};
+use crate::frame::{FrameStack, FrameTable, MAX_NODES, NodeId, Order, Pfn};
 use crate::platform::{DirectMap, Platform};
 use crate::policy::fallback::Grouping;
-use crate::policy::pcp::PcpLimits;
-use crate::policy::watermark::{self, LowMemory};
 use crate::report::{OnMisuse, Report};
-use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
-use crate::sync::{Carved, LineBreak};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize};
+use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind};
+pub use plug::{AddMemoryError, AddedMemory};
 pub use verify::VerifyError;
 pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};
 
-use cache::ZoneCache;
+use cache::{Sizing, ZoneCache};
+use lists::{Changes, MAX_ZONES, ZoneList};
 use zone::{Blocks, Zone};
-
-/// The zones of all nodes in the order in which one node's requests look at them.
-#[derive(Copy, Clone)]
-pub(crate) struct ZoneList {
-    ids: [u8; MAX_NODES * ZoneKind::COUNT],
-    len: u8,
-}
-
-impl ZoneList {
-    const fn empty() -> ZoneList {
-        ZoneList {
-            ids: [0; MAX_NODES * ZoneKind::COUNT],
-            len: 0,
-        }
-    }
-
-    fn push(&mut self, id: u8) {
-        self.ids[self.len as usize] = id;
-        self.len += 1;
-    }
-
-    #[inline]
-    fn ids(&self) -> &[u8] {
-        &self.ids[..self.len as usize]
-    }
-}
 
 /// One request for pages: everything that decides how it is served.
 #[derive(Copy, Clone, Debug)]
@@ -122,14 +101,21 @@ pub struct PageAllocator<P: Platform> {
     /// One entry a CPU id: its caches, one a zone; null until its first use.
     cpus: Carved<AtomicPtr<ZoneCache>>,
     /// Sizes of the per-CPU caches, by zone id.
-    sizing: [PcpLimits; MAX_NODES * ZoneKind::COUNT],
+    sizing: [Sizing; MAX_ZONES],
     /// The highest zone of a request by what its flags select, with `ZERO` and without.
     highest: [[ZoneKind; ZoneKind::COUNT]; 2],
-    grouping: Grouping,
-    report_keep_blocks: usize,
-    on_misuse: OnMisuse,
+    /// A [`Grouping`].
+    grouping: AtomicU8,
+    /// Bit n: node n has memory.
+    nodes: AtomicUsize,
+    /// `vm.min_free_kbytes` as it is now.
+    min_free_kbytes: AtomicUsize,
+    config: BootConfig,
     metadata_pages: usize,
     _written: LineBreak,
+    /// Of `lists`.
+    changes: Changes,
+    plugging: Lock<(), { Rank::Plug as u8 }>,
     misuses: AtomicUsize,
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
     /// Blocks whose free was put off.
@@ -149,7 +135,8 @@ impl<P: Platform> PageAllocator<P> {
         config: &BootConfig,
         metadata_pages: usize,
     ) -> PageAllocator<P> {
-        let lists = boot::zone_lists(&zones, config);
+        let list = |node| ZoneList::new(NodeId(node as u8), &zones, config);
+        let lists = core::array::from_fn(list);
         PageAllocator {
             map: platform.direct_map(),
             platform,
@@ -158,11 +145,14 @@ impl<P: Platform> PageAllocator<P> {
             zones,
             lists,
             cpus,
-            sizing: [PcpLimits::BOOT; MAX_NODES * ZoneKind::COUNT],
+            sizing: [const { Sizing::new() }; MAX_ZONES],
             highest: boot::highest_zones(config),
-            grouping: Grouping::On,
-            report_keep_blocks: config.report_keep_blocks,
-            on_misuse: config.on_misuse,
+            grouping: AtomicU8::new(Grouping::On as u8),
+            nodes: AtomicUsize::new(0),
+            min_free_kbytes: AtomicUsize::new(0),
+            config: *config,
+            changes: Changes::new(),
+            plugging: Lock::new(()),
             misuses: AtomicUsize::new(0),
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
             metadata_pages,
@@ -170,37 +160,6 @@ impl<P: Platform> PageAllocator<P> {
             large_elsewhere: AtomicUsize::new(0),
             _written: LineBreak,
             _end: LineBreak,
-        }
-    }
-
-    /// Computes watermarks, lowmem reserves (section 4 of the page rules) and cache sizes.
-    fn set_watermarks(&mut self, config: &BootConfig) {
-        let lowmem = self.zones.iter().filter(|z| z.kind <= ZoneKind::Normal);
-        let pages = lowmem.map(Zone::managed_pages).sum();
-        // The high watermarks that P210 subtracts are not known yet at boot, hence zero.
-        let computed = || watermark::min_free_kbytes(pages as u64 * (PAGE_SIZE as u64 / 1024));
-        let lowmem = LowMemory {
-            min_free_kbytes: config.min_free_kbytes.unwrap_or_else(computed),
-            pages,
-            scale_factor: config.watermark_scale_factor,
-        };
-        let cpus = self.platform.nr_cpus_running().max(1) as usize;
-        let mut above_high = 0;
-        for zone in self.zones.iter() {
-            let managed = zone.managed_pages();
-            let marks = watermark::zone_watermarks(zone.kind, managed, &lowmem);
-            zone.set_watermarks(marks);
-            self.sizing[zone.id as usize] = PcpLimits::new(managed, marks.low, cpus, None);
-            above_high += managed.saturating_sub(marks.high);
-        }
-        self.grouping = Grouping::for_pages(above_high);
-        for node in 0..MAX_NODES as u8 {
-            let mut managed = [0; ZoneKind::COUNT];
-            let mine = || self.zones.iter().filter(|z| z.node.0 == node);
-            mine().for_each(|z| managed[z.kind as usize] = z.managed_pages());
-            let ratio = config.lowmem_reserve_ratio;
-            let reserve = watermark::lowmem_reserve(&managed, &ratio);
-            mine().for_each(|z| z.set_reserve(reserve[z.kind as usize]));
         }
     }
 
@@ -241,6 +200,25 @@ impl<P: Platform> PageAllocator<P> {
         self.blocks
             .zone_of(pfn)
             .map_or(NodeId(0), |z| self.zones[z].node)
+    }
+
+    /// The nodes that have memory now.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        let mask = self.node_mask();
+        let nodes = (0..MAX_NODES as u8).map(NodeId);
+        nodes.filter(move |node| mask >> node.0 & 1 != 0)
+    }
+
+    /// The nodes that have memory now, one bit each. Grows when a node gets its first memory.
+    #[inline]
+    pub(crate) fn node_mask(&self) -> usize {
+        // Acquire: pairs with the Release in `retune`.
+        self.nodes.load(Acquire)
+    }
+
+    /// The highest node that the memory map names, whether its memory is there or to come.
+    pub(crate) fn last_node(&self) -> NodeId {
+        self.zones.iter().map(|z| z.node).max().unwrap_or_default()
     }
 
     /// True if the bitmaps say that this frame is free.
@@ -298,7 +276,7 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     pub fn complain(&self, report: &Report<'_>) {
         self.misuses.fetch_add(1, Relaxed);
-        match self.on_misuse {
+        match self.config.on_misuse {
             OnMisuse::Report => self.platform.report(report),
             OnMisuse::Callback(f) => f(report),
             OnMisuse::Panic => {
@@ -330,7 +308,7 @@ impl<P: Platform> PageAllocator<P> {
     /// The mobility type that a request allocates with (P48, P309).
     #[inline]
     fn mobility(&self, gfp: Gfp) -> MigrateType {
-        if self.grouping == Grouping::On {
+        if self.grouping() == Grouping::On {
             gfp.migratetype_checked_before()
         } else {
             MigrateType::Unmovable

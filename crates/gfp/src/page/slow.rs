@@ -20,9 +20,28 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_slow(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+        loop {
+            let seen = self.changes.now();
+            let result = self.try_hard(req);
+            if !matches!(
+                result,
+                Err(AllocError::NoMemory { .. } | AllocError::NoSuchNode)
+            ) {
+                return result;
+            }
+            // P111: perhaps a zone was missed because the lists were just being written.
+            let wait = |spins| self.platform.relax(spins);
+            if !req.gfp.allows_spinning() || !self.changes.since(seen, wait) {
+                self.failures[req.order.index()].fetch_add(1, Relaxed);
+                return result;
+            }
+        }
+    }
+
+    /// Everything that a request may try, once.
+    fn try_hard(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
         if self.candidates(req).next().is_none() {
             // No zone of the machine may serve it: not even NOFAIL can wait for that.
-            self.failures[req.order.index()].fetch_add(1, Relaxed);
             return Err(AllocError::NoSuchNode);
         }
         let flags = self.slow_rights(req);
@@ -52,7 +71,6 @@ impl<P: Platform> PageAllocator<P> {
             spins = spins.saturating_add(1);
             self.drain_all();
         }
-        self.failures[req.order.index()].fetch_add(1, Relaxed);
         Err(AllocError::NoMemory {
             order: req.order,
             gfp: req.gfp,
@@ -155,7 +173,7 @@ impl<P: Platform> PageAllocator<P> {
         let Ok(local) = Local::enter(&self.platform) else {
             return 0;
         };
-        let report = |zone: &Zone| self.report_free(&local, zone, 0);
+        let report = |zone: &Zone| self.report_free(&local, zone, 0, usize::MAX);
         let blocks: usize = self.zones.iter().map(report).sum();
         blocks * crate::frame::PAGEBLOCK_PAGES
     }

@@ -1,7 +1,7 @@
 //! A full check of a machine's page accounting, for tests and for who suspects memory corruption.
 
 use super::PageAllocator;
-use super::block::{CLASS_FULL, CLASS_PAIR};
+use super::block::{CLASS_FULL, CLASS_PAIR, NO_ZONE};
 use super::guard::runs;
 use super::zone::NR_LISTS;
 use crate::flags::MigrateType;
@@ -62,6 +62,7 @@ impl<P: Platform> PageAllocator<P> {
     /// # Errors
     /// The first rule that does not hold.
     pub fn verify(&self) -> Result<(), VerifyError> {
+        self.verify_absent()?;
         for zone in self.zones.iter() {
             let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
             let (mut free, mut dirty) = (0, 0);
@@ -124,6 +125,28 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         self.verify_caches()
+    }
+
+    /// What is in no zone has no free frame; what a zone manages is present; the nodes with memory
+    /// are those that are known to have some.
+    fn verify_absent(&self) -> Result<(), VerifyError> {
+        for (i, block) in self.blocks.blocks.iter().enumerate() {
+            if block.zone() == NO_ZONE {
+                same("what is absent is not free", i, block.free(), 0)?;
+            } else if block.plug() != NO_ZONE {
+                let (zone, plug) = (block.zone().into(), block.plug().into());
+                same("a block joins the zone that boot chose", i, zone, plug)?;
+            }
+        }
+        let mut nodes = 0;
+        for zone in self.zones.iter() {
+            let more = zone.managed_pages() > zone.present_pages();
+            same("managed is present", zone.id.into(), more.into(), 0)?;
+            let spans = zone.span().1 >= zone.present_pages();
+            same("present is spanned", zone.id.into(), spans.into(), 1)?;
+            nodes |= usize::from(zone.is_populated()) << zone.node.0;
+        }
+        same("nodes with memory", 0, self.node_mask(), nodes)
     }
 
     /// A block that is wholly free either waits for free page reporting or was reported; no other

@@ -61,13 +61,22 @@ pub struct ZoneEvents {
 impl<P: Platform> PageAllocator<P> {
     /// Every populated zone, by node, then by kind.
     pub fn zone_stats(&self) -> impl Iterator<Item = ZoneStats> {
-        self.zones.iter().map(|zone| self.stats_of(zone))
+        let populated = self.zones.iter().filter(|zone| zone.is_populated());
+        populated.map(|zone| self.stats_of(zone))
+    }
+
+    /// True if the memory map has memory of this kind, even if it is only to come.
+    pub fn has_zone(&self, kind: ZoneKind) -> bool {
+        self.zones.iter().any(|zone| zone.kind == kind)
     }
 
     /// The frames of every populated zone, holes included, by node, then by kind.
     pub fn zone_frames(&self) -> impl Iterator<Item = (ZoneKind, core::ops::Range<Pfn>)> {
-        let frames = |zone: &Zone| zone.start..zone.start.add(zone.spanned);
-        self.zones.iter().map(move |zone| (zone.kind, frames(zone)))
+        let populated = self.zones.iter().filter(|zone| zone.is_populated());
+        populated.map(|zone| {
+            let (start, spanned) = zone.span();
+            (zone.kind, start..start.add(spanned))
+        })
     }
 
     fn stats_of(&self, zone: &Zone) -> ZoneStats {
@@ -89,12 +98,13 @@ impl<P: Platform> PageAllocator<P> {
                 events.numa_other += cache.events.numa_other.get();
             }
         }
+        let (start, spanned) = zone.span();
         ZoneStats {
             node: zone.node,
             kind: zone.kind,
-            start: zone.start,
-            spanned: zone.spanned,
-            present: zone.present,
+            start,
+            spanned,
+            present: zone.present_pages(),
             managed: zone.managed_pages(),
             free: zone.free_state(),
             peak_used: zone.peak_used(),
@@ -122,7 +132,7 @@ impl<P: Platform> PageAllocator<P> {
         for cpu in 0..self.cpus.len() {
             let cpu = CpuId(cpu as u32);
             if let Some(cache) = self.caches_of(cpu).and_then(|c| c.get(zone.id as usize)) {
-                visit(cpu, cache.count(), &self.sizing[zone.id as usize]);
+                visit(cpu, cache.count(), &self.sizing[zone.id as usize].get());
             }
         }
     }

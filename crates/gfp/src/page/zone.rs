@@ -9,7 +9,8 @@ use crate::platform::Platform;
 use crate::policy::watermark::{
     AllocFlags, FreeState, Watermarks, order0_watermark_ok, zone_watermark_ok,
 };
-use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{Carved, LineBreak, Local, Lock, Rank};
 
 /// Mobility types that have free lists (all but `Isolate`).
@@ -67,10 +68,11 @@ pub(crate) struct Zone {
     pub(crate) id: u8,
     pub(crate) node: NodeId,
     pub(crate) kind: ZoneKind,
-    pub(crate) start: Pfn,
-    pub(crate) spanned: usize,
-    pub(crate) present: usize,
-    pub(crate) managed: AtomicUsize,
+    /// First frame and the frame after the last that are present; only views look.
+    start: AtomicUsize,
+    end: AtomicUsize,
+    present: AtomicUsize,
+    managed: AtomicUsize,
     /// Number of the zone's first block in [`Blocks`], and how many it spans.
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
@@ -88,7 +90,7 @@ pub(crate) struct Zone {
     /// Smallest value that `free` ever had: managed minus this is the peak use.
     pub(super) lowest_free: AtomicUsize,
     pub(super) nr_dirty: AtomicUsize,
-    /// Pageblocks that are neither free nor used: on their way to the operating system.
+    /// Pageblocks that are neither free nor used: on their way to the operating system, or new.
     pub(super) hidden: AtomicUsize,
     pub(super) nr_free: [[AtomicUsize; MigrateType::COUNT]; NR_ORDERS],
 }
@@ -98,9 +100,6 @@ pub(crate) struct ZoneSpec {
     pub(crate) id: u8,
     pub(crate) node: NodeId,
     pub(crate) kind: ZoneKind,
-    pub(crate) start: Pfn,
-    pub(crate) end: Pfn,
-    pub(crate) present: usize,
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
 }
@@ -122,16 +121,16 @@ impl Zone {
             id: spec.id,
             node: spec.node,
             kind: spec.kind,
-            start: spec.start,
-            spanned: spec.end.0 - spec.start.0,
-            present: spec.present,
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            present: AtomicUsize::new(0),
             managed: AtomicUsize::new(0),
             first_block: spec.first_block,
             nr_blocks: n,
             free: AtomicUsize::new(0),
             free_cma: AtomicUsize::new(0),
             free_highatomic: AtomicUsize::new(0),
-            lowest_free: AtomicUsize::new(usize::MAX),
+            lowest_free: AtomicUsize::new(0),
             nr_free: core::array::from_fn(|_| core::array::from_fn(|_| AtomicUsize::new(0))),
             index: core::array::from_fn(|_| core::array::from_fn(|_| set())),
             dirty: set(),
@@ -155,14 +154,48 @@ impl Zone {
         self.managed.load(Relaxed)
     }
 
-    /// The largest number of pages that were in use at once.
-    pub(crate) fn peak_used(&self) -> usize {
-        let lowest = self.lowest_free.load(Relaxed).min(self.managed_pages());
-        self.managed_pages() - lowest
+    /// RAM in the zone, what boot took included.
+    pub(crate) fn present_pages(&self) -> usize {
+        self.present.load(Relaxed)
     }
 
-    pub(crate) fn reset_peak(&self) {
-        self.lowest_free.store(self.free_pages(), Relaxed);
+    /// True once the zone has memory. A zone whose memory is to come later has none yet.
+    pub(crate) fn is_populated(&self) -> bool {
+        self.present_pages() != 0
+    }
+
+    /// First frame and extent of what is present, holes included.
+    pub(crate) fn span(&self) -> (Pfn, usize) {
+        let start = self.start.load(Relaxed);
+        (Pfn(start), self.end.load(Relaxed).saturating_sub(start))
+    }
+
+    /// The largest number of pages that were in use at once.
+    pub(crate) fn peak_used(&self) -> usize {
+        // Acquire: pairs with the Release in `enlarge`: who sees the larger size sees the larger
+        // rest.
+        let managed = self.managed.load(Acquire);
+        managed - self.lowest_free.load(Relaxed).min(managed)
+    }
+
+    /// Counts memory that is present from now on. The zone's lock is held.
+    pub(super) fn extend(&self, start: Pfn, end: Pfn) {
+        let first = !self.is_populated();
+        let old = self.start.load(Relaxed);
+        self.start
+            .store(if first { start.0 } else { old.min(start.0) }, Relaxed);
+        self.end.store(self.end.load(Relaxed).max(end.0), Relaxed);
+        let present = self.present_pages() + (end.0 - start.0);
+        self.present.store(present, Relaxed);
+    }
+
+    /// Counts memory that is managed from now on and was free from the first. The zone's lock is
+    /// held.
+    pub(super) fn enlarge(&self, pages: usize) {
+        let lowest = self.lowest_free.load(Relaxed) + pages;
+        self.lowest_free.store(lowest, Relaxed);
+        // Release: pairs with the Acquire in `peak_used`.
+        self.managed.store(self.managed_pages() + pages, Release);
     }
 
     /// Free blocks of an order and type.

@@ -8,6 +8,7 @@ use super::sheaf::{CpuTable, Entry, SLOTS, Slot};
 use crate::frame::CpuId;
 use crate::platform::Platform;
 use crate::sync::Local;
+use crate::sync::atomic::Ordering::Relaxed;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
@@ -54,15 +55,48 @@ impl<P: Platform> Slabs<P> {
     /// leaves the section. Returns the pages that this freed.
     pub fn drain(&self, local: Local<'_, P>) -> usize {
         let (mut released, mut spent) = (Released::new(), Spent::new());
-        if let Some(table) = self.table(local.cpu()) {
-            for id in 0..SLOTS as u16 {
-                if let Some(cache) = self.cache_at(&local, id) {
-                    self.drain_slot(&local, table, cache, id, &mut released, &mut spent);
-                }
-            }
-        }
+        self.drain_slots(&local, &mut released, &mut spent);
         drop(local);
         self.give_back(released, spent)
+    }
+
+    /// Empties and takes away all sheaves of the section's CPU.
+    fn drain_slots(&self, local: &Local<'_, P>, released: &mut Released, spent: &mut Spent) {
+        let Some(table) = self.table(local.cpu()) else {
+            return;
+        };
+        for id in 0..SLOTS as u16 {
+            if let Some(cache) = self.cache_at(local, id) {
+                self.drain_slot(local, table, cache, id, released, spent);
+            }
+        }
+    }
+
+    /// True if nodes got their first memory since the section's CPU chose the one it is near to.
+    #[inline]
+    pub(super) fn is_stale(&self, local: &Local<'_, P>) -> bool {
+        let nodes = |table: &CpuTable| table.nodes.load(Relaxed) as usize;
+        self.table(local.cpu())
+            .is_some_and(|table| nodes(table) != self.pages.node_mask())
+    }
+
+    /// Chooses the node that the section's CPU is near to once more. Sheaves hold objects of that
+    /// node only, so they are given back if it is another.
+    #[cold]
+    pub(super) fn choose_node(&self, local: Local<'_, P>) {
+        let Some(table) = self.table(local.cpu()) else {
+            return;
+        };
+        // The mask first: what comes after it is found once more.
+        let (nodes, node) = (self.pages.node_mask(), self.nearest_node());
+        let (mut released, mut spent) = (Released::new(), Spent::new());
+        if table.node.load(Relaxed) != node {
+            self.drain_slots(&local, &mut released, &mut spent);
+            table.node.store(node, Relaxed);
+        }
+        table.nodes.store(nodes as u16, Relaxed);
+        drop(local);
+        self.give_back(released, spent);
     }
 
     /// Puts the oldest `n` objects of a sheaf back into their slabs.

@@ -176,6 +176,10 @@ impl<P: Platform> Slabs<P> {
                     return Err(nested.into());
                 }
             };
+            if self.is_stale(&local) {
+                self.choose_node(local);
+                continue;
+            }
             let Some(cache) = self.target(&local, target) else {
                 drop(local);
                 fresh.map(|slab| self.free_slab(slab));

@@ -131,12 +131,8 @@ impl<P: Platform> Slabs<P> {
     pub fn boot(pages: PageAllocator<P>) -> Result<Slabs<P>, BootError> {
         let nr_cpus = pages.platform().nr_cpus() as usize;
         let running = pages.platform().nr_cpus_running();
-        let last_node = pages.nodes().map(|n| n.0 as usize).max();
-        let homes = HomeMap::new(
-            running,
-            last_node.map_or(1, |n| n + 1),
-            pages.managed_pages(),
-        );
+        let nodes = pages.last_node().0 as usize + 1;
+        let homes = HomeMap::new(running, nodes, pages.managed_pages());
         let bytes = homes.len() * (size_of::<HomePages>() + NR_INTERNAL * size_of::<Home>())
             + NR_INTERNAL * size_of::<Cache>()
             + (MAX_CACHES + nr_cpus) * size_of::<AtomicPtr<()>>();

@@ -343,8 +343,11 @@ impl<P: Platform> Slabs<P> {
             return;
         };
         let table = self.pages.ptr_of(pfn).cast::<CpuTable>();
+        // The mask first: what comes after it is found once more.
+        let nodes = self.pages.node_mask();
+        let node = self.nearest_node();
         // SAFETY: [INV-PAGE-1] the page is ours, and a table fits a page.
-        unsafe { table.write(CpuTable::new(self.nearest_node())) };
+        unsafe { table.write(CpuTable::new(node, nodes)) };
         if let Ok(local) = Local::enter(self.platform())
             && let Some(cpu) = self.cpus.get(local.cpu().0 as usize)
             && cpu.load(Relaxed).is_null()
@@ -357,7 +360,7 @@ impl<P: Platform> Slabs<P> {
     }
 
     /// The node with memory that comes next from this CPU's on.
-    fn nearest_node(&self) -> u16 {
+    pub(super) fn nearest_node(&self) -> u16 {
         let mine = self.platform().node().0;
         let nodes = self.pages.nodes();
         let distance = |n: &NodeId| n.0.wrapping_sub(mine) as usize % MAX_NODES;

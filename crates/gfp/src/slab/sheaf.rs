@@ -14,7 +14,7 @@
 //! sheaf that is right (it may not use it, but a statistics reader may look). The table stays where
 //! it is until the machine ends, so `len` may be read from everywhere.
 
-use crate::frame::PAGE_SIZE;
+use crate::frame::{MAX_NODES, PAGE_SIZE};
 use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -43,17 +43,22 @@ pub(super) const SLOTS: usize = PAGE_SIZE / size_of::<Slot>() - 1;
 pub(super) struct CpuTable {
     /// The node that this CPU is nearest to.
     pub(super) node: AtomicU16,
-    _pad: [u16; 7],
+    /// The nodes that had memory when `node` was chosen, one bit each.
+    pub(super) nodes: AtomicU16,
+    _pad: [u16; 6],
     slots: [Slot; SLOTS],
 }
 
+const _: () = assert!(MAX_NODES <= u16::BITS as usize);
 const _: () = assert!(size_of::<CpuTable>() <= PAGE_SIZE);
 
 impl CpuTable {
-    pub(super) fn new(node: u16) -> CpuTable {
+    /// The table of a CPU near to `node`, when the nodes of the mask `nodes` have memory.
+    pub(super) fn new(node: u16, nodes: usize) -> CpuTable {
         CpuTable {
             node: AtomicU16::new(node),
-            _pad: [0; 7],
+            nodes: AtomicU16::new(nodes as u16),
+            _pad: [0; 6],
             slots: [const { Slot::new() }; SLOTS],
         }
     }

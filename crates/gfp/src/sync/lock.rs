@@ -11,6 +11,8 @@ use core::ops::{Deref, DerefMut};
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Rank {
+    /// Adding memory to a running machine: outermost.
+    Plug = 0,
     /// The list of vmalloc areas.
     Vmalloc = 1,
     /// The list of caches of a machine.

@@ -35,7 +35,7 @@ fn a_machine_with_holes_gets_its_zones() {
     let zones: Vec<_> = pages
         .zones
         .iter()
-        .map(|z| (z.kind, z.present * 4))
+        .map(|z| (z.kind, z.present_pages() * 4))
         .collect();
     assert_eq!(
         zones,
@@ -74,7 +74,7 @@ fn movable_memory_is_taken_from_the_end_of_each_node() {
     let zones: Vec<_> = pages
         .zones
         .iter()
-        .map(|z| (z.node.0, z.kind, z.present / 256))
+        .map(|z| (z.node.0, z.kind, z.present_pages() / 256))
         .collect();
     assert_eq!(
         zones,
@@ -86,8 +86,8 @@ fn movable_memory_is_taken_from_the_end_of_each_node() {
         ]
     );
     // P202, P203: own node first, high zone first.
-    assert_eq!(pages.lists[0].ids(), [1, 0, 3, 2]);
-    assert_eq!(pages.lists[1].ids(), [3, 2, 1, 0]);
+    assert_eq!(pages.lists[0].known(), [1, 0, 3, 2]);
+    assert_eq!(pages.lists[1].known(), [3, 2, 1, 0]);
     pages.verify().unwrap();
 }
 
@@ -135,7 +135,11 @@ fn a_pageblock_where_two_zones_meet_belongs_to_the_first() {
         node(1, base + 17 * MIB, base + 32 * MIB),
     ];
     let pages = boot(base, 32 * MIB, &map, &BootConfig::default()).unwrap();
-    let present: Vec<_> = pages.zones.iter().map(|z| z.present / 256).collect();
+    let present: Vec<_> = pages
+        .zones
+        .iter()
+        .map(|z| z.present_pages() / 256)
+        .collect();
     assert_eq!(present, [17, 14]);
     pages.verify().unwrap();
 }

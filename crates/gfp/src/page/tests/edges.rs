@@ -307,7 +307,7 @@ fn movable_memory_is_found_below_a_region_too_small_for_it() {
     ];
     let machine = boot(36 * MIB, &map, config);
     let movable = machine.zones.iter().find(|z| z.kind == ZoneKind::Movable);
-    assert_eq!(movable.map(|z| z.present), Some(8 * 256));
+    assert_eq!(movable.map(|z| z.present_pages()), Some(8 * 256));
     machine.verify().unwrap();
 }
 
@@ -410,4 +410,20 @@ fn a_batch_is_the_pages_of_one_run_and_the_rest_stays_counted() {
         drop(guard);
         machine.verify().unwrap();
     }
+}
+
+#[test]
+fn one_free_reports_only_some_of_what_boot_left_to_report() {
+    let config = BootConfig {
+        memory_is_zero: false,
+        ..BootConfig::default()
+    };
+    let machine = boot(256 * MIB, &[region(BASE, BASE + 256 * MIB)], config);
+    let pfn = get(&machine, GFP_KERNEL, 10);
+    put(&machine, pfn, 10).unwrap();
+    let reported = || machine.platform().discarded.load(Ordering::Relaxed) / PAGEBLOCK_PAGES;
+    assert_eq!(reported(), 64);
+    machine.trim();
+    assert!(reported() >= 125, "{}", reported());
+    machine.verify().unwrap();
 }

@@ -2,5 +2,7 @@
 
 mod boot;
 mod edges;
+mod growth;
 mod model;
+mod plug;
 mod rules;

@@ -286,7 +286,8 @@ fn every_wrong_free_is_refused_and_named() {
     assert_eq!(machine.owner_of(pfn), Owner::Free { pfn });
     assert_eq!(put(&machine, Pfn(3), 0), Err(Misuse::WildFree));
     assert_eq!(machine.owner_of(Pfn(3)), Owner::Unmanaged);
-    let meta = machine.zones[0].start.add(machine.zones[0].spanned - 1);
+    let (start, spanned) = machine.zones[0].span();
+    let meta = start.add(spanned - 1);
     assert_eq!(
         put(&machine, meta, 0),
         Err(Misuse::WildFree),
