@@ -18,6 +18,7 @@ mod faults;
 mod machine;
 mod paging;
 mod sched;
+mod shootdown;
 pub mod threads;
 mod virtio;
 
@@ -52,6 +53,7 @@ const TESTS: &[&[Test]] = &[
     sched::TESTS,
     death::TESTS,
     paging::TESTS,
+    shootdown::TESTS,
     faults::TESTS,
     virtio::TESTS,
 ];
