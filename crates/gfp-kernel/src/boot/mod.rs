@@ -16,11 +16,11 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use firmware::Firmware;
 use gfp::flags::GFP_KERNEL;
 use gfp::frame::{MAX_NODES, NodeId, PhysAddr};
-use gfp::page::BootConfig;
+use gfp::page::{BootConfig, MemoryRegion, RegionKind};
 use tables::acpi::CpuState;
 use tables::cmdline::Command;
 use tables::nodes::Nodes;
-use tables::regions::HotRange;
+use tables::regions::{HotRange, MAX_HOT, MAX_REGIONS, Regions};
 use tables::{List, Span, Survey};
 
 pub mod dimms;
@@ -45,7 +45,7 @@ pub struct Options {
     /// The nodes and the domains that they were.
     pub nodes: Nodes,
     /// Where memory may be added: the direct map shows these addresses.
-    pub hot: List<HotRange, { tables::regions::MAX_HOT }>,
+    pub hot: List<HotRange, MAX_HOT>,
     cpus: List<(u32, u32), MAX_CPUS>,
 }
 
@@ -103,7 +103,7 @@ pub unsafe fn machine(start_info: u64) -> &'static Options {
     };
     // SAFETY: once; the direct map shows the whole map by now; these CPUs and this one.
     let machine = unsafe { Machine::new(cpus.len() as u32 + 1) };
-    let booted = memory::boot(machine, &survey.regions.usable, &config);
+    let booted = memory::boot(machine, &memory_map(&survey.regions), &config);
     booted.unwrap_or_else(|e| panic!("boot: {e}"));
     match memory::mm().kmalloc(100, GFP_KERNEL) {
         // SAFETY: freed once.
@@ -120,6 +120,26 @@ pub unsafe fn machine(start_info: u64) -> &'static Options {
     });
     tell_dimms(options);
     options
+}
+
+/// What the library boots with: what is there, and where more may come.
+fn memory_map(regions: &Regions) -> List<MemoryRegion, { MAX_REGIONS + MAX_HOT }> {
+    let hot = regions.hot.iter().map(|range| MemoryRegion {
+        start: range.span.start,
+        end: range.span.end,
+        node: range.node,
+        kind: RegionKind::Hotpluggable,
+    });
+    let nothing = MemoryRegion::usable(PhysAddr(0), PhysAddr(0));
+    let mut map = List::new(nothing);
+    // There is room for both lists.
+    let _ = regions
+        .usable
+        .iter()
+        .copied()
+        .chain(hot)
+        .try_for_each(|region| map.push(region));
+    map
 }
 
 /// Where the kernel itself lies.

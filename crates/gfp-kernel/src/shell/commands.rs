@@ -1,8 +1,9 @@
 //! The commands.
 
-use super::Console;
 use super::held::{Held, Kind};
+use super::{Console, stress};
 use crate::arch::{percpu, smp, time};
+use crate::boot::dimms;
 use crate::memory::mm;
 use crate::println;
 use alloc::format;
@@ -53,6 +54,12 @@ const COMMANDS: &[Command] = &[
         run: list,
     },
     Command {
+        name: "stress",
+        usage: "stress [OPERATIONS]",
+        about: "all CPUs allocate and free at random; 100000 each if not said",
+        run: stress::run,
+    },
+    Command {
         name: "trim",
         usage: "trim",
         about: "takes back what CPUs and caches hold without need",
@@ -63,6 +70,12 @@ const COMMANDS: &[Command] = &[
         usage: "verify",
         about: "checks every invariant of the allocator",
         run: verify,
+    },
+    Command {
+        name: "plug",
+        usage: "plug",
+        about: "brings in memory modules that came since boot (gfp boot --dimm SIZE)",
+        run: plug,
     },
     Command {
         name: "cpus",
@@ -223,6 +236,24 @@ fn cpus(_: &[&str], _: &mut Held) -> Result<(), String> {
             cpu.messages.load(Relaxed),
             cpu.nmis.load(Relaxed)
         );
+    }
+    Ok(())
+}
+
+fn plug(_: &[&str], _: &mut Held) -> Result<(), String> {
+    let added = dimms::add_new();
+    for dimms::Added { dimm, result } in &added {
+        let (slot, mib) = (dimm.slot, dimm.span.bytes() >> 20);
+        match result {
+            Ok(pages) => println!(
+                "slot {slot}: {mib} MiB at {:#x}, {pages} pages",
+                dimm.span.start.0
+            ),
+            Err(error) => println!("slot {slot}: {mib} MiB: {error}"),
+        }
+    }
+    if added.is_empty() {
+        println!("no new memory module; start with `gfp boot --shell --dimm 256M`");
     }
     Ok(())
 }

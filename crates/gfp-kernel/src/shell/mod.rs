@@ -8,10 +8,10 @@
 mod commands;
 mod held;
 mod line;
+mod stress;
 
 use crate::arch::exit::{Outcome, exit};
-use crate::arch::{cpu, time};
-use crate::{print, println};
+use crate::{print, println, sched};
 
 /// A writer to the console.
 pub(crate) struct Console;
@@ -23,15 +23,13 @@ impl core::fmt::Write for Console {
     }
 }
 
-/// Waits a little: the next timer interrupt ends it.
+/// Waits a little before the console is looked at again.
 fn rest() {
-    // SAFETY: nothing is held here.
-    unsafe { cpu::sti_and_halt() }
+    sched::sleep_ns(1_000_000);
 }
 
 /// Reads lines and does what they say, until the user leaves.
 pub fn run() -> ! {
-    time::timer_hz(1000);
     println!("gfp shell; `help` lists the commands, Ctrl-D ends the machine");
     let mut held = held::Held::new();
     while let Some(line) = line::read("gfp> ") {
