@@ -12,8 +12,8 @@ use gfp_host::rseq::{Reach, Rseq};
 use gfp_host::slots::{self, NR_SLOTS};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex};
 use std::thread;
 
 const THREADS: usize = 8;
@@ -271,15 +271,17 @@ fn circulate(store: &dyn Store) {
         pockets: (0..=THREADS).map(|_| AtomicUsize::new(NOTHING)).collect(),
         handled: AtomicU64::new(0),
     };
-    let (working, ids) = (AtomicU32::new(THREADS as u32), Mutex::new(Vec::new()));
+    let working = AtomicU32::new(THREADS as u32);
+    // Atomics, as ThreadSanitizer does not see std's locks.
+    let ids = [const { AtomicU64::new(0) }; THREADS];
     let (begin, stormed) = (Barrier::new(THREADS + 1), AtomicBool::new(false));
     thread::scope(|scope| {
-        for me in 1..=THREADS as u32 {
+        let start = |me: u32| {
             let (world, all, working, ids) = (&world, &all, &working, &ids);
             let (begin, stormed) = (&begin, &stormed);
             scope.spawn(move || {
                 // SAFETY: always valid to call.
-                ids.lock().unwrap().push(unsafe { libc::pthread_self() });
+                ids[me as usize - 1].store(unsafe { libc::pthread_self() }, Ordering::Release);
                 begin.wait();
                 worker(world, all, me, seed ^ u64::from(me), rounds);
                 working.fetch_sub(1, Ordering::Release);
@@ -287,11 +289,18 @@ fn circulate(store: &dyn Store) {
                 while !stormed.load(Ordering::Acquire) {
                     thread::yield_now();
                 }
-            });
-        }
+            })
+        };
+        let threads: Vec<_> = (1..=THREADS as u32).map(start).collect();
         begin.wait();
-        storm(&world, &ids.lock().unwrap(), &working, seed);
+        // Acquire: pairs with the Release of each thread, before the barrier.
+        let ids = ids.each_ref().map(|id| id.load(Ordering::Acquire));
+        storm(&world, &ids, &working, seed);
         stormed.store(true, Ordering::Release);
+        // ThreadSanitizer sees a join, not the end of a scope.
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
     let mut left = store.drain();
     left.sort_unstable();
