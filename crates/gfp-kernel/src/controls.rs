@@ -28,6 +28,8 @@ macro_rules! controls {
 controls! {
     /// A section does not see that it is inside another.
     Nested = "nested",
+    /// Interrupted restartable sequences are not restarted.
+    Restart = "restart",
     /// A device is given another page than the driver reads.
     Share = "share",
     /// Other CPUs are not told to forget mappings.

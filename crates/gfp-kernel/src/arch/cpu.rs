@@ -205,6 +205,20 @@ pub fn read_cr3() -> u64 {
     value
 }
 
+/// Has this CPU take a debug exception before it executes the instruction at `addr`; `None`: no
+/// more.
+pub fn set_breakpoint(addr: Option<usize>) {
+    const ENABLE_0: usize = 1 << 0; // on execution
+    let control = addr.map_or(0, |_| ENABLE_0);
+    // SAFETY: changes where debug exceptions come, and nothing else. Not `nomem`: what was stored
+    // before is there when one comes.
+    unsafe {
+        asm!("mov dr7, {off}", "mov dr0, {addr}", "mov dr6, {off}", "mov dr7, {control}",
+            off = in(reg) 0usize, addr = in(reg) addr.unwrap_or(0), control = in(reg) control,
+            options(nostack, preserves_flags));
+    }
+}
+
 /// Makes this CPU forget the mapping of one page.
 #[inline]
 pub fn invlpg(addr: usize) {

@@ -10,6 +10,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 use gfp::frame::CpuId;
+use gfp::sync::restart::{Area, Current};
 
 /// CPUs that this kernel can start.
 pub const MAX_CPUS: usize = 64;
@@ -63,6 +64,10 @@ pub struct PerCpu {
     pub locks: AtomicU32,
     /// The running task; the scheduler's.
     pub task: AtomicPtr<u8>,
+    /// The restart area of the running task; the scheduler's.
+    area: AtomicPtr<Area>,
+    /// The restart area of what runs here before there are tasks.
+    boot_area: Area,
     /// The node whose memory is nearest.
     pub node: AtomicU32,
     /// The number that messages to this CPU's interrupt controller are addressed to.
@@ -97,6 +102,8 @@ impl PerCpu {
             need_resched: AtomicU32::new(0),
             locks: AtomicU32::new(0),
             task: AtomicPtr::new(core::ptr::null_mut()),
+            area: AtomicPtr::new(core::ptr::null_mut()),
+            boot_area: Area::new(),
             node: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
             timer_ticks: AtomicU64::new(0),
@@ -132,6 +139,8 @@ impl PerCpu {
         let this = unsafe { &mut *at };
         *this.this.get_mut() = at;
         *this.cpu.get_mut() = cpu;
+        this.boot_area.set_cpu(cpu, *this.node.get_mut());
+        *this.area.get_mut() = &raw mut this.boot_area;
         let top = |stack: &[u8]| stack.as_ptr_range().end.addr() as u64;
         let stacks = &this.stacks;
         let ist = [
@@ -170,6 +179,18 @@ impl PerCpu {
     #[inline]
     pub fn index(&self) -> u32 {
         self.cpu.load(Relaxed)
+    }
+
+    /// From now on `area` is that of the running task.
+    ///
+    /// # Safety
+    /// [INV-KERNEL-8] For the scheduler, on this CPU with interrupts off: the area's task is about
+    /// to run here, or does, and the area stays as long.
+    pub unsafe fn set_area(&self, area: &Area) {
+        area.set_cpu(self.index(), self.node.load(Relaxed));
+        // An NMI that comes now finds this CPU's number in both.
+        self.area
+            .store(core::ptr::from_ref(area).cast_mut(), Relaxed);
     }
 
     /// Says whether somebody is in the allocator on this CPU; for the platform.
@@ -256,6 +277,27 @@ pub fn task() -> *mut u8 {
             options(nostack, preserves_flags, readonly));
     }
     task
+}
+
+/// The restart area of the running task, for the entries of interrupts. With interrupts off.
+#[inline(always)]
+pub(super) fn area() -> &'static Area {
+    let area: *const Area;
+    // SAFETY: [INV-KERNEL-2], [INV-KERNEL-8].
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) area, const offset_of!(PerCpu, area),
+            options(nostack, preserves_flags, readonly));
+        &*area
+    }
+}
+
+/// The right to run restartable sequences here: in a task, or in a handler on the area of the task
+/// that it interrupted.
+#[inline(always)]
+pub fn restartable<'a>() -> Current<'a> {
+    // SAFETY: [INV-RESTART-2] by [INV-KERNEL-8]: it is the area of the running task, whose entries
+    // and switches look at it. `Current` is not `Send`, so it stays with the task.
+    unsafe { Current::new(area()) }
 }
 
 /// Is somebody in the allocator on this CPU? One instruction.

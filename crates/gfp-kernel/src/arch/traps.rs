@@ -10,6 +10,7 @@
 
 use super::percpu::{self, FAULT_SLICE, IST2};
 use super::{apic, cpu, exit};
+use crate::controls::{Control, broken};
 use crate::{paging, println, sched};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -192,7 +193,12 @@ extern "C" fn trap_fixed(frame: &mut Frame) {
         fatal(frame);
     }
     let this = percpu::this();
-    restart(frame);
+    // What this handler runs uses the area too; and it may have come before the look of an
+    // interrupt or of an exception on this CPU, which must find the area as it was.
+    let before = percpu::area().suspend(frame.rip as usize);
+    if let Some(at) = before.restart_at().filter(|_| !broken(Control::Restart)) {
+        frame.rip = at as u64;
+    }
     this.nmi_depth
         .store(this.nmi_depth.load(Relaxed) + 1, Relaxed);
     this.nmis.store(this.nmis.load(Relaxed) + 1, Relaxed);
@@ -201,14 +207,20 @@ extern "C" fn trap_fixed(frame: &mut Frame) {
     ON_NMI.call(frame);
     this.nmi_depth
         .store(this.nmi_depth.load(Relaxed) - 1, Relaxed);
+    percpu::area().resume(before);
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn trap_fault(frame: &mut Frame) {
-    if frame.vector == DEBUG && ON_DEBUG.call(frame) {
+    let (vector, error, rip) = (frame.vector, frame.error, frame.rip);
+    // A handler sees where the exception was; the interrupted code does not go on from there.
+    let restart_at = percpu::area().interrupted(rip as usize);
+    if vector == DEBUG && ON_DEBUG.call(frame) {
+        if let Some(at) = restart_at.filter(|_| frame.rip == rip && !broken(Control::Restart)) {
+            frame.rip = at as u64;
+        }
         return;
     }
-    let (vector, error, rip) = (frame.vector, frame.error, frame.rip);
     if vector != PAGE_FAULT {
         let why = format_args!("exception {vector}, rip {rip:#x}, error {error:#x}");
         return fatal_in_task(frame, why);
@@ -219,8 +231,25 @@ extern "C" fn trap_fault(frame: &mut Frame) {
 }
 
 /// Sends an interrupted sequence back to its start.
+///
+/// Who looks when, so that no sequence goes on after something came in between:
+/// * An interrupt looks here, first of all. Its stub ran with interrupts off, so only an NMI can
+///   have come before: that one suspends the area and resumes it, and we find what it found. If it
+///   came inside the sequence, it has sent the frame below ours back; the area is disarmed then.
+/// * A single step cannot come between: the gates clear the trap flag. A fault in the stub means
+///   that there is no stack, and the task dies.
+/// * What a handler runs after its look arms and leaves the area as it likes; the area's old value
+///   is dead, since the interrupted sequence begins anew.
+/// * An exception of the sequence itself that is handled looks in [`trap_fault`]. In a handler of
+///   an NMI it disarms what the NMI resumes anyway.
+/// * A switch is made by an interrupt that looked, or by a call, which is outside of sequences.
 #[inline]
-fn restart(_frame: &mut Frame) {}
+fn restart(frame: &mut Frame) {
+    let at = percpu::area().interrupted(frame.rip as usize);
+    if let Some(at) = at.filter(|_| !broken(Control::Restart)) {
+        frame.rip = at as u64;
+    }
+}
 
 /// A fault that nobody expected: the end of the task that had it, or of the machine.
 fn fatal_in_task(frame: &mut Frame, why: fmt::Arguments<'_>) {

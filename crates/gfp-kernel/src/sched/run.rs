@@ -177,6 +177,9 @@ fn switch_to(mut core: IrqGuard<'_, Core>, next: NonNull<Task>) {
         false => core.idle &= !(1 << this.index()),
     }
     this.task.store(next.as_ptr().cast(), Relaxed);
+    // SAFETY: [INV-KERNEL-8] interrupts are off; nobody else runs `next` before it is left again,
+    // nor the task that is left before we have let go of its area.
+    unsafe { this.set_area(&task.area) }
     // SAFETY: [INV-SCHED-1] we hold the lock; it is the running task.
     let save = unsafe { &raw mut (*leaving.as_ref().inner.get()).stack_pointer };
     let off = core.hand_over();
@@ -319,6 +322,8 @@ pub(super) fn adopt(task: &'static Task) {
     let at = core::ptr::from_ref(task).cast_mut();
     IDLE[this.index() as usize].store(at, Relaxed); // read by this CPU
     this.task.store(at.cast(), Relaxed);
+    // SAFETY: [INV-KERNEL-8] it runs here, for ever.
+    unsafe { this.set_area(&task.area) }
     // SAFETY: [INV-SCHED-2] new and for ever.
     unsafe { core.all.insert(task.into(), None) }
 }

@@ -9,6 +9,7 @@ use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::CpuId;
+use gfp::sync::restart::Area;
 
 /// What a task does.
 pub(super) type Body = Box<dyn FnOnce() + Send>;
@@ -86,6 +87,8 @@ pub struct Task {
     /// Set when its stack is given back.
     pub(super) reaped: AtomicBool,
     pub(super) on_reaped: WaitQueue,
+    /// Its restartable sequences; of the CPU that runs it.
+    pub(super) area: Area,
     /// Its stack: what is pushed first lies below the end. Empty: the boot's.
     pub(super) stack: Range<usize>,
 }
@@ -98,7 +101,8 @@ pub(super) struct Own {
 }
 
 // SAFETY: [INV-SCHED-1] `inner` and `links` are under the core's lock; [INV-SCHED-3] `own` has one
-// user at a time: its maker, the task, and after `Finished` who reaps it.
+// user at a time: its maker, the task, and after `Finished` who reaps it; [INV-KERNEL-8]
+// `area` is used by the CPU that runs the task.
 unsafe impl Sync for Task {}
 // SAFETY: as above; the body is `Send`.
 unsafe impl Send for Task {}
@@ -129,6 +133,7 @@ impl Task {
             waiting: AtomicBool::new(false),
             reaped: AtomicBool::new(false),
             on_reaped: WaitQueue::new(),
+            area: Area::new(),
             stack: 0..0,
         }
     }

@@ -17,6 +17,7 @@ pub mod disturb;
 mod faults;
 mod machine;
 mod paging;
+mod restart;
 mod sched;
 mod shootdown;
 pub mod threads;
@@ -52,6 +53,7 @@ const TESTS: &[&[Test]] = &[
     machine::TESTS,
     sched::TESTS,
     death::TESTS,
+    restart::TESTS,
     paging::TESTS,
     shootdown::TESTS,
     faults::TESTS,
