@@ -36,6 +36,8 @@ controls! {
     Shootdown = "shootdown",
     /// The page behind an area is mapped.
     Guard = "guard",
+    /// What is freed stays mapped.
+    Unmap = "unmap",
     /// What is read-only can be written.
     Protection = "protection",
     /// What is data can be executed.

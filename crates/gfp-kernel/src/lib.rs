@@ -100,19 +100,20 @@ fn first_task(what: impl FnOnce() + Send + 'static) -> ! {
 
 /// Starts all CPUs that the firmware lists.
 fn start_others(options: &boot::Options) {
-    const STACK_ORDER: u8 = 4; // 64 KiB
+    const STACK_BYTES: usize = 64 << 10;
     let order = size_of::<PerCpu>()
         .div_ceil(PAGE_SIZE)
         .next_power_of_two()
         .ilog2() as u8;
     for &(apic_id, node) in options.other_cpus() {
-        let memory = |order| memory::mm().get_free_pages(GFP_KERNEL, order);
-        let (Ok(percpu), Ok(stack)) = (memory(order), memory(STACK_ORDER)) else {
+        let percpu = memory::mm().get_free_pages(GFP_KERNEL, order);
+        let stack = memory::mm().vmalloc(STACK_BYTES); // nothing is mapped below it
+        let (Ok(percpu), Ok(stack)) = (percpu, stack) else {
             println!("boot: no memory for CPU {apic_id}");
             break;
         };
         let percpu = percpu.as_ptr().cast::<PerCpu>();
-        let end = stack.as_ptr().wrapping_add(PAGE_SIZE << STACK_ORDER);
+        let end = stack.as_ptr().wrapping_add(STACK_BYTES);
         // SAFETY: [INV-KERNEL-2] both are fresh and never freed; we are the only caller.
         let up = unsafe {
             percpu.write(PerCpu::new());

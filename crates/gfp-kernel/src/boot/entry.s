@@ -158,7 +158,9 @@ ap_boot_entry:
 
     .bss
     .p2align 12
-boot_stack:
+    .global boot_stack_guard
+boot_stack_guard:                                   # not mapped once the image is protected
+    .skip 4096
     .skip 256 * 1024
     .global boot_stack_end
 boot_stack_end:

@@ -119,6 +119,15 @@ fn image() -> [usize; 4] {
     ]
 }
 
+/// The page below the stack that the first CPU boots on.
+pub(crate) fn boot_stack_guard() -> Range<usize> {
+    unsafe extern "C" {
+        static boot_stack_guard: u8;
+    }
+    let at = (&raw const boot_stack_guard).addr();
+    at..at + PAGE_SIZE
+}
+
 /// What an address of the image is.
 pub(super) fn part_of_image(addr: usize) -> Place {
     let [_, rodata, data, _] = image();
@@ -130,18 +139,20 @@ pub(super) fn part_of_image(addr: usize) -> Place {
 }
 
 /// Gives the image tables of its own: text is executed and read, read-only data is read, the rest
-/// is read and written; nothing else is there. On the first CPU, before the others start, when the
-/// controls are known.
+/// is read and written; nothing else is there, and nothing below the boot stack. On the first CPU,
+/// before the others start, when the controls are known.
 ///
 /// # Panics
 /// If the reserve has too few tables.
 pub(crate) fn protect_image() {
     let [text, rodata, data, end] = image();
+    let guard = boot_stack_guard();
     let middle = new_table(0).expect("tables for the image");
     for (part, what) in [
         (text..rodata, Use::Text),
         (rodata..data, Use::ReadOnly),
-        (data..end, Use::Data),
+        (data..guard.start, Use::Data),
+        (guard.end..end, Use::Data),
     ] {
         set_pages(middle, part, what);
     }

@@ -54,6 +54,8 @@ pub enum Cause {
     Guard(AreaOwner),
     /// The stack pointer left the stack that is this area.
     StackOverflow(AreaOwner),
+    /// The stack that the first CPU boots on, and idles on, is full.
+    BootStack,
     /// An area that was freed.
     Freed(FreedArea),
     /// An area that is being made or resized.
@@ -149,6 +151,7 @@ fn missing(addr: usize, stack_pointer: usize) -> Cause {
             }
         }
         DIRECT_MAP..VMALLOC => Cause::DirectMapHole,
+        _ if direct::boot_stack_guard().contains(&addr) => Cause::BootStack,
         _ => Cause::Wild,
     }
 }
@@ -187,6 +190,7 @@ impl fmt::Display for Cause {
             Cause::Null => f.write_str("null pointer"),
             Cause::Guard(owner) => write!(f, "guard page behind {}", Shown(owner)),
             Cause::StackOverflow(owner) => write!(f, "overflow of the stack in {}", Shown(owner)),
+            Cause::BootStack => f.write_str("overflow of the boot stack"),
             Cause::Freed(area) => write!(
                 f,
                 "use after vfree of {}, freed by {}",

@@ -3,7 +3,7 @@
 use crate::arch::{DIRECT_MAP, KBASE, cpu, percpu, phys_to_ptr};
 use crate::memory::mm;
 use crate::paging::fault::{Access, Cause, Fault, Place, try_call, try_push, try_read, try_write};
-use crate::paging::{VMALLOC, VMALLOC_BYTES};
+use crate::paging::{self, VMALLOC, VMALLOC_BYTES};
 use alloc::string::ToString;
 use core::panic::Location;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -171,6 +171,11 @@ fn an_overflow_of_a_stack_is_told_as_such() {
     assert_eq!((fault.addr, fault.access), (stack - 8, Access::Write));
     free(below);
     free(stack);
+    let boot = paging::boot_stack_guard().end;
+    // SAFETY: the guard page is nobody's.
+    let fault = unsafe { try_push(boot) }.expect_err("the boot stack has a guard page");
+    assert!(matches!(fault.cause, Cause::BootStack));
+    assert!(read(boot).is_ok());
 }
 
 /// Text, and a constant.
