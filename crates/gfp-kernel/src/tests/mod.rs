@@ -18,6 +18,7 @@ mod faults;
 mod machine;
 mod paging;
 mod restart;
+mod restart_owned;
 mod sched;
 mod shootdown;
 pub mod threads;
@@ -54,6 +55,7 @@ const TESTS: &[&[Test]] = &[
     sched::TESTS,
     death::TESTS,
     restart::TESTS,
+    restart_owned::TESTS,
     paging::TESTS,
     shootdown::TESTS,
     faults::TESTS,
