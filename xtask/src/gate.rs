@@ -44,6 +44,15 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         "cargo clippy --workspace --all-targets -- -D warnings",
         || shell::run(&mut repo.cargo(CLIPPY)),
     )?;
+    step(
+        "doc",
+        "RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps",
+        || {
+            let flags = "-D warnings -A rustdoc::private_intra_doc_links";
+            let mut doc = repo.cargo(&["doc", "--workspace", "--no-deps"]);
+            shell::run(doc.env("RUSTDOCFLAGS", flags))
+        },
+    )?;
     bare_metal(repo)?;
     let build = &["build", "--release", "--workspace"];
     step(

@@ -15,7 +15,7 @@
 //! | [`paging`] | page tables, shootdown, page faults |
 //! | [`sched`] | tasks |
 //! | [`memory`] | the one `Mm`, Rust's allocator |
-//! | [`bench`] | instructions an operation |
+//! | [`bench`](mod@bench) | instructions an operation |
 //! | [`once`] | values that are written once |
 //! | [`controls`] | checks that can be taken out, to see tests fail |
 //! | [`shell`] | the serial console |

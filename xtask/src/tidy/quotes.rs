@@ -1,5 +1,5 @@
-//! A file that a page shows whole is the file: a block opened with "```rs file=PATH" (PATH from the
-//! root) holds its text.
+//! A file that a page shows whole is the file: a block after the line `<!-- file: PATH -->` (PATH
+//! from the root) holds its text.
 
 use super::{Finding, Source};
 
@@ -24,22 +24,23 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// Blocks with a `file=`: line, path, text.
+/// Blocks that are files: line, path, text.
 fn quotes(text: &str) -> Vec<(usize, &str, String)> {
     let mut found = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
-        let Some(info) = line.strip_prefix(FENCE) else {
+        let path = line.strip_prefix("<!-- file: ");
+        let Some(path) = path.and_then(|rest| rest.strip_suffix(" -->")) else {
             continue;
         };
         let block: Vec<&str> = lines
             .by_ref()
             .map(|(_, line)| line)
+            .skip_while(|line| !line.starts_with(FENCE))
+            .skip(1)
             .take_while(|line| !line.starts_with(FENCE))
             .collect();
-        if let Some(path) = info.split(' ').find_map(|word| word.strip_prefix("file=")) {
-            found.push((number + 1, path, block.join("\n")));
-        }
+        found.push((number + 1, path, block.join("\n")));
     }
     found
 }
@@ -52,9 +53,9 @@ mod tests {
     fn a_file_that_is_shown_is_the_file() {
         let file = Source::new("a/b.rs", "fn a() {}\n\nfn b() {}\n");
         let page = |text: &str| Source::new("README.md", text);
-        let same = page("x\n```rs file=a/b.rs\nfn a() {}\n\nfn b() {}\n```\ny\n");
-        let other = page("```sh\nls\n```\n```rs file=a/b.rs\nfn a() {}\n```\n");
-        let missing = page("```rs file=a/c.rs\n```\n");
+        let same = page("x\n<!-- file: a/b.rs -->\n```rs\nfn a() {}\n\nfn b() {}\n```\ny\n");
+        let other = page("```sh\nls\n```\n<!-- file: a/b.rs -->\n```rs\nfn a() {}\n```\n");
+        let missing = page("<!-- file: a/c.rs -->\n```rs\n```\n");
         let of = |page: Source| check(&[file_again(&file), page]);
         assert!(of(same).is_empty());
         assert!(
