@@ -44,15 +44,13 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         "cargo clippy --workspace --all-targets -- -D warnings",
         || shell::run(&mut repo.cargo(CLIPPY)),
     )?;
-    step(
-        "doc",
-        "RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps",
-        || {
-            let flags = "-D warnings -A rustdoc::private_intra_doc_links";
-            let mut doc = repo.cargo(&["doc", "--workspace", "--no-deps"]);
-            shell::run(doc.env("RUSTDOCFLAGS", flags))
-        },
-    )?;
+    const DOC_FLAGS: &str = "-D warnings -A rustdoc::private_intra_doc_links";
+    let line = "cargo doc --workspace --no-deps";
+    let repeat = format!("RUSTDOCFLAGS='{DOC_FLAGS}' {line}");
+    step(line, &repeat, || {
+        let mut doc = repo.cargo(&["doc", "--workspace", "--no-deps"]);
+        shell::run(doc.env("RUSTDOCFLAGS", DOC_FLAGS))
+    })?;
     bare_metal(repo)?;
     let build = &["build", "--release", "--workspace"];
     step(
