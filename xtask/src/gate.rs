@@ -11,6 +11,7 @@ use crate::parity;
 use crate::shell::{self, Bless, Repo, step};
 use crate::tidy;
 use crate::tools::{self, Need};
+use crate::vm;
 
 /// Runs every step; stops at the first that fails. At the end, the totals of cargo's test runs.
 pub(crate) fn run(repo: &Repo) -> Result<()> {
@@ -71,6 +72,9 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         })?);
     }
     results.extend(loom::run(repo)?);
+    let machines = step("vm-test", "cargo xtask vm-test", || {
+        vm::run(repo, &vm::Options::default())
+    })?;
     step("e2e --short", "cargo xtask e2e --short", || {
         e2e::run(repo, &e2e::Options::short())
     })?;
@@ -81,7 +85,15 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         .iter()
         .filter(|line| !line.contains(" 0 passed;"))
         .for_each(|line| println!("{line}"));
-    println!("\nall tests: {passed} passed; {failed} failed; {ignored} ignored");
+    println!(
+        "\nin virtual machines: {} passed; {} failed",
+        machines.passed, machines.failed
+    );
+    println!(
+        "all tests: {} passed; {} failed; {ignored} ignored",
+        passed + machines.passed,
+        failed + machines.failed
+    );
     println!(
         "cargo xtask test: ok, {}",
         shell::show_time(start.elapsed())

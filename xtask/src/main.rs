@@ -22,6 +22,7 @@
 //! | [`loom`] | models of lock-free protocols |
 //! | [`sanitize`] | ASan, TSan, Miri, fuzzing |
 //! | [`e2e`] | real programs under `gfp run` |
+//! | [`vm`] | the kernel in virtual machines; what its operations cost |
 
 mod e2e;
 mod gate;
@@ -31,6 +32,7 @@ mod sanitize;
 mod shell;
 mod tidy;
 mod tools;
+mod vm;
 mod watchdog;
 
 use anyhow::Result;
@@ -57,6 +59,9 @@ enum Chore {
     Parity(BlessArgs),
     /// Real programs, with and without gfp: their output must not differ
     E2e(e2e::Options),
+    /// The kernel's tests in virtual machines, its negative controls, and the instructions of its
+    /// operations against the recorded ones
+    VmTest(vm::Options),
     /// The models of lock-free protocols, every interleaving
     Loom,
     /// The hosted tests under AddressSanitizer (nightly)
@@ -82,18 +87,33 @@ struct BlessArgs {
 
 #[derive(Args)]
 struct BenchArgs {
-    /// Which benchmark
-    #[arg(value_parser = ["malloc"])]
-    what: String,
-    /// One JSON object a row: bench, threads, ours_ns, peer, peer_ns, ratio
-    #[arg(long)]
-    json: bool,
-    /// Also the rows beyond pairs and batches
-    #[arg(long)]
-    all: bool,
-    /// A fraction of the time, with more noise
-    #[arg(long)]
-    quick: bool,
+    #[command(subcommand)]
+    what: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// gfp's malloc beside the C library's
+    Malloc {
+        /// One JSON object a row: bench, threads, ours_ns, peer, peer_ns, ratio
+        #[arg(long)]
+        json: bool,
+        /// Also the rows beyond pairs and batches
+        #[arg(long)]
+        all: bool,
+        /// A fraction of the time, with more noise
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The instructions of the kernel's operations, beside the recorded ones
+    Kernel {
+        /// One JSON object a row: bench, cpus, ours_instructions; nothing is compared
+        #[arg(long, conflicts_with = "bless")]
+        json: bool,
+        /// Record what was measured, in xtask/ratchet/instructions.json
+        #[arg(long)]
+        bless: bool,
+    },
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -103,6 +123,7 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Tidy(args) => tidy::run(&repo, args.bless.into()),
         Chore::Parity(args) => parity::run(&repo, args.bless.into()),
         Chore::E2e(options) => e2e::run(&repo, &options),
+        Chore::VmTest(options) => vm::run(&repo, &options).map(|_| ()),
         Chore::Loom => loom::run(&repo).map(|_| ()),
         Chore::Asan => sanitize::asan(&repo),
         Chore::Tsan => sanitize::tsan(&repo),
@@ -113,23 +134,17 @@ fn run(cli: Cli) -> Result<()> {
     }
 }
 
-/// Runs `gfp-malloc`'s benchmark example; the rows are its own.
+/// Runs `gfp-malloc`'s benchmark example, whose rows are its own, or counts in the kernel.
 fn bench(repo: &Repo, args: &BenchArgs) -> Result<()> {
-    let example = format!("bench_{}", args.what);
-    let mut command = repo.cargo(&[
-        "run",
-        "--release",
-        "-p",
-        "gfp-malloc",
-        "--example",
-        &example,
-        "--",
-    ]);
-    for (wanted, option) in [
-        (args.json, "--json"),
-        (args.all, "--all"),
-        (args.quick, "--quick"),
-    ] {
+    let options = match args.what {
+        Benchmark::Kernel { json, bless } => return vm::bench(repo, bless.into(), json),
+        Benchmark::Malloc { json, all, quick } => {
+            [(json, "--json"), (all, "--all"), (quick, "--quick")]
+        }
+    };
+    let mut command = repo.cargo(&["run", "--release", "-p", "gfp-malloc", "--example"]);
+    command.args(["bench_malloc", "--"]);
+    for (wanted, option) in options {
         if wanted {
             command.arg(option);
         }

@@ -108,12 +108,40 @@ pub(crate) fn run_and_keep_within(
     keep: fn(&str) -> bool,
 ) -> Result<Vec<String>> {
     let shown = format!("{command:?}");
+    let (status, kept) = run_and_read(command, limit, Show::Yes, keep)?;
+    judge(status, &shown)?;
+    Ok(kept)
+}
+
+/// Runs a command whose status its caller judges; shows its stdout as it comes and returns it.
+pub(crate) fn run_and_show(command: &mut Command) -> Result<(ExitStatus, Vec<String>)> {
+    run_and_read(command, watchdog::limit(), Show::Yes, |_| true)
+}
+
+/// The same without showing it.
+pub(crate) fn run_and_capture(command: &mut Command) -> Result<(ExitStatus, Vec<String>)> {
+    run_and_read(command, watchdog::limit(), Show::No, |_| true)
+}
+
+/// Whether output is shown while it is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    No,
+    Yes,
+}
+
+fn run_and_read(
+    command: &mut Command,
+    limit: Duration,
+    show: Show,
+    keep: fn(&str) -> bool,
+) -> Result<(ExitStatus, Vec<String>)> {
+    let shown = format!("{command:?}");
     let (mut child, watch) = start(command.stdout(Stdio::piped()), &shown, limit)?;
-    let kept = show_and_keep(&mut child, keep);
+    let kept = read_and_keep(&mut child, show, keep);
     let status = child.wait();
     end(watch, &shown, limit)?;
-    judge(status?, &shown)?;
-    kept
+    Ok((status?, kept?))
 }
 
 /// Starts a command that is watched; `shown` is how messages name it.
@@ -126,12 +154,14 @@ fn start(command: &mut Command, shown: &str, limit: Duration) -> Result<(Child, 
     Ok((child, watch))
 }
 
-fn show_and_keep(child: &mut Child, keep: fn(&str) -> bool) -> Result<Vec<String>> {
+fn read_and_keep(child: &mut Child, show: Show, keep: fn(&str) -> bool) -> Result<Vec<String>> {
     let stdout = child.stdout.take().context("stdout was piped")?;
     let mut kept = Vec::new();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
-        println!("{line}");
+        if show == Show::Yes {
+            println!("{line}");
+        }
         if keep(&line) {
             kept.push(line);
         }

@@ -10,8 +10,10 @@ use std::process::Command;
 use crate::shell;
 
 /// How much of the list a command needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Need {
+    /// What `cargo xtask vm-test` uses
+    Machine,
     /// What `cargo xtask test` uses
     Test,
     /// The long end-to-end rows as well
@@ -55,6 +57,12 @@ fn python_packages() -> Vec<String> {
 }
 
 const TOOLS: &[Tool] = &[
+    Tool {
+        name: "qemu-system-x86_64",
+        packages: || own(&["qemu-system-x86"]),
+        only_for: Need::Machine,
+        is_there: || runs("qemu-system-x86_64", &["--version"]),
+    },
     Tool {
         name: "gcc with a C library to link",
         packages: || own(&["gcc", "libc6-dev"]),
@@ -123,7 +131,8 @@ pub(crate) fn python_with_tests() -> Option<PathBuf> {
 }
 
 fn missing(need: Need) -> Vec<&'static Tool> {
-    let wanted = |tool: &&Tool| need == Need::Everything || tool.only_for == Need::Test;
+    // Each need includes those before it.
+    let wanted = |tool: &&Tool| tool.only_for <= need;
     TOOLS
         .iter()
         .filter(wanted)
@@ -156,6 +165,14 @@ fn apt(args: &[&str]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("RUNLEVEL", "1");
     shell::run(&mut command)
+}
+
+/// As [`provide`], without a word if all is there: for what prints for other programs.
+pub(crate) fn provide_quietly(need: Need) -> Result<()> {
+    if missing(need).is_empty() {
+        return Ok(());
+    }
+    provide(need)
 }
 
 /// Makes sure that the tools are there: installs them as root, else fails with the line to run.

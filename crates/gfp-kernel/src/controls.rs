@@ -1,5 +1,6 @@
 //! Negative controls: `break=NAME` on the command line takes one check out, and the test that
-//! exists for it must fail. A test that cannot fail proves nothing.
+//! exists for it must fail. A test that cannot fail proves nothing. Which
+//! tests must fail stands in `xtask/src/vm/controls.rs`, one row a control.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

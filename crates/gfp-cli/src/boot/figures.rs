@@ -5,11 +5,12 @@ use serde::Deserialize;
 use crate::failure::Failure;
 
 /// One row.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub(super) struct Row {
     bench: String,
     cpus: u32,
-    ours_instructions: u64,
+    /// Of one call, or of one pair; a fraction where a batch is shared out
+    ours_instructions: f64,
 }
 
 /// Reads the rows; one that has another form is an error.
@@ -25,17 +26,18 @@ pub(super) fn parse(objects: &[String]) -> Result<Vec<Row>, Failure> {
 pub(super) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.bench.len()).max().unwrap_or(0);
     let width = width.max("operation".len());
-    let mut text = format!("{:<width$}  {:>12}\n", "operation", "instructions");
+    let mut text = format!("{:<width$}  {:>15}\n", "operation", "instructions");
     for row in rows {
-        let count = thousands(row.ours_instructions);
-        text += &format!("{:<width$}  {count:>12}\n", row.bench);
+        let count = count(row.ours_instructions);
+        text += &format!("{:<width$}  {count:>15}\n", row.bench);
     }
     text + &format!("{} operations, on one CPU\n", rows.len())
 }
 
-/// `1234567` as `1,234,567`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
+/// `1234567.891` as `1,234,567.89`.
+fn count(number: f64) -> String {
+    let digits = format!("{number:.2}");
+    let (digits, fraction) = digits.split_at(digits.len() - 3);
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
@@ -43,7 +45,7 @@ fn thousands(number: u64) -> String {
         }
         text.push(digit);
     }
-    text
+    text + fraction
 }
 
 #[cfg(test)]
@@ -53,15 +55,15 @@ mod tests {
     #[test]
     fn rows_become_a_table() {
         let objects = [
-            r#"{"bench":"pair","cpus":1,"ours_instructions":28}"#.to_owned(),
-            r#"{"bench":"vmalloc_64m","cpus":1,"ours_instructions":3410000}"#.to_owned(),
+            r#"{"bench":"pair","cpus":1,"ours_instructions":28.50}"#.to_owned(),
+            r#"{"bench":"vmalloc_64m","cpus":1,"ours_instructions":3410000.00}"#.to_owned(),
         ];
         let text = table(&parse(&objects).unwrap());
         assert_eq!(
             text,
-            "operation    instructions\n\
-             pair                   28\n\
-             vmalloc_64m     3,410,000\n\
+            "operation       instructions\n\
+             pair                   28.50\n\
+             vmalloc_64m     3,410,000.00\n\
              2 operations, on one CPU\n"
         );
     }

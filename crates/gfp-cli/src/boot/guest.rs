@@ -14,6 +14,8 @@ const STATUS_FAILED: i32 = 35;
 /// It panicked, or took a fatal exception, outside of any test.
 const STATUS_BROKEN: i32 = 37;
 
+const NO_TEST: &str = "no test was run: does the filter match any?";
+
 /// What a line of the guest is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
@@ -38,13 +40,12 @@ pub(super) enum Outcome {
 pub(super) fn read_line(line: &str) -> Line<'_> {
     let line = line.trim_end();
     if let Some(rest) = line.strip_prefix("test ") {
-        for (end, outcome) in [
-            (" ... ok", Outcome::Passed),
-            (" ... FAILED", Outcome::Failed),
-        ] {
-            if let Some(name) = rest.strip_suffix(end) {
-                return Line::Ended(name, outcome);
-            }
+        // The reason may follow, and more lines of it.
+        if let Some((name, _)) = rest.split_once(" ... FAILED") {
+            return Line::Ended(name, Outcome::Failed);
+        }
+        if let Some((name, _)) = rest.split_once(" ... ok") {
+            return Line::Ended(name, Outcome::Passed);
         }
         if let Some(name) = rest.strip_suffix(" ...") {
             return Line::Begins(name);
@@ -158,9 +159,7 @@ fn judge_tests(heard: &Heard) -> Result<(), Failure> {
         None => Err(Failure::inside(
             "the kernel said that all is well, without a closing line",
         )),
-        Some((0, 0)) => Err(Failure::inside(
-            "no test was run: does the filter match any?",
-        )),
+        Some((0, 0)) => Err(Failure::inside(NO_TEST)),
         Some(closing) if closing != counted => Err(Failure::inside(format!(
             "the closing line says {} passed, {} failed; the lines before it {} and {}",
             closing.0, closing.1, counted.0, counted.1
@@ -171,6 +170,9 @@ fn judge_tests(heard: &Heard) -> Result<(), Failure> {
 }
 
 fn what_failed(heard: &Heard) -> String {
+    if heard.closing == Some((0, 0)) {
+        return NO_TEST.to_owned();
+    }
     match heard.failed.as_slice() {
         [] => format!("the kernel said that something failed, {}", heard.place()),
         [name] => format!("a test failed: {name}"),
@@ -220,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_may_follow_the_result() {
+        let line = "test a::b ... FAILED (panicked at x.rs:1:2:";
+        assert_eq!(read_line(line), Line::Ended("a::b", Outcome::Failed));
+        assert_eq!(
+            read_line("test a ... ok (3 ms)"),
+            Line::Ended("a", Outcome::Passed)
+        );
+    }
+
+    #[test]
     fn status_and_closing_line_must_agree() {
         assert_eq!(verdict(Wanted::Tests, 33, GOOD), Ok(()));
         for (code, text, part) in [
@@ -235,6 +247,7 @@ mod tests {
                 "test a ... FAILED\n0 passed, 1 failed\n",
                 "a test failed: a",
             ),
+            (35, "0 passed, 0 failed\n", "no test was run"),
             (35, GOOD, "something failed"),
             (
                 35,

@@ -143,7 +143,7 @@ fn listen(
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = out.read(&mut buffer) {
             if show == Show::Console {
-                write_out(&buffer[..count]);
+                screen.copy(&buffer[..count]);
             }
             let mut take = |line: &mut Vec<u8>| {
                 let text = String::from_utf8_lossy(line).replace('\r', "");
@@ -196,6 +196,19 @@ impl Screen {
             terminal: std::io::stdout().is_terminal(),
             open: false,
         }
+    }
+
+    /// A console has line ends for terminals: a file gets its own.
+    fn copy(&self, bytes: &[u8]) {
+        if self.terminal {
+            return write_out(bytes);
+        }
+        let kept: Vec<u8> = bytes
+            .iter()
+            .copied()
+            .filter(|byte| *byte != b'\r')
+            .collect();
+        write_out(&kept);
     }
 
     fn show(&mut self, line: &str) {
