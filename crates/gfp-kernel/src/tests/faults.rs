@@ -4,6 +4,8 @@ use crate::arch::{DIRECT_MAP, KBASE, cpu, percpu, phys_to_ptr};
 use crate::memory::mm;
 use crate::paging::fault::{Access, Cause, Fault, Place, try_call, try_push, try_read, try_write};
 use crate::paging::{self, VMALLOC, VMALLOC_BYTES};
+use crate::sched::spawn;
+use alloc::format;
 use alloc::string::ToString;
 use core::panic::Location;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,6 +25,7 @@ super::tests! { "faults":
     text_and_constants_cannot_be_written_by_any_address,
     data_cannot_be_executed,
     a_fault_inside_the_allocator_is_told_without_asking_it,
+    who_runs_over_an_area_or_uses_a_freed_one_dies_of_it,
     a_second_vfree_is_refused_with_the_first_owner,
 }
 
@@ -84,7 +87,7 @@ fn what_can_be_read_and_written_is_read_and_written() {
     free(at);
 }
 
-// V2
+// V2. Seen to fail: `break=guard`.
 fn a_guard_page_is_told_with_its_owner() {
     let (first, made_first) = area(3);
     let (second, made) = area(1);
@@ -108,7 +111,7 @@ fn a_guard_page_is_told_with_its_owner() {
     free(second);
 }
 
-// V10, V17
+// V10, V17. Seen to fail: `break=unmap`; and without what is remembered of purged areas.
 fn use_after_vfree_is_told_with_its_owner_before_and_after_the_purge() {
     let (at, made) = area(2);
     let stay = percpu::preempt_off(); // another CPU may remember what this one forgets
@@ -147,6 +150,7 @@ fn addresses_that_are_nobodys_are_told_apart() {
     }
 }
 
+// Seen to fail: `break=null`.
 fn a_null_pointer_faults() {
     for addr in [0, 8, PAGE_SIZE - 1] {
         assert!(matches!(missed(addr), Cause::Null));
@@ -188,6 +192,7 @@ fn fixed() -> [(usize, Place); 2] {
     ]
 }
 
+// Seen to fail: `break=protection`.
 fn text_and_constants_cannot_be_written_by_any_address() {
     for (at, place) in fixed() {
         let alias = phys_to_ptr((at - KBASE) as u64).addr();
@@ -204,6 +209,7 @@ fn text_and_constants_cannot_be_written_by_any_address() {
     }
 }
 
+// Seen to fail: `break=execute`.
 fn data_cannot_be_executed() {
     const RETURN: u8 = 0xc3;
     static VARIABLE: AtomicU64 = AtomicU64::new(0);
@@ -246,6 +252,35 @@ fn a_fault_inside_the_allocator_is_told_without_asking_it() {
     let cause = fault.expect_err("V2").cause;
     assert!(matches!(cause, Cause::InAllocator), "{cause}");
     free(at);
+}
+
+// V2, V10. Seen to fail: `break=guard`, `break=unmap`.
+fn who_runs_over_an_area_or_uses_a_freed_one_dies_of_it() {
+    let (over, _) = area(1);
+    let (freed, _) = area(1);
+    free(freed);
+    mm().vmalloc_space().vm_unmap_aliases().expect("a task");
+    for (addr, cause) in [
+        (
+            over + PAGE_SIZE,
+            "write to {addr}: guard page behind vmalloc",
+        ),
+        (
+            freed,
+            "write to {addr}: use after vfree of vmalloc area {addr} of 4096 bytes",
+        ),
+    ] {
+        let task = spawn("dies", move || {
+            let at: *mut u64 = core::ptr::with_exposed_provenance_mut(addr);
+            // SAFETY: not safe at all, that is the test; nothing is mapped there.
+            unsafe { at.write_volatile(1) }
+        });
+        let death = task.join().expect_err("it died");
+        let cause = cause.replace("{addr}", &format!("{addr:#x}"));
+        assert!(death.message().contains(&cause), "{death:?}");
+        assert!(death.message().contains(file!()), "{death:?}");
+    }
+    free(over);
 }
 
 // V10
