@@ -14,6 +14,7 @@ use crate::arch::{DIRECT_MAP, cpu, smp, time};
 use crate::controls::{Control, broken};
 use crate::{println, sched};
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::{CpuId, NodeId, PhysAddr};
 use gfp::platform::{Context, DirectMap, Nested, Platform};
@@ -57,11 +58,10 @@ impl Section<'_> {
             _cpu: PhantomData,
         }
     }
-}
 
-impl Drop for Section<'_> {
+    /// Ends it.
     #[inline(always)]
-    fn drop(&mut self) {
+    fn end(&self) {
         if self.taken != 0 {
             release(self.taken - 1);
         }
@@ -71,6 +71,13 @@ impl Drop for Section<'_> {
             // SAFETY: they were on when we entered, and the section is over.
             unsafe { cpu::sti() }
         }
+    }
+}
+
+impl Drop for Section<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -159,6 +166,11 @@ unsafe impl Platform for Machine {
         // SAFETY: interrupts are off and nobody is inside.
         unsafe { percpu::set_inside::<INSIDE>() }
         Ok((CpuId(percpu::cpu()), Section::new(was, 0)))
+    }
+
+    #[inline(always)]
+    fn leave(section: Section<'_>) {
+        ManuallyDrop::new(section).end();
     }
 
     /// `None` too where interrupts are off: two CPUs could then wait for each other.

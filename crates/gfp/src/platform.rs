@@ -109,6 +109,14 @@ pub unsafe trait Platform: Sync + Sized {
         self.enter().ok()
     }
 
+    /// Ends a section, as dropping it does. Fast paths call it, because glue that drops a value may
+    /// be left out of line by the compiler: a platform whose section ends in a few instructions
+    /// says them here, `#[inline(always)]`, as well as in `Drop`.
+    #[inline(always)]
+    fn leave(section: Self::Section<'_>) {
+        drop(section);
+    }
+
     /// Takes the place of another CPU: returns when it is outside, and keeps it out until the
     /// section is dropped. The caller must hold no section and no lock. `None`: this machine
     /// cannot, or that CPU id was never used.

@@ -38,14 +38,20 @@ pub fn run(filter: &str) -> ! {
     })
 }
 
-/// The instructions that `n` calls of `f` take, the loop around them included.
-#[inline(always)]
-fn ticks(n: usize, mut f: impl FnMut(usize)) -> u64 {
+/// The instructions that `n` calls of `f` take, with the loop and the calls. Never inlined, and
+/// `f` behind a table: what is around the operation is the same for all of them, an empty one too.
+#[inline(never)]
+fn ticks(n: usize, f: &mut dyn FnMut(usize)) -> u64 {
     let from = rdtsc();
     for i in 0..n {
-        f(core::hint::black_box(i));
+        f(i);
     }
     rdtsc() - from
+}
+
+/// What [`ticks`] itself takes.
+fn empty(n: usize) -> u64 {
+    ticks(n, core::hint::black_box(&mut |_| ()))
 }
 
 fn median(mut of: [u64; ROUNDS]) -> u64 {
@@ -70,34 +76,32 @@ impl Report<'_> {
     }
 
     /// `n` times one operation, and its undoing.
-    #[inline(always)]
-    fn pairs(&mut self, name: &str, n: usize, mut f: impl FnMut()) {
+    fn pairs(&mut self, name: &str, n: usize, f: &mut dyn FnMut(usize)) {
         if !self.wants(name) {
             return;
         }
-        let empty = ticks(n, |_| ());
-        ticks(n, |_| f());
-        let total = median(core::array::from_fn(|_| ticks(n, |_| f())));
+        let empty = empty(n);
+        ticks(n, f);
+        let total = median(core::array::from_fn(|_| ticks(n, f)));
         self.row(name, total.saturating_sub(empty), n);
     }
 
     /// `n` times one operation, then `n` times another: each of them, and both together.
-    #[inline(always)]
     fn halves(
         &mut self,
         name: &str,
         n: usize,
-        mut first: impl FnMut(usize),
-        mut second: impl FnMut(usize),
+        first: &mut dyn FnMut(usize),
+        second: &mut dyn FnMut(usize),
     ) {
         if !self.wants(name) {
             return;
         }
-        let empty = ticks(n, |_| ());
+        let empty = empty(n);
         let mut both = [[0; ROUNDS]; 2];
         for round in 0..=ROUNDS {
-            let one = ticks(n, &mut first).saturating_sub(empty);
-            let two = ticks(n, &mut second).saturating_sub(empty);
+            let one = ticks(n, first).saturating_sub(empty);
+            let two = ticks(n, second).saturating_sub(empty);
             if round > 0 {
                 both[0][round - 1] = one;
                 both[1][round - 1] = two;

@@ -27,7 +27,7 @@ pub(super) fn all(report: &mut Report<'_>) {
 
 fn floor(report: &mut Report<'_>) {
     let machine: &Machine = mm().platform();
-    report.pairs("section", N, || drop(black_box(machine.enter())));
+    report.pairs("section", N, &mut |_| drop(black_box(machine.enter())));
 }
 
 /// One pair of kmalloc and kfree.
@@ -42,18 +42,18 @@ fn pair(size: usize, gfp: Gfp) {
 fn kmalloc(report: &mut Report<'_>) {
     macro_rules! sizes {
         ($($size:literal)*) => {$(
-            report.pairs(concat!("kmalloc_kernel_", $size), N, || pair($size, GFP_KERNEL));
-            report.pairs(concat!("kmalloc_atomic_", $size), N, || pair($size, GFP_ATOMIC));
+            report.pairs(concat!("kmalloc_kernel_", $size), N, &mut |_| pair($size, GFP_KERNEL));
+            report.pairs(concat!("kmalloc_atomic_", $size), N, &mut |_| pair($size, GFP_ATOMIC));
         )*};
     }
     sizes!(8 16 32 64 96 128 192 256 512 1024 2048 4096 8192 16384 65536);
     for size in [64, 256] {
         let name = format!("kmalloc_varsize_{size}");
-        report.pairs(&name, N, || pair(black_box(size), GFP_KERNEL));
+        report.pairs(&name, N, &mut |_| pair(black_box(size), GFP_KERNEL));
     }
     for size in [64, 4096] {
         let name = format!("kzalloc_{size}");
-        report.pairs(&name, N, || pair(size, GFP_KERNEL | Gfp::ZERO));
+        report.pairs(&name, N, &mut |_| pair(size, GFP_KERNEL | Gfp::ZERO));
     }
 }
 
@@ -97,15 +97,15 @@ fn kmalloc_batches(report: &mut Report<'_>) {
         let name = format!("kmalloc_batch{n}_{name}_{size}");
         let order = order.of(n);
         let held = alloc::vec![core::cell::Cell::new(null_mut()); n];
-        let alloc = |i: usize| {
+        let mut alloc = |i: usize| {
             held[i].set(
                 mm().kmalloc(size, GFP_KERNEL)
                     .map_or(null_mut(), |p| p.as_ptr()),
             );
         };
         // SAFETY: each is freed once.
-        let free = |i: usize| unsafe { mm().kfree(held[order[i] as usize].get()) };
-        report.halves(&name, n, alloc, free);
+        let mut free = |i: usize| unsafe { mm().kfree(held[order[i] as usize].get()) };
+        report.halves(&name, n, &mut alloc, &mut free);
     };
     for n in [16, 128] {
         batch(n, 64, Order::Lifo, "lifo");
@@ -125,7 +125,7 @@ fn caches(report: &mut Report<'_>) {
         let Ok(cache) = mm().kmem_cache_create(&args) else {
             return;
         };
-        report.pairs(&format!("kmem_cache_{size}"), N, || {
+        report.pairs(&format!("kmem_cache_{size}"), N, &mut |_| {
             if let Ok(p) = mm().kmem_cache_alloc(cache, GFP_KERNEL) {
                 // SAFETY: freed once.
                 unsafe { mm().kmem_cache_free(cache, black_box(p.as_ptr())) }
@@ -147,7 +147,7 @@ fn bulk(report: &mut Report<'_>, name: &str, cache: gfp::slab::CacheRef, n: usiz
     }
     let mut held = alloc::vec![null_mut::<u8>(); n];
     let mut round = || {
-        super::ticks(CALLS, |_| {
+        super::ticks(CALLS, &mut |_| {
             let got = mm().kmem_cache_alloc_bulk(cache, GFP_KERNEL, &mut held);
             assert!(got.is_ok());
             // SAFETY: each is freed once.
@@ -161,7 +161,7 @@ fn bulk(report: &mut Report<'_>, name: &str, cache: gfp::slab::CacheRef, n: usiz
 
 fn pages(report: &mut Report<'_>) {
     for order in [0u8, 1, 2, 3, 4, 9, 10] {
-        report.pairs(&format!("page_order{order}"), N, || {
+        report.pairs(&format!("page_order{order}"), N, &mut |_| {
             if let Ok(pfn) = mm().alloc_pages(GFP_KERNEL, order) {
                 // SAFETY: freed once.
                 unsafe { mm().free_frames(black_box(pfn), order) }
@@ -170,14 +170,19 @@ fn pages(report: &mut Report<'_>) {
     }
     for (n, order) in [(10_000usize, 0u8), (1000, 2), (100, 9)] {
         let held = alloc::vec![core::cell::Cell::new(None::<Pfn>); n];
-        let alloc = |i: usize| held[i].set(mm().alloc_pages(GFP_KERNEL, order).ok());
-        let free = |i: usize| {
+        let mut alloc = |i: usize| held[i].set(mm().alloc_pages(GFP_KERNEL, order).ok());
+        let mut free = |i: usize| {
             if let Some(pfn) = held[i].take() {
                 // SAFETY: freed once.
                 unsafe { mm().free_frames(pfn, order) }
             }
         };
-        report.halves(&format!("page_batch{n}_order{order}"), n, alloc, free);
+        report.halves(
+            &format!("page_batch{n}_order{order}"),
+            n,
+            &mut alloc,
+            &mut free,
+        );
     }
     bulk_pages(report);
 }
@@ -192,7 +197,7 @@ fn bulk_pages(report: &mut Report<'_>) {
     }
     let mut held = alloc::vec![None::<Pfn>; PAGES];
     let mut round = || {
-        super::ticks(CALLS, |_| {
+        super::ticks(CALLS, &mut |_| {
             let got = mm().alloc_pages_bulk(GFP_KERNEL, &mut held);
             assert_eq!(got, PAGES);
             for pfn in held.iter_mut().filter_map(Option::take) {
@@ -209,7 +214,7 @@ fn bulk_pages(report: &mut Report<'_>) {
 fn areas(report: &mut Report<'_>) {
     const CALLS: usize = 50;
     for (name, size) in [("4K", 4 << 10), ("64K", 64 << 10), ("1M", 1 << 20)] {
-        report.pairs(&format!("kvmalloc_{name}"), CALLS, || {
+        report.pairs(&format!("kvmalloc_{name}"), CALLS, &mut |_| {
             if let Ok(p) = mm().kvmalloc(size, GFP_KERNEL) {
                 // SAFETY: freed once.
                 unsafe { mm().kvfree(black_box(p.as_ptr())) }
@@ -225,14 +230,14 @@ fn areas(report: &mut Report<'_>) {
         ("64MiB", 16384, 3),
     ] {
         let held = alloc::vec![core::cell::Cell::new(null_mut()); calls];
-        let alloc = |i: usize| {
+        let mut alloc = |i: usize| {
             held[i].set(
                 mm().vmalloc(pages * PAGE_SIZE)
                     .map_or(null_mut(), |p| p.as_ptr()),
             );
         };
         // SAFETY: each is freed once.
-        let free = |i: usize| unsafe { mm().vfree(held[i].get()) };
-        report.halves(&format!("vmalloc_{name}"), calls, alloc, free);
+        let mut free = |i: usize| unsafe { mm().vfree(held[i].get()) };
+        report.halves(&format!("vmalloc_{name}"), calls, &mut alloc, &mut free);
     }
 }

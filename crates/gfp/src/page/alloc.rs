@@ -30,7 +30,7 @@ impl<P: Platform> PageAllocator<P> {
         let local = Local::enter(&self.platform)?;
         let pfn = match self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) {
             Some(pfn) => {
-                drop(local);
+                local.leave();
                 pfn
             }
             None => {

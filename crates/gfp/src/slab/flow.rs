@@ -75,6 +75,7 @@ impl<P: Platform> Slabs<P> {
         // SAFETY: [INV-PCPU-1] as above; there is an entry.
         unsafe { slot.drop_top() };
         state.store(ALLOCATED, Relaxed);
+        local.leave();
         Some(entry.object)
     }
 
@@ -120,6 +121,7 @@ impl<P: Platform> Slabs<P> {
             return false;
         }
         state.store(CACHED, Relaxed);
+        local.leave();
         true
     }
 

@@ -13,7 +13,7 @@ pub struct Local<'a, P: Platform> {
     cpu: CpuId,
     platform: &'a P,
     held: Cell<u32>,
-    _section: P::Section<'a>,
+    section: P::Section<'a>,
     /// A section stays on the thread that entered, whatever the platform's type says.
     _not_send: PhantomData<*mut ()>,
 }
@@ -31,7 +31,7 @@ impl<'a, P: Platform> Local<'a, P> {
             cpu,
             platform,
             held: Cell::new(0),
-            _section: section,
+            section,
             _not_send: PhantomData,
         })
     }
@@ -45,7 +45,7 @@ impl<'a, P: Platform> Local<'a, P> {
             cpu,
             platform,
             held: Cell::new(0),
-            _section: section,
+            section,
             _not_send: PhantomData,
         })
     }
@@ -58,9 +58,15 @@ impl<'a, P: Platform> Local<'a, P> {
             cpu,
             platform,
             held: Cell::new(0),
-            _section: section,
+            section,
             _not_send: PhantomData,
         })
+    }
+
+    /// Leaves, as dropping does, by way of [`Platform::leave`].
+    #[inline(always)]
+    pub fn leave(self) {
+        P::leave(self.section);
     }
 
     /// The CPU whose private state this is.
