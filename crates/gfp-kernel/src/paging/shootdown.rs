@@ -11,7 +11,7 @@
 //!    its CPU's request in use interrupted a wait, and first waits in its place. Who holds a lock
 //!    that others want with interrupts off must not flush.
 //! 4. **A CPU that starts** is asked from when it is counted ([`smp::count`]) and forgets all right
-//!    after that ([`on_cpu_up`]), so it remembers nothing from before.
+//!    after that (`on_cpu_up`), so it remembers nothing from before.
 
 use crate::arch::cpu::{self, IrqOff};
 use crate::arch::percpu::{self, MAX_CPUS};
