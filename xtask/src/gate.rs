@@ -53,6 +53,12 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         shell::run(doc.env("RUSTDOCFLAGS", DOC_FLAGS))
     })?;
     bare_metal(repo)?;
+    // What the kernel's image has and a hosted build has not.
+    let image = "clippy -p gfp-kernel --bin gfp-kernel --profile kernel -- --cfg image -D warnings";
+    step("clippy of the image", &format!("cargo {image}"), || {
+        let args: Vec<&str> = image.split(' ').collect();
+        shell::run(&mut repo.cargo(&args))
+    })?;
     let build = &["build", "--release", "--workspace"];
     step(
         "build --release",
