@@ -214,7 +214,7 @@ unsafe impl Platform for Machine {
         if this.nmi_depth.load(Relaxed) > 0 {
             Context::Nmi
         } else if this.irq_depth.load(Relaxed) > 0 {
-            Context::Interrupt
+            Context::HardIrq
         } else {
             // A section keeps interrupts off too: inside, they say nothing about the caller.
             let masked = this.inside() == OUTSIDE && !off.were_on();

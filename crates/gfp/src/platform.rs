@@ -10,6 +10,8 @@ use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
 use crate::report::Report;
 use core::ptr::NonNull;
 
+pub use crate::policy::context::Context;
+
 #[cfg(not(loom))]
 mod single;
 
@@ -20,19 +22,6 @@ pub use single::{SingleCore, SingleSection};
 /// came in the middle of an operation. It must do without private caches and without locks.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Nested;
-
-/// In which context the caller runs.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Context {
-    /// A task that may sleep.
-    Task,
-    /// A task that must not sleep (a spin lock is held, preemption is off).
-    Atomic,
-    /// A hardware or software interrupt.
-    Interrupt,
-    /// An interrupt that can come at any instruction; in a process a signal handler.
-    Nmi,
-}
 
 /// Where physical memory is seen: byte `phys` of RAM stands at `base + phys`.
 #[derive(Copy, Clone, Debug)]

@@ -10,8 +10,8 @@ use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::Gfp;
 use crate::frame::{CpuId, Order, Pfn};
-use crate::platform::{Context, Platform};
-use crate::policy::watermark::{AllocFlags, ExecContext, TaskRights};
+use crate::platform::Platform;
+use crate::policy::watermark::{AllocFlags, TaskRights};
 use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -79,12 +79,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// The rights of the slow path: those of the request, and those of who asks (P262-P265).
     fn slow_rights(&self, req: &PageRequest) -> AllocFlags {
-        let context = match self.platform.context() {
-            Context::Task | Context::Atomic => ExecContext::Task,
-            Context::Interrupt | Context::Nmi => ExecContext::HardIrq,
-        };
         let task = TaskRights {
-            context,
+            context: self.platform.context(),
             ..TaskRights::default()
         };
         let flags = AllocFlags::slow(req.gfp, req.order.get().into(), &task);
@@ -115,8 +111,9 @@ impl<P: Platform> PageAllocator<P> {
     fn may_wait_for_others(&self, req: &PageRequest) -> bool {
         let gfp = req.gfp;
         let in_earnest = gfp.allows_blocking() && !gfp.contains(Gfp::NORETRY);
-        let task = matches!(self.platform.context(), Context::Task | Context::Atomic);
-        task && gfp.allows_spinning() && (in_earnest || req.order == Order::ZERO)
+        self.platform.context().is_task()
+            && gfp.allows_spinning()
+            && (in_earnest || req.order == Order::ZERO)
     }
 
     /// Gives back what all CPUs have cached. Returns the pages that came back.

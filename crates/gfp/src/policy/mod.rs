@@ -11,9 +11,11 @@
 //!    builds.
 //! 5. **Contents.** [`order`] (sizes to orders, buddies), [`size_class`] (kmalloc classes),
 //!    [`slab_order`] (slab geometry), [`pcp`] (per-CPU page lists), [`watermark`] (how much must
-//!    stay free and who may go below), [`fallback`] (mixing of mobility types).
+//!    stay free and who may go below), [`fallback`] (mixing of mobility types), [`context`] (what a
+//!    caller may wait for).
 #![forbid(unsafe_code)]
 
+pub mod context;
 pub mod fallback;
 pub mod order;
 pub mod pcp;

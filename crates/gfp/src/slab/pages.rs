@@ -12,7 +12,7 @@ use crate::error::AllocError;
 use crate::flags::{GFP_CONSTRAINT_MASK, GFP_NOWAIT, GFP_RECLAIM_MASK, Gfp};
 use crate::frame::{FrameKind, FrameWord, MAX_NODES, NodeId, Order, Pfn};
 use crate::page::PageRequest;
-use crate::platform::{Context, Platform};
+use crate::platform::Platform;
 use crate::report::Misuse;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
@@ -82,7 +82,7 @@ impl<P: Platform> Slabs<P> {
     /// Whether a request is worth, and its context allows, taking back what other CPUs hold.
     /// True if a request with these flags may wait for other CPUs, to take back what they hold.
     fn may_shrink(&self, gfp: Gfp) -> bool {
-        let waits = matches!(self.platform().context(), Context::Task | Context::Atomic);
+        let waits = self.platform().context().is_task();
         gfp.allows_spinning() && !gfp.contains(Gfp::NORETRY) && waits
     }
 

@@ -9,7 +9,7 @@ use crate::frame::{
     FrameKind, FrameWord, MAX_PAGE_ORDER, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, Pfn,
 };
 use crate::page::PageRequest;
-use crate::platform::{Context, FrameRun, Mapped, Paging, Protection};
+use crate::platform::{FrameRun, Mapped, Paging, Protection};
 use crate::report::Caller;
 use crate::sync::atomic::Ordering::Relaxed;
 use core::ptr::NonNull;
@@ -174,7 +174,7 @@ impl<P: Paging> Vmalloc<P> {
                 max: 1 << (usize::BITS - 1),
             });
         }
-        if !matches!(self.platform().context(), Context::Task | Context::Atomic) {
+        if !self.platform().context().is_task() {
             return Err(AllocError::Nested);
         }
         self.finish_postponed()?;
@@ -218,7 +218,7 @@ impl<P: Paging> Vmalloc<P> {
     /// Takes addresses, making room first where the flags allow it (V18).
     fn reserve(&self, pages: usize, req: &AreaRequest) -> Result<Found, AllocError> {
         let align_pages = req.align.div_ceil(PAGE_SIZE);
-        let may_wait = req.gfp.allows_blocking() && self.platform().context() == Context::Task;
+        let may_wait = req.gfp.allows_blocking() && self.platform().context().may_sleep();
         let mut spins = 0;
         let mut last_try = false;
         loop {

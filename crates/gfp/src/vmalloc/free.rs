@@ -44,7 +44,7 @@ impl<P: Paging> Vmalloc<P> {
         }
         let when = match self.platform().context() {
             Context::Task | Context::Atomic => When::Now,
-            Context::Interrupt | Context::Nmi => When::Later,
+            Context::SoftIrq | Context::HardIrq | Context::Nmi => When::Later,
         };
         match self.give_up(addr, when, caller) {
             Ok(Ok(found)) if when == When::Now => {

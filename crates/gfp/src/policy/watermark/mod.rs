@@ -32,7 +32,7 @@ mod values;
 
 pub use check::{FreeState, order0_watermark_ok, zone_watermark_ok};
 pub use reserve::{DEFAULT_LOWMEM_RATIO, ZoneTable, lowmem_reserve, totalreserve};
-pub use rights::{AllocFlags, ExecContext, TaskRights, WatermarkLevel};
+pub use rights::{AllocFlags, TaskRights, WatermarkLevel};
 pub use values::{
     DEFAULT_BOOST_FACTOR, DEFAULT_SCALE_FACTOR, LowMemory, MinFree, Watermarks, boosted, isqrt,
     min_free_kbytes, recomputed_min_free_kbytes, zone_watermarks,

@@ -4,6 +4,7 @@ use core::fmt;
 use core::ops::{BitOr, BitOrAssign};
 
 use crate::flags::{Gfp, MigrateType};
+use crate::policy::context::Context;
 
 /// Which level a pass over the free lists respects.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl AllocFlags {
             flags = flags.with(Self::MIN_RESERVE);
         }
         if gfp.allows_blocking() {
-            if task.realtime && matches!(task.context, ExecContext::Task) {
+            if task.realtime && task.context.is_task() {
                 flags = flags.with(Self::MIN_RESERVE);
             }
             return flags;
@@ -109,9 +110,9 @@ impl AllocFlags {
             Self::NO_WATERMARKS
         } else {
             match task.context {
-                ExecContext::Task if task.memalloc => Self::NO_WATERMARKS,
-                ExecContext::Task if task.oom_victim => Self::OOM,
-                ExecContext::SoftIrq if task.memalloc => Self::NO_WATERMARKS,
+                Context::Task | Context::Atomic if task.memalloc => Self::NO_WATERMARKS,
+                Context::Task | Context::Atomic if task.oom_victim => Self::OOM,
+                Context::SoftIrq if task.memalloc => Self::NO_WATERMARKS,
                 _ => return None,
             }
         };
@@ -230,24 +231,12 @@ impl fmt::Debug for AllocFlags {
     }
 }
 
-/// What the code that asks for memory runs in, as far as reserves depend on it (P265).
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ExecContext {
-    /// A task.
-    #[default]
-    Task,
-    /// A deferred interrupt.
-    SoftIrq,
-    /// An interrupt, or an NMI.
-    HardIrq,
-}
-
 /// What the current task is, as far as reserves depend on it (P262, P265). The default is an
 /// ordinary task.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskRights {
     /// Where the request comes from.
-    pub context: ExecContext,
+    pub context: Context,
     /// The task is freeing memory (`PF_MEMALLOC`); in a softirq: the softirq runs with that right.
     pub memalloc: bool,
     /// The OOM killer has chosen the task.

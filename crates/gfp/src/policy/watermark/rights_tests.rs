@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::flags::*;
+use crate::policy::context::Context;
 use std::format;
 
 #[test]
@@ -31,7 +32,7 @@ fn slow_rights() {
         ..task
     };
     let rt_irq = TaskRights {
-        context: ExecContext::HardIrq,
+        context: Context::HardIrq,
         ..rt
     };
     let nomemalloc = GFP_ATOMIC | Gfp::NOMEMALLOC;
@@ -70,7 +71,7 @@ fn slow_rights() {
 #[test]
 fn reserve_entitlement() {
     // P265, P53
-    use ExecContext::*;
+    use Context::*;
     let rights = |context, memalloc, oom_victim| TaskRights {
         context,
         memalloc,

@@ -21,7 +21,7 @@ fn nested<R>(vm: &Vm, work: impl FnOnce() -> R) -> R {
 fn allocation_is_refused_in_interrupts_and_inside_the_allocator() {
     // V4
     let vm = machine(16, 64);
-    for context in [Context::Interrupt, Context::Nmi] {
+    for context in [Context::SoftIrq, Context::HardIrq, Context::Nmi] {
         vm.on_context(context);
         assert_eq!(vm.vmalloc(1, HERE), Err(AllocError::Nested));
     }
@@ -37,7 +37,7 @@ fn a_free_in_an_interrupt_is_checked_at_once_and_done_by_the_next_task() {
     let vm = machine(16, 64);
     let a = vm.vmalloc(5000, HERE).unwrap();
     let b = vm.vmalloc(5000, HERE).unwrap();
-    vm.on_context(Context::Interrupt);
+    vm.on_context(Context::HardIrq);
     assert_eq!(vm.free(a), Ok(()));
     assert_eq!(vm.free(a), Err(Misuse::DoubleFree));
     assert_eq!(vm.tables().mapped.len(), 4, "nothing was unmapped yet");
