@@ -12,10 +12,11 @@
 //! 5. **Contents.** [`order`] (sizes to orders, buddies), [`size_class`] (kmalloc classes),
 //!    [`slab_order`] (slab geometry), [`pcp`] (per-CPU page lists), [`watermark`] (how much must
 //!    stay free and who may go below), [`fallback`] (mixing of mobility types), [`context`] (what a
-//!    caller may wait for).
+//!    caller may wait for), [`effort`] (how hard to try).
 #![forbid(unsafe_code)]
 
 pub mod context;
+pub mod effort;
 pub mod fallback;
 pub mod order;
 pub mod pcp;
