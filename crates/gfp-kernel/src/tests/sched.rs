@@ -63,7 +63,7 @@ fn contexts_are_told_apart() {
         drop(guard);
         assert_eq!(context, Context::Atomic);
     }
-    assert_eq!(SEEN[0].load(Relaxed), Context::Interrupt as u32);
+    assert_eq!(SEEN[0].load(Relaxed), Context::HardIrq as u32);
     assert_eq!(SEEN[1].load(Relaxed), Context::Nmi as u32);
 }
 
