@@ -31,6 +31,8 @@ controls! {
     Nested = "nested",
     /// Interrupted restartable sequences are not restarted.
     Restart = "restart",
+    /// Interrupts are taken on the interrupted stack, over its red zone.
+    RedZone = "red-zone",
     /// A device is given another page than the driver reads.
     Share = "share",
     /// Other CPUs are not told to forget mappings.

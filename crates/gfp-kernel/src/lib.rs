@@ -71,6 +71,7 @@ pub unsafe fn start(start_info: u64) -> ! {
     paging::init();
     // SAFETY: promised by the caller.
     let options = unsafe { boot::machine(start_info) };
+    traps::init();
     paging::protect_image();
     println!("boot: gfp on bare x86_64");
     first_cpu_interrupts();

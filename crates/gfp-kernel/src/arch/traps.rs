@@ -80,7 +80,8 @@ static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
 #[repr(C, packed)]
 struct Idtr(u16, u64);
 
-/// Fills the table of gates. Once, by the first CPU.
+/// Fills the table of gates. By the first CPU, before others run: at once, and again when the
+/// command line is known, which may take the change of stacks out.
 pub fn init() {
     unsafe extern "C" {
         static trap_stubs: u8;
@@ -93,6 +94,7 @@ pub fn init() {
             NMI => 3,
             8 | 18 => 4,
             0..32 => 2,
+            _ if broken(Control::RedZone) => 0,
             _ => 1,
         };
         let at = (&raw const trap_stubs).addr() as u64 + vector * STUB_BYTES;

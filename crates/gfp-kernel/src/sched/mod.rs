@@ -31,11 +31,13 @@
 //! 5. **Idle.** Each CPU has an idle task: the flow that it came up with. It looks into the queue
 //!    with interrupts off, notes that it is idle, and halts by `sti; hlt`. Who makes a task ready
 //!    sends an idle CPU a message; one that comes between look and halt ends the halt.
-//! 6. **Waiting.** [`WaitQueue`] waits for a condition; [`Mutex`], [`Completion`] and [`Barrier`]
+//! 6. **Time.** Deadlines are looked at in each tick of any CPU, so they are met to a tick. Without
+//!    ticks nothing is preempted and nothing that sleeps wakes by itself.
+//! 7. **Waiting.** [`WaitQueue`] waits for a condition; [`Mutex`], [`Completion`] and [`Barrier`]
 //!    are made of it, [`park`] and [`sleep_ns`] of what it is made of.
-//! 7. **Death.** A panic or a fatal exception in a task ends that task where nothing else depends
+//! 8. **Death.** A panic or a fatal exception in a task ends that task where nothing else depends
 //!    on it ([`death`]), else the machine.
-//! 8. **What it does not do.** Priorities, fairness, load balancing, signals, stealing from a busy
+//! 9. **What it does not do.** Priorities, fairness, load balancing, signals, stealing from a busy
 //!    CPU. A wake-up in an NMI is not possible: it would take a lock. Handlers run on the stack of
 //!    who they interrupt; a task that leaves them no room dies, or, where it may not, the machine.
 

@@ -20,6 +20,7 @@ mod paging;
 mod restart;
 mod restart_owned;
 mod sched;
+mod sections;
 mod shootdown;
 pub mod threads;
 mod virtio;
@@ -53,6 +54,7 @@ pub(crate) use tests;
 const TESTS: &[&[Test]] = &[
     machine::TESTS,
     sched::TESTS,
+    sections::TESTS,
     death::TESTS,
     restart::TESTS,
     restart_owned::TESTS,
@@ -72,7 +74,6 @@ const TIMER_HZ: u64 = 2000;
 /// Runs the tests that the command line asks for and ends the machine. In a task.
 pub fn run(options: &Options) -> ! {
     let filter = options.command.filter.unwrap_or("");
-    threads::on_all_cpus(|_| time::timer_hz(TIMER_HZ));
     let (mut passed, mut failed) = (0, 0);
     let tests = TESTS.iter().copied().flatten();
     for test in tests.filter(|test| test.name.contains(filter)) {
@@ -100,6 +101,7 @@ fn end(passed: u32, failed: u32) -> ! {
 
 /// Runs a test in a task of its own, and says how it ended; true if well.
 fn run_one(test: &Test) -> bool {
+    threads::on_all_cpus(|_| time::timer_hz(TIMER_HZ));
     disturb::start();
     let from_ns = time::now_ns();
     let task = Builder::new(test.name).stack_bytes(128 << 10);

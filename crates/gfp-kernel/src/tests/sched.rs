@@ -19,6 +19,7 @@ super::tests! { "sched":
     a_deadline_ends_a_wait_and_not_before,
     parked_tasks_wake_each_other_over_all_cpus,
     a_spinning_task_is_preempted,
+    a_message_fetches_an_idle_cpu,
     no_task_waits_while_a_cpu_is_idle,
     a_task_goes_where_its_affinity_says,
     a_mutex_lets_one_in,
@@ -173,6 +174,20 @@ fn a_spinning_task_is_preempted() {
     let stopper = stopper.spawn(move || stop.store(true, Relaxed));
     spinner.expect("memory").join().expect("it ends");
     stopper.expect("memory").join().expect("it ends");
+}
+
+fn a_message_fetches_an_idle_cpu() {
+    traps::BACKGROUND_TIMER.set(None); // nobody sends NMIs, which would wake it too
+    threads::on_all_cpus(|cpu| {
+        if last_cpu() == Affinity::One(CpuId(cpu)) {
+            time::timer_hz(0);
+        }
+    });
+    for n in 0..3000 {
+        let task = Builder::new("fetched").affinity(last_cpu());
+        let task = task.spawn(move || n).expect("memory");
+        assert_eq!(task.join().ok(), Some(n));
+    }
 }
 
 fn no_task_waits_while_a_cpu_is_idle() {
