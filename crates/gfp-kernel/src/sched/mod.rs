@@ -60,7 +60,7 @@ pub use sync::{Barrier, Completion, Mutex, MutexGuard};
 pub use task::{Affinity, Death, State, Task};
 pub use wait::WaitQueue;
 
-use crate::arch::{cpu, time};
+use crate::arch::{cpu, percpu, time};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
@@ -111,6 +111,11 @@ pub fn current() -> Arc<Task> {
         Arc::increment_strong_count(task);
         Arc::from_raw(task)
     }
+}
+
+/// True if `task` runs on this CPU. Context: any.
+pub fn is_current(task: *const Task) -> bool {
+    core::ptr::eq(percpu::task().cast::<Task>(), task)
 }
 
 /// The stack of the running task.

@@ -24,6 +24,7 @@ mod sections;
 mod shootdown;
 pub mod threads;
 mod virtio;
+mod wakeups;
 
 use crate::arch::exit::{Outcome, exit};
 use crate::arch::{time, traps};
@@ -54,6 +55,7 @@ pub(crate) use tests;
 const TESTS: &[&[Test]] = &[
     machine::TESTS,
     sched::TESTS,
+    wakeups::TESTS,
     sections::TESTS,
     death::TESTS,
     restart::TESTS,

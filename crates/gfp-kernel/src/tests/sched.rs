@@ -17,9 +17,7 @@ super::tests! { "sched":
     a_spin_gives_way_to_who_it_waits_for,
     sleepers_wake_in_the_order_of_their_deadlines,
     a_deadline_ends_a_wait_and_not_before,
-    parked_tasks_wake_each_other_over_all_cpus,
     a_spinning_task_is_preempted,
-    a_message_fetches_an_idle_cpu,
     no_task_waits_while_a_cpu_is_idle,
     a_task_goes_where_its_affinity_says,
     a_mutex_lets_one_in,
@@ -136,31 +134,6 @@ fn a_deadline_ends_a_wait_and_not_before() {
     );
 }
 
-fn parked_tasks_wake_each_other_over_all_cpus() {
-    const ROUNDS: u32 = 5000;
-    let turn = Arc::new(AtomicU32::new(0));
-    let ready = Arc::new(Completion::new());
-    let main = sched::current();
-    let player = |me: u32, other: Arc<sched::Task>, turn: Arc<AtomicU32>| {
-        for round in 0..ROUNDS {
-            while turn.load(Relaxed) != 2 * round + me {
-                sched::park(); // a lost wake-up ends here for ever
-            }
-            turn.store(2 * round + me + 1, Relaxed); // unpark and park order it
-            other.unpark();
-        }
-    };
-    let (of_other, start) = (turn.clone(), ready.clone());
-    let other = Builder::new("pong").affinity(last_cpu()).spawn(move || {
-        start.wait();
-        player(1, main, of_other);
-    });
-    let other = other.expect("memory");
-    ready.complete();
-    player(0, other.task().clone(), turn);
-    other.join().expect("it does not die");
-}
-
 fn a_spinning_task_is_preempted() {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
@@ -174,20 +147,6 @@ fn a_spinning_task_is_preempted() {
     let stopper = stopper.spawn(move || stop.store(true, Relaxed));
     spinner.expect("memory").join().expect("it ends");
     stopper.expect("memory").join().expect("it ends");
-}
-
-fn a_message_fetches_an_idle_cpu() {
-    traps::BACKGROUND_TIMER.set(None); // nobody sends NMIs, which would wake it too
-    threads::on_all_cpus(|cpu| {
-        if last_cpu() == Affinity::One(CpuId(cpu)) {
-            time::timer_hz(0);
-        }
-    });
-    for n in 0..3000 {
-        let task = Builder::new("fetched").affinity(last_cpu());
-        let task = task.spawn(move || n).expect("memory");
-        assert_eq!(task.join().ok(), Some(n));
-    }
 }
 
 fn no_task_waits_while_a_cpu_is_idle() {
