@@ -37,6 +37,11 @@ const CONTROLS: &[Control] = &[
         &["faults::a_fault_inside_the_allocator_is_told_without_asking_it"],
     ),
     one(
+        "nested",
+        &["sections::every_place_has_one_visitor_at_a_time"],
+    ),
+    one("red-zone", &["sched::the_red_zone_survives_interrupts"]),
+    one(
         "share",
         &["virtio::a_disk_keeps_what_was_written_and_nothing_else_changes"],
     ),
