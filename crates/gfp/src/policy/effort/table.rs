@@ -113,7 +113,9 @@ impl Effort {
             fast,
             slow: Some(slow),
             reserves,
-            wake_background: gfp.wakes_kswapd() && !matches!(caller.context, Context::Nmi),
+            wake_background: gfp.wakes_kswapd()
+                && !matches!(caller.context, Context::Nmi)
+                && !matches!(class, OrderClass::TooLarge),
             goal_order,
             compact_first: compact_first(gfp, class, mobility, compaction, reserves, machine),
             compaction,
@@ -189,7 +191,7 @@ const fn effective(asked: Gfp, caller: &Caller, machine: &Machine) -> Gfp {
     gfp
 }
 
-/// P116, P108: the reason not to reclaim, if there is one.
+/// P52, P116, P108: the reason not to reclaim, if there is one.
 const fn no_reclaim(
     asked: Gfp,
     gfp: Gfp,
@@ -197,6 +199,9 @@ const fn no_reclaim(
     caller: &Caller,
     machine: &Machine,
 ) -> Option<NoReclaim> {
+    if matches!(class, OrderClass::TooLarge) {
+        return Some(NoReclaim::TooLarge);
+    }
     if !gfp.allows_blocking() {
         return Some(if asked.allows_blocking() && !caller.context.may_sleep() {
             NoReclaim::Context
@@ -241,7 +246,8 @@ const fn compaction(
         Compaction::None(NoCompaction::NotBuiltIn)
     } else if !gfp.intersects(Gfp::IO) {
         Compaction::None(NoCompaction::NoIo)
-    } else if gfp.contains(Gfp::NORETRY) {
+    } else if gfp.contains(Gfp::NORETRY) || class.is_costly() && !gfp.contains(Gfp::RETRY_MAYFAIL) {
+        // One round (P120): there is no retry that would raise the priority.
         Compaction::UpTo(CompactPriority::Async)
     } else if class.is_costly() {
         Compaction::UpTo(CompactPriority::SyncLight)

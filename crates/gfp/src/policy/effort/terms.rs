@@ -78,6 +78,8 @@ impl Level {
 /// Why a request does not reclaim.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum NoReclaim {
+    /// The order is refused (P52).
+    TooLarge,
     /// No `DIRECT_RECLAIM` (P116).
     NotAsked,
     /// The context may not sleep, whatever the flags say (P154).
