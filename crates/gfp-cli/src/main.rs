@@ -1,12 +1,14 @@
 //! `gfp`: the command.
 //!
 //! `gfp run -- PROGRAM ARGS` runs an unmodified program whose malloc is gfp; `gfp boot` starts a
-//! machine that lives on gfp. This file is the command line only; each subcommand is a module.
+//! machine that lives on gfp; `gfp explain EXPR` says what a flag word does. This file is the
+//! command line only; each subcommand is a module.
 //!
 //! | module | what it knows |
 //! |---|---|
 //! | `run` | the order of things in `gfp run` |
 //! | `boot` | `gfp boot`: the kernel in QEMU |
+//! | `explain` | `gfp explain`: what a flag word does |
 //! | `size`, `machine` | sizes as text; how much memory there is |
 //! | `program`, `elf` | finding a program; whether it can be interposed |
 //! | `library` | finding `libgfp_malloc.so`, and `LD_PRELOAD` |
@@ -22,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod boot;
 mod elf;
+mod explain;
 mod failure;
 mod library;
 mod machine;
@@ -45,6 +48,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Boot(boot::BootArgs),
+    Explain(explain::ExplainArgs),
 }
 
 /// Run an unmodified program whose malloc is gfp
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Boot(args) => boot::run(args),
+        Command::Explain(args) => explain::run(args),
     };
     match result {
         Ok(run::End::Status(code)) => ExitCode::from(code),
