@@ -2,6 +2,7 @@
 
 use super::cache::{List, ZoneCache};
 use super::guard::Taken;
+use super::relief::{Alone, Relief};
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
@@ -26,6 +27,18 @@ impl<P: Platform> PageAllocator<P> {
     /// [`AllocError::NoMemory`], [`AllocError::BadFlags`], [`AllocError::Nested`].
     #[inline]
     pub fn alloc(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+        self.alloc_with(req, &Alone)
+    }
+
+    /// [`PageAllocator::alloc`] for a caller in a room above, who can free more and wait.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn alloc_with<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
+    where
+        R: Relief<P> + ?Sized,
+    {
         self.check(req)?;
         let local = Local::enter(&self.platform)?;
         let pfn = match self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) {
@@ -35,7 +48,7 @@ impl<P: Platform> PageAllocator<P> {
             }
             None => {
                 drop(local);
-                self.alloc_slow(req)?
+                self.alloc_slow(req, relief)?
             }
         };
         self.hand_out(pfn, req);

@@ -1,5 +1,6 @@
 //! Blocks of whole pages that kmalloc gives out as its own: marked and counted in one section.
 
+use super::relief::Relief;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::frame::{CpuId, FrameKind, FrameWord, Order, Pfn};
@@ -15,12 +16,15 @@ impl<P: Platform> PageAllocator<P> {
     /// # Errors
     /// As [`PageAllocator::alloc`].
     #[inline]
-    pub fn alloc_large(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
+    pub fn alloc_large<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
+    where
+        R: Relief<P> + ?Sized,
+    {
         self.check(req)?;
         let local = Local::enter(&self.platform)?;
         let Some(pfn) = self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) else {
             drop(local);
-            let pfn = self.alloc_slow(req)?;
+            let pfn = self.alloc_slow(req, relief)?;
             self.hand_out(pfn, req);
             self.adopt_large(pfn, req.order);
             return Ok(pfn);

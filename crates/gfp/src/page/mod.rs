@@ -37,6 +37,7 @@ mod lists;
 mod map;
 mod owner;
 mod plug;
+mod relief;
 mod slow;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind};
 pub use plug::{AddMemoryError, AddedMemory};
+pub use relief::{Alone, Compacted, Need, Relief};
 pub use verify::VerifyError;
 pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};

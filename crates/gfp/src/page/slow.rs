@@ -1,92 +1,85 @@
-//! When the first pass finds nothing: more rights, and what other CPUs keep.
+//! When the first pass finds nothing: the plan of the request is executed.
 //!
-//! What reclaim, compaction and the OOM killer add comes with the effort table; until then a
-//! request has the passes P109-P115 and P132 name, and a `NOFAIL` request waits for others to free
-//! memory.
+//! What a request may do, and in which order, is decided by `policy::effort`; here it is done. What
+//! this room cannot do itself is asked of the rooms above ([`Relief`]).
 
 use super::cache::List;
+use super::relief::{Compacted, Need, Relief};
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
-use crate::flags::Gfp;
 use crate::frame::{CpuId, Order, Pfn};
 use crate::platform::Platform;
-use crate::policy::watermark::{AllocFlags, TaskRights};
+use crate::policy::effort::{Effort, Event, Plan, Question, Step};
+use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
 
+/// One request on its way through the slow path.
+struct Run<'r, P: Platform, R: ?Sized> {
+    pages: &'r PageAllocator<P>,
+    need: Need<'r>,
+    relief: &'r R,
+    /// P111: the state of the zonelists when we looked last.
+    seen: usize,
+    /// When the first turn began; read only by requests that may wait.
+    since_ns: u64,
+    turns: u32,
+}
+
+/// How a step ended.
+enum Outcome {
+    /// Memory was found.
+    Found(Pfn),
+    /// Go on with this.
+    Next(Event),
+}
+
 impl<P: Platform> PageAllocator<P> {
-    /// The slow path of [`PageAllocator::alloc`].
+    /// The slow path: does what the plan says, step by step (P109-P134).
     #[cold]
     #[inline(never)]
-    pub(super) fn alloc_slow(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
-        loop {
-            let seen = self.changes.now();
-            let result = self.try_hard(req);
-            if !matches!(
-                result,
-                Err(AllocError::NoMemory { .. } | AllocError::NoSuchNode)
-            ) {
-                return result;
-            }
-            // P111: perhaps a zone was missed because the lists were just being written.
-            let wait = |spins| self.platform.relax(spins);
-            if !req.gfp.allows_spinning() || !self.changes.since(seen, wait) {
-                self.failures[req.order.index()].fetch_add(1, Relaxed);
-                return result;
-            }
-        }
-    }
-
-    /// Everything that a request may try, once.
-    fn try_hard(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
-        if self.candidates(req).next().is_none() {
+    pub(super) fn alloc_slow<R>(&self, request: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
+    where
+        R: Relief<P> + ?Sized,
+    {
+        let seen = self.changes.now();
+        let (caller, machine) = (relief.caller(self), relief.machine(self));
+        let effort = Effort::of(request.gfp, request.order.get().into(), &caller, &machine);
+        let mut run = Run {
+            pages: self,
+            need: Need {
+                request,
+                effort: &effort,
+            },
+            relief,
+            seen,
+            since_ns: 0,
+            turns: 0,
+        };
+        if self.candidates(request).next().is_none() && !run.have_zones_changed() {
             // No zone of the machine may serve it: not even NOFAIL can wait for that.
+            self.failures[request.order.index()].fetch_add(1, Relaxed);
             return Err(AllocError::NoSuchNode);
         }
-        let flags = self.slow_rights(req);
-        if let Some(pfn) = self.pass(req, flags)? {
-            return Ok(pfn);
-        }
-        // Others may keep what we need: take it back (P118, P821). Not from where we may not wait.
-        if self.may_wait_for_others(req) {
-            self.drain_all();
-            if let Some(pfn) = self.pass(req, flags)? {
-                return Ok(pfn);
+        let mut plan = Plan::new(effort);
+        let mut event = Event::Enter;
+        loop {
+            let step = plan.next(event, relief.now(self));
+            if let Step::Fail { report } = step {
+                self.failures[request.order.index()].fetch_add(1, Relaxed);
+                if report {
+                    relief.report_failure(self, &run.need);
+                }
+                return Err(AllocError::NoMemory {
+                    order: request.order,
+                    gfp: request.gfp,
+                });
             }
-        }
-        if req.gfp.allows_spinning()
-            && self.wait_for_reporting()
-            && let Some(pfn) = self.pass(req, flags)?
-        {
-            return Ok(pfn);
-        }
-        let mut spins = 0;
-        while req.gfp.contains(Gfp::NOFAIL) && req.gfp.allows_blocking() {
-            // P132: with the rights of a reserve, for ever.
-            if let Some(pfn) = self.pass(req, flags.with(AllocFlags::MIN_RESERVE))? {
-                return Ok(pfn);
+            match run.execute(step)? {
+                Outcome::Found(pfn) => return Ok(pfn),
+                Outcome::Next(next) => event = next,
             }
-            self.platform.relax(spins);
-            spins = spins.saturating_add(1);
-            self.drain_all();
-        }
-        Err(AllocError::NoMemory {
-            order: req.order,
-            gfp: req.gfp,
-        })
-    }
-
-    /// The rights of the slow path: those of the request, and those of who asks (P262-P265).
-    fn slow_rights(&self, req: &PageRequest) -> AllocFlags {
-        let task = TaskRights {
-            context: self.platform.context(),
-            ..TaskRights::default()
-        };
-        let flags = AllocFlags::slow(req.gfp, req.order.get().into(), &task);
-        match AllocFlags::reserves(req.gfp, &task) {
-            Some(reserves) => flags.with(reserves),
-            None => flags,
         }
     }
 
@@ -104,16 +97,6 @@ impl<P: Platform> PageAllocator<P> {
     fn pass(&self, req: &PageRequest, flags: AllocFlags) -> Result<Option<Pfn>, AllocError> {
         let local = Local::enter(&self.platform)?;
         Ok(self.alloc_local(&local, req, flags))
-    }
-
-    /// Draining all caches costs the others theirs: a request that is only a first try, with
-    /// another way to go on, does without.
-    fn may_wait_for_others(&self, req: &PageRequest) -> bool {
-        let gfp = req.gfp;
-        let in_earnest = gfp.allows_blocking() && !gfp.contains(Gfp::NORETRY);
-        self.platform.context().is_task()
-            && gfp.allows_spinning()
-            && (in_earnest || req.order == Order::ZERO)
     }
 
     /// Gives back what all CPUs have cached. Returns the pages that came back.
@@ -173,5 +156,102 @@ impl<P: Platform> PageAllocator<P> {
         let report = |zone: &Zone| self.report_free(&local, zone, 0, usize::MAX);
         let blocks: usize = self.zones.iter().map(report).sum();
         blocks * crate::frame::PAGEBLOCK_PAGES
+    }
+}
+
+impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
+    /// Does one step of the plan.
+    fn execute(&mut self, step: Step) -> Result<Outcome, AllocError> {
+        let (pages, need, relief) = (self.pages, &self.need, self.relief);
+        let yes_or_no = |yes| match yes {
+            true => Event::Yes,
+            false => Event::No,
+        };
+        let event = match step {
+            Step::Begin => Event::Done,
+            Step::WakeBackground { order, highest } => {
+                self.wake_background(order, highest);
+                Event::Done
+            }
+            Step::Pass { rights, .. } => match pages.pass(need.request, rights)? {
+                Some(pfn) => return Ok(Outcome::Found(pfn)),
+                None => Event::Missed,
+            },
+            Step::CheckStall => {
+                if self.since_ns == 0 {
+                    self.since_ns = pages.platform.now_ns().max(1);
+                }
+                relief.check_stall(pages, need, self.since_ns);
+                Event::Done
+            }
+            Step::DirectReclaim { order } => Event::Reclaimed(relief.reclaim(pages, need, order)),
+            Step::TakeBack => {
+                relief.take_back(pages, need);
+                pages.drain_all();
+                Event::Done
+            }
+            Step::Compact { order, priority } => {
+                match relief.compact(pages, need, order, priority) {
+                    Compacted::Captured(pfn) => return Ok(Outcome::Found(pfn)),
+                    Compacted::Ended(outcome) => Event::Compacted(outcome),
+                }
+            }
+            Step::Ask(question) => yes_or_no(self.answer(question)),
+            Step::UnreserveHighatomic => Event::No,
+            Step::AwaitReported => yes_or_no(pages.wait_for_reporting()),
+            Step::OomLock => yes_or_no(relief.oom_lock(pages)),
+            Step::OomKill => yes_or_no(relief.oom_kill(pages, need)),
+            Step::OomUnlock => {
+                relief.oom_unlock(pages);
+                Event::Done
+            }
+            Step::Backoff(how) => {
+                relief.back_off(pages, how, self.turns);
+                self.turns = self.turns.saturating_add(1);
+                Event::Done
+            }
+            // The loop ends before.
+            Step::Fail { .. } => Event::Done,
+        };
+        Ok(Outcome::Next(event))
+    }
+
+    /// P112: every node with a zone that may serve the request.
+    fn wake_background(&self, order: u32, highest: crate::flags::ZoneKind) {
+        for node in self.pages.nodes() {
+            let eligible = |zone: &Zone| zone.node == node;
+            if self.pages.candidates(self.need.request).any(eligible) {
+                self.relief
+                    .wake_background(self.pages, node, order, highest);
+            }
+        }
+    }
+
+    fn answer(&mut self, question: Question) -> bool {
+        let (pages, need) = (self.pages, &self.need);
+        let highest = pages.highest(need.request.gfp);
+        let min = AllocFlags::CPUSET.at(WatermarkLevel::Min);
+        let order = need.request.order;
+        match question {
+            Question::HaveZonesChanged => self.have_zones_changed(),
+            Question::WouldReclaimSuffice => pages.candidates(need.request).any(|zone| {
+                let more = self.relief.reclaimable(pages, zone.id.into());
+                zone.watermark_ok_with(more, order, highest, min)
+            }),
+            Question::IsOnePageLeft => pages
+                .candidates(need.request)
+                .any(|zone| zone.watermark_ok(Order::ZERO, highest, min)),
+            Question::WouldCompactionBeSuitable => self.relief.could_suit_compaction(pages, need),
+        }
+    }
+
+    /// P111: true once for each change of the zonelists since the beginning.
+    fn have_zones_changed(&mut self) -> bool {
+        let pages = self.pages;
+        let wait = |spins| pages.platform.relax(spins);
+        let spins = self.need.request.gfp.allows_spinning();
+        let changed = spins && pages.changes.since(self.seen, wait);
+        self.seen = pages.changes.now();
+        changed
     }
 }

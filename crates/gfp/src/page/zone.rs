@@ -274,13 +274,36 @@ impl Zone {
         highest: ZoneKind,
         flags: AllocFlags,
     ) -> bool {
-        let (marks, boost, reserve) = (self.watermarks(), self.boost(), self.reserve(highest));
         let mut state = self.free_state();
         state.free = state.free.saturating_sub(pages);
+        self.watermark_ok_in(&state, order, highest, flags)
+    }
+
+    /// The watermark check as if `pages` more were free (P121).
+    pub(crate) fn watermark_ok_with(
+        &self,
+        pages: usize,
+        order: Order,
+        highest: ZoneKind,
+        flags: AllocFlags,
+    ) -> bool {
+        let mut state = self.free_state();
+        state.free = state.free.saturating_add(pages);
+        self.watermark_ok_in(&state, order, highest, flags)
+    }
+
+    fn watermark_ok_in(
+        &self,
+        state: &FreeState,
+        order: Order,
+        highest: ZoneKind,
+        flags: AllocFlags,
+    ) -> bool {
+        let (marks, boost, reserve) = (self.watermarks(), self.boost(), self.reserve(highest));
         if order == Order::ZERO {
             // The one-page check takes the mark and the boost apart (P272).
             let mark = marks.level(flags.level(), 0);
-            return order0_watermark_ok(mark, boost, reserve, flags, &state);
+            return order0_watermark_ok(mark, boost, reserve, flags, state);
         }
         let mark = marks.level(flags.level(), boost);
         zone_watermark_ok(
@@ -288,7 +311,7 @@ impl Zone {
             mark,
             reserve,
             flags,
-            &state,
+            state,
             |order, kind| self.nr_free(order as usize, kind) != 0,
         )
     }

@@ -146,7 +146,7 @@ impl<P: Platform> Slabs<P> {
             gfp: gfp.without(Gfp::NOFAIL),
             node,
         };
-        let pfn = match self.pages.alloc_large(&request) {
+        let pfn = match self.pages.alloc_large(&request, &crate::page::Alone) {
             Err(AllocError::NoMemory { .. }) => {
                 let pfn = self.get_pages(order, gfp, node)?;
                 self.pages.adopt_large(pfn, order);
