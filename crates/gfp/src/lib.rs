@@ -29,6 +29,8 @@ pub mod pool;
 #[cfg_attr(not(test), allow(dead_code))]
 #[path = "vmalloc/postponed.rs"]
 mod postponed;
+#[cfg(not(loom))]
+pub mod reclaim;
 pub mod report;
 #[cfg(not(loom))]
 pub mod slab;

@@ -3,8 +3,8 @@
 //! 1. **Concept.** A machine is a value. It owns its platform and all its memory; a program may
 //!    have many. There is no global state in this library: [`global!`](crate::global) makes the
 //!    free functions with Linux's names over an instance that you keep.
-//! 2. **Structure.** `Mm` owns `vmalloc`, which owns `slab`, which owns `page`: what stands higher
-//!    may call what it owns, never the other way.
+//! 2. **Structure.** `Mm` owns `vmalloc`, which owns `slab`, which owns `reclaim`, which owns
+//!    `page`: what stands higher may call what it owns, never the other way.
 //! 3. **What is here.** The public calls with Linux's names, each a thin call into one subsystem
 //!    (`pages`, `objects`, `areas`, `dma`); the report of every misuse, with the owner that only
 //!    the whole machine can name (`misuse`); the numbers for the text views (`source`).

@@ -70,7 +70,7 @@ impl<P: Platform> Mm<P> {
     /// # Errors
     /// As [`Mm::alloc_pages`]; [`AllocError::ZeroSize`].
     pub fn alloc_pages_exact(&self, bytes: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
-        let (pfn, _) = self.pages().alloc_exact(bytes, gfp)?;
+        let (pfn, _) = self.slabs().alloc_pages_exact(bytes, gfp)?;
         Ok(self.page_address(pfn))
     }
 
@@ -95,8 +95,8 @@ impl<P: Platform> Mm<P> {
     /// Fills the empty places of `out` with single pages (`alloc_pages_bulk`; P344). Returns how
     /// many places from the start on are filled; fewer than asked is no failure.
     pub fn alloc_pages_bulk(&self, gfp: Gfp, out: &mut [Option<Pfn>]) -> usize {
-        self.pages()
-            .alloc_bulk(&PageRequest::new(gfp, Order::ZERO), out)
+        self.slabs()
+            .alloc_pages_bulk(&PageRequest::new(gfp, Order::ZERO), out)
     }
 
     /// Frees a block by its first frame (`__free_pages`): drops one reference (P340, P342).

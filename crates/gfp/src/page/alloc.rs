@@ -265,6 +265,19 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// Context: as [`PageAllocator::alloc`].
     pub fn alloc_bulk(&self, req: &PageRequest, out: &mut [Option<Pfn>]) -> usize {
+        self.alloc_bulk_with(req, out, &Alone)
+    }
+
+    /// [`PageAllocator::alloc_bulk`] for a caller in a room above.
+    pub fn alloc_bulk_with<R>(
+        &self,
+        req: &PageRequest,
+        out: &mut [Option<Pfn>],
+        relief: &R,
+    ) -> usize
+    where
+        R: Relief<P> + ?Sized,
+    {
         let req = PageRequest {
             order: Order::ZERO,
             ..*req
@@ -288,7 +301,7 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         if !got && let Some(place) = out.iter_mut().find(|p| p.is_none()) {
-            *place = self.alloc(&req).ok();
+            *place = self.alloc_with(&req, relief).ok();
         }
         out.iter().take_while(|p| p.is_some()).count()
     }
@@ -299,6 +312,22 @@ impl<P: Platform> PageAllocator<P> {
     /// # Errors
     /// As [`PageAllocator::alloc`]; [`AllocError::TooLarge`] above the largest order.
     pub fn alloc_exact(&self, bytes: usize, gfp: Gfp) -> Result<(Pfn, usize), AllocError> {
+        self.alloc_exact_with(bytes, gfp, &Alone)
+    }
+
+    /// [`PageAllocator::alloc_exact`] for a caller in a room above.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn alloc_exact_with<R>(
+        &self,
+        bytes: usize,
+        gfp: Gfp,
+        relief: &R,
+    ) -> Result<(Pfn, usize), AllocError>
+    where
+        R: Relief<P> + ?Sized,
+    {
         let (gfp, _) = gfp.sanitize_for(crate::flags::Entry::Exact);
         if bytes == 0 {
             return Err(AllocError::ZeroSize);
@@ -306,7 +335,7 @@ impl<P: Platform> PageAllocator<P> {
         let order = Order::for_bytes(bytes).ok_or(AllocError::TooLarge {
             max: Order::MAX.bytes(),
         })?;
-        let pfn = self.alloc(&PageRequest::new(gfp, order))?;
+        let pfn = self.alloc_with(&PageRequest::new(gfp, order), relief)?;
         let pages = bytes.div_ceil(PAGE_SIZE);
         self.split(pfn, order);
         for i in (pages..order.pages()).rev() {

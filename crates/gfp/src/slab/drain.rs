@@ -77,7 +77,7 @@ impl<P: Platform> Slabs<P> {
     pub(super) fn is_stale(&self, local: &Local<'_, P>) -> bool {
         let nodes = |table: &CpuTable| table.nodes.load(Relaxed) as usize;
         self.table(local.cpu())
-            .is_some_and(|table| nodes(table) != self.pages.node_mask())
+            .is_some_and(|table| nodes(table) != self.pages().node_mask())
     }
 
     /// Chooses the node that the section's CPU is near to once more. Sheaves hold objects of that
@@ -88,7 +88,7 @@ impl<P: Platform> Slabs<P> {
             return;
         };
         // The mask first: what comes after it is found once more.
-        let (nodes, node) = (self.pages.node_mask(), self.nearest_node());
+        let (nodes, node) = (self.pages().node_mask(), self.nearest_node());
         let (mut released, mut spent) = (Released::new(), Spent::new());
         if table.node.load(Relaxed) != node {
             self.drain_slots(&local, &mut released, &mut spent);

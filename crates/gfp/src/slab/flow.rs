@@ -108,7 +108,7 @@ impl<P: Platform> Slabs<P> {
         // The caller's address by way of the direct map: the equal `slab.object(index)` would make
         // the next allocation wait for that arithmetic, and the caller's own pointer may have been
         // narrowed to his type since he got it.
-        let map = self.pages.direct_map();
+        let map = self.pages().direct_map();
         let Some(object) = NonNull::new(map.ptr(map.phys(object.addr().get()))) else {
             return false;
         };
@@ -133,7 +133,7 @@ impl<P: Platform> Slabs<P> {
             pfn: self.pages().pfn_of(addr),
         };
         let caller = Caller::here();
-        self.pages.complain(&Report {
+        self.pages().complain(&Report {
             misuse: Misuse::DoubleFree,
             addr,
             owner,
@@ -166,7 +166,7 @@ impl<P: Platform> Slabs<P> {
         self.take_deferred();
         let strict = gfp.contains(Gfp::THISNODE);
         // No slab lies on a node without memory: then it is no preference.
-        let node = node.filter(|n| strict || self.pages.nodes().any(|has| has == *n));
+        let node = node.filter(|n| strict || self.pages().nodes().any(|has| has == *n));
         let mut fresh: Option<SlabPtr> = None;
         let mut sheaf_tried = false;
         let mut failed: Option<AllocError> = None;

@@ -141,20 +141,10 @@ impl<P: Platform> Slabs<P> {
         };
         let order = Order::for_bytes(size).ok_or(too_large)?;
         let gfp = gfp.without(Gfp::COMP.with(Gfp::MOVABLE).with(Gfp::ACCOUNT));
-        let request = PageRequest {
-            order,
-            gfp: gfp.without(Gfp::NOFAIL),
-            node,
-        };
-        let pfn = match self.pages.alloc_large(&request, &crate::page::Alone) {
-            Err(AllocError::NoMemory { .. }) => {
-                let pfn = self.get_pages(order, gfp, node)?;
-                self.pages.adopt_large(pfn, order);
-                pfn
-            }
-            other => other?,
-        };
-        Ok(self.pages.ptr_of(pfn))
+        let pfn = self
+            .reclaim
+            .alloc_large(&PageRequest { order, gfp, node }, self)?;
+        Ok(self.pages().ptr_of(pfn))
     }
 
     /// Allocates `size` bytes at an address that is a multiple of `align`, a power of two up to 4
@@ -262,9 +252,9 @@ impl<P: Platform> Slabs<P> {
     #[cold]
     #[inline(never)]
     fn kfree_large(&self, addr: usize) -> Result<(), Misuse> {
-        let pfn = self.pages.pfn_of(addr);
+        let pfn = self.pages().pfn_of(addr);
         // SAFETY: promised by the caller of `kfree`; of what is no such block nothing is freed.
-        if addr.is_multiple_of(PAGE_SIZE) && unsafe { self.pages.free_large(pfn) } {
+        if addr.is_multiple_of(PAGE_SIZE) && unsafe { self.pages().free_large(pfn) } {
             return Ok(());
         }
         Err(self.misuse_of(addr))

@@ -53,6 +53,7 @@ use crate::page::{BootError, PageAllocator};
 use crate::platform::Platform;
 use crate::policy::size_class::{KMALLOC, KmallocFamily, class_size};
 use crate::policy::slab_order::SlabOrderParams;
+use crate::reclaim::Reclaim;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Carved, LineBreak, Local, Lock, Rank};
 
@@ -106,7 +107,7 @@ struct Registry {
 /// A plain value that may be moved: everything that others point to lies in pages of the machine.
 #[repr(C)]
 pub struct Slabs<P: Platform> {
-    pages: PageAllocator<P>,
+    reclaim: Reclaim<P>,
     /// One entry a CPU id: its sheaves; null until its first use.
     cpus: Carved<AtomicPtr<CpuTable>>,
     /// The caches by number; null where there is none.
@@ -182,7 +183,7 @@ impl<P: Platform> Slabs<P> {
             ..SlabOrderParams::for_cpus(pages.platform().nr_cpus_running())
         };
         let slabs = Slabs {
-            pages,
+            reclaim: Reclaim::boot(pages),
             cpus,
             caches,
             internal,
@@ -230,13 +231,13 @@ impl<P: Platform> Slabs<P> {
     /// The page allocator below.
     #[inline]
     pub fn pages(&self) -> &PageAllocator<P> {
-        &self.pages
+        self.reclaim.pages()
     }
 
     /// The platform.
     #[inline]
     pub fn platform(&self) -> &P {
-        self.pages.platform()
+        self.pages().platform()
     }
 
     /// The sheaves of a CPU.

@@ -24,9 +24,10 @@ impl<P: Platform> Slabs<P> {
             let cache = unsafe { slab.cache.as_ref() };
             return (!cache.dead.load(Relaxed)).then_some(cache.object_size);
         }
-        let pfn = self.pages.pfn_of(addr);
-        let word = self.pages.frames().get(pfn);
-        let start = word.is(FrameKind::LargeKmalloc) && self.pages.ptr_of(pfn).addr().get() == addr;
+        let pfn = self.pages().pfn_of(addr);
+        let word = self.pages().frames().get(pfn);
+        let start =
+            word.is(FrameKind::LargeKmalloc) && self.pages().ptr_of(pfn).addr().get() == addr;
         start.then(|| word.order().bytes())
     }
 
@@ -52,12 +53,12 @@ impl<P: Platform> Slabs<P> {
                 size,
             });
         }
-        let pfn = self.pages.pfn_of(addr);
-        let (head, word) = self.pages.head_of(pfn)?;
+        let pfn = self.pages().pfn_of(addr);
+        let (head, word) = self.pages().head_of(pfn)?;
         if !word.is(FrameKind::LargeKmalloc) {
             return None;
         }
-        let start = self.pages.ptr_of(head).addr().get();
+        let start = self.pages().ptr_of(head).addr().get();
         Some(Owner::LargeKmalloc {
             start,
             size: word.order().bytes(),

@@ -13,6 +13,7 @@ use crate::flags::{GFP_CONSTRAINT_MASK, GFP_NOWAIT, GFP_RECLAIM_MASK, Gfp};
 use crate::frame::{FrameKind, FrameWord, MAX_NODES, NodeId, Order, Pfn};
 use crate::page::PageRequest;
 use crate::platform::Platform;
+use crate::reclaim::Above;
 use crate::report::Misuse;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
@@ -48,63 +49,36 @@ impl Plan {
     }
 }
 
+impl<P: Platform> Above for Slabs<P> {
+    fn give_back(&self) -> usize {
+        self.shrink_all()
+    }
+}
+
 impl<P: Platform> Slabs<P> {
-    /// Takes pages; if there are none, gives back what sheaves and empty slabs hold, and tries
-    /// again.
-    pub(super) fn get_pages(
-        &self,
-        order: Order,
-        gfp: Gfp,
-        node: Option<NodeId>,
-    ) -> Result<Pfn, AllocError> {
-        // NOFAIL waits for ever: first without it, so that we get to give back what we hold.
-        let first = PageRequest {
-            order,
-            gfp: gfp.without(Gfp::NOFAIL),
-            node,
-        };
-        match self.pages.alloc(&first) {
-            Err(AllocError::NoMemory { .. }) => (),
-            other => return other,
-        }
-        if self.relieve(gfp) {
-            match self.pages.alloc(&first) {
-                Err(AllocError::NoMemory { .. }) => (),
-                other => return other,
-            }
-        }
-        if gfp.contains(Gfp::NOFAIL) {
-            return self.pages.alloc(&PageRequest { gfp, ..first });
-        }
-        Err(AllocError::NoMemory { order, gfp })
-    }
-
-    /// Whether a request is worth, and its context allows, taking back what other CPUs hold.
-    /// True if a request with these flags may wait for other CPUs, to take back what they hold.
-    fn may_shrink(&self, gfp: Gfp) -> bool {
-        let waits = self.platform().context().is_task();
-        gfp.allows_spinning() && !gfp.contains(Gfp::NORETRY) && waits
-    }
-
-    /// What a request for pages does before it fails: takes back what sheaves and empty slabs hold.
-    /// False if there was nothing, or if the request may not wait.
-    ///
-    /// Context: outside of sections, with no lock held.
-    pub fn relieve(&self, gfp: Gfp) -> bool {
-        self.may_shrink(gfp) && self.shrink_all() > 0
-    }
-
-    /// Pages for who stands above slabs: before the request fails, what slabs hold is taken back.
+    /// Pages for slabs, and for who stands above them: before the request fails, what slabs hold is
+    /// taken back.
     ///
     /// Context: outside of sections, with no lock held.
     ///
     /// # Errors
     /// As [`PageAllocator::alloc`](crate::page::PageAllocator::alloc).
+    #[inline]
     pub fn alloc_pages(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
-        match self.pages.alloc(req) {
-            Err(AllocError::NoMemory { .. }) if self.relieve(req.gfp) => self.pages.alloc(req),
-            result => result,
-        }
+        self.reclaim.alloc(req, self)
+    }
+
+    /// Single pages, as [`Slabs::alloc_pages`] gets them.
+    pub fn alloc_pages_bulk(&self, req: &PageRequest, out: &mut [Option<Pfn>]) -> usize {
+        self.reclaim.alloc_bulk(req, out, self)
+    }
+
+    /// Exactly so many bytes of pages, as [`Slabs::alloc_pages`] gets them.
+    ///
+    /// # Errors
+    /// As [`PageAllocator::alloc_exact`](crate::page::PageAllocator::alloc_exact).
+    pub fn alloc_pages_exact(&self, bytes: usize, gfp: Gfp) -> Result<(Pfn, usize), AllocError> {
+        self.reclaim.alloc_exact(bytes, gfp, self)
     }
 
     /// S57: the pages of a slab: the preferred order without effort, then the smallest with all of
@@ -125,11 +99,15 @@ impl<P: Platform> Slabs<P> {
                 gfp: light,
                 node,
             };
-            if let Ok(pfn) = self.pages.alloc(&req) {
+            if let Ok(pfn) = self.alloc_pages(&req) {
                 return Ok((pfn, shape.order, shape.objects));
             }
         }
-        let pfn = self.get_pages(shape.min_order, gfp, node)?;
+        let pfn = self.alloc_pages(&PageRequest {
+            order: shape.min_order,
+            gfp,
+            node,
+        })?;
         Ok((pfn, shape.min_order, shape.min_objects))
     }
 
@@ -142,7 +120,7 @@ impl<P: Platform> Slabs<P> {
     ) -> Result<SlabPtr, AllocError> {
         let gfp = gfp.intersection(PAGE_BITS).with(plan.page_gfp);
         let (pfn, order, objects) = self.slab_pages_for(plan, gfp, node)?;
-        let start = self.pages.ptr_of(pfn);
+        let start = self.pages().ptr_of(pfn);
         let (desc, base) = match plan.shape.place {
             DescPlace::OnSlab => {
                 // SAFETY: [INV-PAGE-1] the block is ours; `Shape::on_slab` left room for both.
@@ -176,15 +154,15 @@ impl<P: Platform> Slabs<P> {
             id: plan.sheaf_id,
             order,
             flags,
-            node: self.pages.node_of(pfn).0,
+            node: self.pages().node_of(pfn).0,
         };
         // SAFETY: `desc` has room for a descriptor of `objects` objects, is aligned to 16, and
         // ours.
         let slab = unsafe { SlabPtr::init(desc, &new) };
-        let at = self.pages.direct_map().phys(desc.addr().get());
+        let at = self.pages().direct_map().phys(desc.addr().get());
         let word = FrameWord::new(FrameKind::Slab, order, at.0);
         for i in 0..order.pages() {
-            self.pages.set_word(pfn.add(i), word);
+            self.pages().set_word(pfn.add(i), word);
         }
         if let Some(ctor) = plan.ctor {
             for index in 0..objects {
@@ -206,7 +184,7 @@ impl<P: Platform> Slabs<P> {
     pub(super) fn free_slab(&self, slab: SlabPtr) -> usize {
         debug_assert!(slab.in_use() == 0);
         let order = slab.order();
-        let pfn = self.pages.pfn_of(slab.base.addr().get());
+        let pfn = self.pages().pfn_of(slab.base.addr().get());
         let (objects, on_slab) = (slab.objects as usize, slab.has(ON_SLAB));
         self.leave(slab);
         // The frames first: whoever meets a stale address must not find a stale descriptor.
@@ -221,15 +199,15 @@ impl<P: Platform> Slabs<P> {
     /// Makes a slab's frames ordinary pages again.
     fn unmark(&self, pfn: Pfn, order: Order) {
         for i in (1..order.pages()).rev() {
-            self.pages.set_word(pfn.add(i), FrameWord::NONE);
+            self.pages().set_word(pfn.add(i), FrameWord::NONE);
         }
-        self.pages
+        self.pages()
             .set_word(pfn, FrameWord::new(FrameKind::Page, order, 1));
     }
 
     pub(super) fn give_pages(&self, pfn: Pfn, order: Order) {
         // SAFETY: the block is ours and used by nobody any more.
-        let freed = unsafe { self.pages.free(pfn, order) };
+        let freed = unsafe { self.pages().free(pfn, order) };
         debug_assert!(freed.is_ok());
     }
 
@@ -322,11 +300,11 @@ impl<P: Platform> Slabs<P> {
     /// The slab whose pages hold `addr`.
     #[inline]
     pub(super) fn slab_of(&self, addr: usize) -> Option<SlabPtr> {
-        let word = self.pages.frames().get(self.pages.pfn_of(addr));
+        let word = self.pages().frames().get(self.pages().pfn_of(addr));
         if !word.is(FrameKind::Slab) {
             return None;
         }
-        let desc = self.pages.direct_map().ptr(word.phys()).cast();
+        let desc = self.pages().direct_map().ptr(word.phys()).cast();
         // SAFETY: [INV-SLAB-1] the word of a slab's frame names its descriptor. The caller owns an
         // object there, or (a wild address) races with nobody that he may rely on.
         NonNull::new(desc).map(|desc| unsafe { SlabPtr::new(desc) })
@@ -339,12 +317,12 @@ impl<P: Platform> Slabs<P> {
             gfp.intersection(GFP_RECLAIM_MASK).nested_mask(),
             Order::ZERO,
         );
-        let Ok(pfn) = self.pages.alloc(&req) else {
+        let Ok(pfn) = self.pages().alloc(&req) else {
             return;
         };
-        let table = self.pages.ptr_of(pfn).cast::<CpuTable>();
+        let table = self.pages().ptr_of(pfn).cast::<CpuTable>();
         // The mask first: what comes after it is found once more.
-        let nodes = self.pages.node_mask();
+        let nodes = self.pages().node_mask();
         let node = self.nearest_node();
         // SAFETY: [INV-PAGE-1] the page is ours, and a table fits a page.
         unsafe { table.write(CpuTable::new(node, nodes)) };
@@ -362,7 +340,7 @@ impl<P: Platform> Slabs<P> {
     /// The node with memory that comes next from this CPU's on.
     pub(super) fn nearest_node(&self) -> u16 {
         let mine = self.platform().node().0;
-        let nodes = self.pages.nodes();
+        let nodes = self.pages().nodes();
         let distance = |n: &NodeId| n.0.wrapping_sub(mine) as usize % MAX_NODES;
         nodes.min_by_key(distance).map_or(0, |n| n.0.into())
     }
@@ -411,7 +389,7 @@ impl<P: Platform> Slabs<P> {
     /// What is wrong with a free of `addr`.
     #[cold]
     pub(super) fn misuse_of(&self, addr: usize) -> Misuse {
-        let pfn = self.pages.pfn_of(addr);
+        let pfn = self.pages().pfn_of(addr);
         if let Some(slab) = self.slab_of(addr) {
             return match (slab.locate(addr), slab.covering(addr)) {
                 _ if slab.has(ON_SLAB) => Misuse::WildFree,
@@ -422,21 +400,21 @@ impl<P: Platform> Slabs<P> {
                 (None, None) => Misuse::WildFree,
             };
         }
-        let head = self.pages.head_of(pfn);
-        match self.pages.frames().get(pfn).kind() {
+        let head = self.pages().head_of(pfn);
+        match self.pages().frames().get(pfn).kind() {
             FrameKind::LargeKmalloc => Misuse::InteriorFree,
             FrameKind::Page | FrameKind::Compound | FrameKind::Vmalloc | FrameKind::DmaCoherent => {
                 Misuse::WrongCall
             }
-            FrameKind::None if self.pages.is_free(pfn) => Misuse::DoubleFree,
+            FrameKind::None if self.pages().is_free(pfn) => Misuse::DoubleFree,
             FrameKind::None => match head.map(|(_, word)| word.kind()) {
                 Some(FrameKind::LargeKmalloc) => Misuse::InteriorFree,
                 Some(FrameKind::Page | FrameKind::Compound | FrameKind::DmaCoherent) => {
                     Misuse::WrongCall
                 }
-                _ => self.pages.diagnose(pfn, Order::ZERO),
+                _ => self.pages().diagnose(pfn, Order::ZERO),
             },
-            _ => self.pages.diagnose(pfn, Order::ZERO),
+            _ => self.pages().diagnose(pfn, Order::ZERO),
         }
     }
 }

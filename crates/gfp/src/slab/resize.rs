@@ -65,7 +65,7 @@ impl<P: Platform> Slabs<P> {
         let capacity = self.usable_size(ptr).ok_or(AllocError::BadPointer)?;
         let aligned = old.addr().get() & align.wrapping_sub(1) == 0 && align.is_power_of_two();
         let wrong_node = gfp.contains(Gfp::THISNODE)
-            && node.is_some_and(|n| self.pages.node_of(self.pages.pfn_of(ptr.addr())) != n);
+            && node.is_some_and(|n| self.pages().node_of(self.pages().pfn_of(ptr.addr())) != n);
         if size <= capacity && aligned && !wrong_node {
             gfp.check_for(crate::flags::Entry::Slab)?;
             if gfp.contains(Gfp::ZERO) {

@@ -128,9 +128,9 @@ impl<P: Platform> Slabs<P> {
             slab.stride as usize,
             cache.shape.stride,
         )?;
-        let desc = self.pages.direct_map().phys(slab.as_ptr().addr());
+        let desc = self.pages().direct_map().phys(slab.as_ptr().addr());
         let word = FrameWord::new(FrameKind::Slab, slab.order(), desc.0);
-        let first = self.pages.pfn_of(base);
+        let first = self.pages().pfn_of(base);
         same(
             "a slab is aligned",
             base,
@@ -138,12 +138,12 @@ impl<P: Platform> Slabs<P> {
             0,
         )?;
         for i in 0..slab.order().pages() {
-            let right = self.pages.frames().get(first.add(i)) == word;
+            let right = self.pages().frames().get(first.add(i)) == word;
             same("frame word of a slab", first.0 + i, usize::from(right), 1)?;
             same(
                 "a slab's node",
                 first.0 + i,
-                self.pages.node_of(first.add(i)).0.into(),
+                self.pages().node_of(first.add(i)).0.into(),
                 slab.node.into(),
             )?;
         }

@@ -89,6 +89,6 @@ impl<P: Platform> Slabs<P> {
 
     /// Pages of large kmalloc blocks (S10).
     pub fn large_kmalloc_pages(&self) -> usize {
-        self.pages.large_pages()
+        self.pages().large_pages()
     }
 }

@@ -181,14 +181,8 @@ impl<P: Paging> Vmalloc<P> {
         let (gfp, _) = req.gfp.sanitize_for(Entry::Vmalloc32);
         let req = AreaRequest { gfp, ..*req };
         let mut spins = 0;
-        let mut given_back = false;
         loop {
             match self.try_area(&req, pages) {
-                Err(AllocError::NoMemory { .. })
-                    if !given_back && self.slabs().relieve(req.gfp) =>
-                {
-                    given_back = true;
-                }
                 Err(AllocError::NoMemory { .. } | AllocError::NoAddressSpace)
                     if gfp.never_fails() && gfp.allows_blocking() =>
                 {
@@ -247,7 +241,9 @@ impl<P: Paging> Vmalloc<P> {
     #[cold]
     fn grow_pool(&self, gfp: Gfp) -> Result<(), AllocError> {
         let gfp = gfp.without(Gfp::ZERO.with(Gfp::DMA32).with(Gfp::DMA));
-        let pfn = self.pages().alloc(&PageRequest::new(gfp, Order::ZERO))?;
+        let pfn = self
+            .slabs()
+            .alloc_pages(&PageRequest::new(gfp, Order::ZERO))?;
         let page = self.pages().ptr_of(pfn);
         // SAFETY: [INV-VM-1] the page is ours and is never given back.
         self.with_space(|space| unsafe { space.add_page(page) })?;
@@ -317,7 +313,7 @@ impl<P: Paging> Vmalloc<P> {
             let Some(order) = Order::new(limit).filter(|&o| o > Order::ZERO) else {
                 break;
             };
-            match self.pages().alloc(&request(quick, order)) {
+            match self.slabs().alloc_pages(&request(quick, order)) {
                 Ok(pfn) => {
                     for i in 0..order.pages() {
                         self.adopt(start, area, taken, pfn.add(i));
@@ -332,8 +328,8 @@ impl<P: Paging> Vmalloc<P> {
             let wanted = BULK.min(area.pages - taken);
             // With nothing quick to have, the bulk call tries one page with all rights.
             let got = self
-                .pages()
-                .alloc_bulk(&request(single, Order::ZERO), &mut batch[..wanted]);
+                .slabs()
+                .alloc_pages_bulk(&request(single, Order::ZERO), &mut batch[..wanted]);
             for pfn in batch.into_iter().take(got).flatten() {
                 self.adopt(start, area, taken, pfn);
                 taken += 1;

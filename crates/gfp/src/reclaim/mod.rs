@@ -1,0 +1,113 @@
+//! Reclaim: where memory comes from when none is free.
+//!
+//! 1. **Concept.** The page allocator gives out what is free, and executes the plan of a request in
+//!    need (`policy::effort`). Each step that frees memory ends here: what is kept for speed is
+//!    taken back, and the rooms above are asked for what they can do without.
+//! 2. **Structure.** `Reclaim` owns the page allocator, and is owned by the slabs: who stands above
+//!    allocates through it and hands itself in as [`Above`], so nobody keeps pointers upwards.
+//! 3. **Locking.** None of its own. It is called outside of sections, with no lock held.
+//! 4. **Failure.** The request's: [`AllocError`] with the reason.
+//! 5. **What it does not do yet.** Background reclaim, shrinkers, the LRU of movable pages,
+//!    compaction, the OOM killer (issue 4).
+
+use crate::error::AllocError;
+use crate::flags::Gfp;
+use crate::frame::Pfn;
+use crate::page::{Need, PageAllocator, PageRequest, Relief};
+use crate::platform::Platform;
+
+/// The rooms above, as reclaim sees them.
+pub trait Above {
+    /// Gives back what is kept for speed only: objects in sheaves, empty slabs. Returns the pages
+    /// that came free.
+    ///
+    /// Context: of a request that may wait for other CPUs.
+    fn give_back(&self) -> usize;
+}
+
+/// Nobody stands above.
+#[derive(Copy, Clone, Debug)]
+pub struct Nobody;
+
+impl Above for Nobody {
+    fn give_back(&self) -> usize {
+        0
+    }
+}
+
+/// The pages of one machine, and how more of them come free.
+pub struct Reclaim<P: Platform> {
+    pages: PageAllocator<P>,
+}
+
+/// One caller's way to relief.
+struct Way<'a, A: ?Sized> {
+    above: &'a A,
+}
+
+impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, A> {
+    fn take_back(&self, _: &PageAllocator<P>, _: &Need<'_>) {
+        self.above.give_back();
+    }
+}
+
+impl<P: Platform> Reclaim<P> {
+    /// Takes the machine's pages.
+    pub fn boot(pages: PageAllocator<P>) -> Reclaim<P> {
+        Reclaim { pages }
+    }
+
+    /// The page allocator below.
+    #[inline]
+    pub fn pages(&self) -> &PageAllocator<P> {
+        &self.pages
+    }
+
+    /// [`PageAllocator::alloc`] with everything that can free memory.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn alloc<A>(&self, req: &PageRequest, above: &A) -> Result<Pfn, AllocError>
+    where
+        A: Above + ?Sized,
+    {
+        self.pages.alloc_with(req, &Way { above })
+    }
+
+    /// [`PageAllocator::alloc_large`] with everything that can free memory.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn alloc_large<A>(&self, req: &PageRequest, above: &A) -> Result<Pfn, AllocError>
+    where
+        A: Above + ?Sized,
+    {
+        self.pages.alloc_large(req, &Way { above })
+    }
+
+    /// [`PageAllocator::alloc_bulk`] with everything that can free memory.
+    pub fn alloc_bulk<A>(&self, req: &PageRequest, out: &mut [Option<Pfn>], above: &A) -> usize
+    where
+        A: Above + ?Sized,
+    {
+        self.pages.alloc_bulk_with(req, out, &Way { above })
+    }
+
+    /// [`PageAllocator::alloc_exact`] with everything that can free memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn alloc_exact<A>(
+        &self,
+        bytes: usize,
+        gfp: Gfp,
+        above: &A,
+    ) -> Result<(Pfn, usize), AllocError>
+    where
+        A: Above + ?Sized,
+    {
+        self.pages.alloc_exact_with(bytes, gfp, &Way { above })
+    }
+}
