@@ -2,8 +2,8 @@
 //!
 //! 1. [`Platform`] is all that a machine must have: where memory is seen, which CPU this is and how
 //!    to keep others off its private state, what context this is, a clock, a way to wait.
-//! 2. Capabilities are traits of their own: [`Paging`] for `vmalloc`. A machine without one loses
-//!    just those calls, at compile time.
+//! 2. Capabilities are traits of their own: [`Paging`] for `vmalloc`, [`Sleep`] for tasks that
+//!    wait. A machine without one loses just those calls, at compile time.
 //! 3. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
 
 use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
@@ -14,9 +14,11 @@ pub use crate::policy::context::Context;
 
 #[cfg(not(loom))]
 mod single;
+mod sleep;
 
 #[cfg(not(loom))]
 pub use single::{SingleCore, SingleSection};
+pub use sleep::{Sleep, Wake};
 
 /// This CPU is already inside the allocator: the caller is an interrupt or a signal handler that
 /// came in the middle of an operation. It must do without private caches and without locks.
@@ -140,6 +142,17 @@ pub unsafe trait Platform: Sync + Sized {
 
     /// Waits a little for another CPU; `spins` counts the calls in this wait.
     fn relax(&self, spins: u32);
+
+    /// The capability to let tasks sleep, if this machine has it.
+    fn sleep(&self) -> Option<&dyn Sleep> {
+        None
+    }
+
+    /// Called where another CPU may come in between in a way that matters: before a lock is taken,
+    /// and when it has been. Nothing on a real machine, where others come in anywhere; a simulator
+    /// decides here who goes on.
+    #[inline(always)]
+    fn step(&self) {}
 
     /// Says what went wrong: a double or wild free, a corrupted structure. Must not allocate.
     fn report(&self, report: &Report<'_>) {

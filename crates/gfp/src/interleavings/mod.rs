@@ -6,3 +6,4 @@
 
 mod deferred;
 mod postponed;
+mod wait;

@@ -70,9 +70,11 @@ impl<T, const RANK: u8> Lock<T, RANK> {
                 .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
         };
+        local.platform().step();
         if !take() {
             self.wait(local, take);
         }
+        local.platform().step();
         if cfg!(debug_assertions) {
             held.set(held.get() | 1 << RANK);
         }
@@ -104,6 +106,7 @@ impl<T, const RANK: u8> Lock<T, RANK> {
         &'l self,
         local: &'l Local<'_, P>,
     ) -> Option<LockGuard<'l, T, RANK>> {
+        local.platform().step();
         let held = local.held();
         // Acquire: as in `lock`.
         self.word

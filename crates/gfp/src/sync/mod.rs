@@ -13,12 +13,15 @@
 //!    panic when locks are taken out of order.
 //! 4. **Restartable sequences**, on x86-64: `restart`. One CPU's data without a section: what is
 //!    interrupted begins anew.
-//! 5. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
+//! 5. **Waiting.** [`WaitQueue`]: tasks that sleep until a condition holds, where the platform can
+//!    ([`Sleep`](crate::platform::Sleep)).
+//! 6. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
 
 mod carved;
 pub(crate) mod cell;
 mod local;
 mod lock;
+mod wait;
 // Model checkers see atomics, not instructions: the module says what takes their place.
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 pub mod restart;
@@ -26,6 +29,7 @@ pub mod restart;
 pub use carved::Carved;
 pub use local::Local;
 pub use lock::{Lock, LockGuard, Rank};
+pub use wait::WaitQueue;
 
 /// Starts a new cache line in a `repr(C)` struct: what is written often stands behind one, apart
 /// from what every CPU reads on its fast path.
