@@ -306,8 +306,13 @@ impl<P: Platform> Slabs<P> {
             return Err(CacheError::CpuBusy);
         }
         self.close(found);
-        // Once every CPU was outside again, no free puts an object into a sheaf any more.
-        self.drain_cache(found);
+        // Once every CPU was outside again, no free puts an object into a sheaf any more. All could
+        // be reached just now: one that cannot be at this moment will be.
+        let mut spins = 0;
+        while !self.drain_cache(found) {
+            self.platform().relax(spins);
+            spins = spins.saturating_add(1);
+        }
         self.take_deferred();
         let result = self.take_down(found, live);
         if result.is_ok() {
