@@ -21,6 +21,7 @@
 //! | [`parity`] | `docs/parity.toml` and the table in the book |
 //! | [`loom`] | models of lock-free protocols |
 //! | [`sanitize`] | ASan, TSan, Miri, fuzzing |
+//! | [`sim`] | simulated machines |
 //! | [`e2e`] | real programs under `gfp run` |
 //! | [`vm`] | the kernel in virtual machines; what its operations cost |
 
@@ -30,6 +31,7 @@ mod loom;
 mod parity;
 mod sanitize;
 mod shell;
+mod sim;
 mod tidy;
 mod tools;
 mod vm;
@@ -74,6 +76,8 @@ enum Chore {
     Fuzz(sanitize::FuzzOptions),
     /// A benchmark, side by side with its peers
     Bench(BenchArgs),
+    /// Simulated machines: many seeds, or one again
+    Sim(sim::Options),
     /// Install the system packages that the tests use
     InstallTools,
 }
@@ -130,6 +134,7 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Miri => sanitize::miri(&repo),
         Chore::Fuzz(options) => sanitize::fuzz(&repo, &options),
         Chore::Bench(args) => bench(&repo, &args),
+        Chore::Sim(options) => sim::run(&repo, &options),
         Chore::InstallTools => tools::provide(tools::Need::Everything),
     }
 }

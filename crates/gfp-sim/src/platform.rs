@@ -1,0 +1,216 @@
+//! A machine in the simulator.
+
+use crate::config::Violation;
+use crate::paging::Space;
+use crate::ram::Block;
+use crate::sim::{Core, Sim};
+use crate::world::{At, Event};
+use core::marker::PhantomData;
+use gfp::frame::{CpuId, NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
+use gfp::page::{MemoryRegion, RegionKind};
+use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep};
+use gfp::report::Report;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// Where RAM begins: all of it is in zone Normal.
+const PHYS_BASE: PhysAddr = PhysAddr(4 << 30);
+
+thread_local! {
+    /// Its address names the thread.
+    static THREAD: Cell<u8> = const { Cell::new(0) };
+}
+
+fn this_thread() -> usize {
+    THREAD.with(|place| std::ptr::from_ref(place).addr())
+}
+
+/// A machine of a [`Sim`]: RAM from the heap, the run's virtual CPUs.
+///
+/// May be used by the thread that made the run only, and panics on others.
+pub struct SimPlatform {
+    core: Rc<Core>,
+    thread: usize,
+    map: DirectMap,
+    bytes: usize,
+    pub(crate) space: Space,
+    reports: RefCell<Vec<String>>,
+    _ram: Block,
+}
+
+// SAFETY: [INV-SIM-1] every method asks for the core first, which only the thread that made it
+// gets.
+unsafe impl Sync for SimPlatform {}
+
+impl SimPlatform {
+    pub(crate) fn new(sim: &Sim, bytes: usize) -> SimPlatform {
+        assert!(bytes.is_multiple_of(PAGE_SIZE) && bytes != 0);
+        let ram = Block::new(bytes, Order::MAX.bytes());
+        SimPlatform {
+            core: Rc::clone(&sim.0),
+            thread: this_thread(),
+            map: DirectMap::new(ram.start(), PHYS_BASE),
+            bytes,
+            space: Space::new(),
+            reports: RefCell::default(),
+            _ram: ram,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        assert!(this_thread() == self.thread, "a run belongs to one thread");
+        &self.core
+    }
+
+    /// The run that this machine is part of.
+    pub fn sim(&self) -> Sim {
+        self.core();
+        Sim(Rc::clone(&self.core))
+    }
+
+    /// All of RAM, to boot with.
+    pub fn region(&self) -> MemoryRegion {
+        MemoryRegion {
+            start: PHYS_BASE,
+            end: PhysAddr(PHYS_BASE.0 + self.bytes as u64),
+            node: NodeId(0),
+            kind: RegionKind::Usable,
+        }
+    }
+
+    /// What the library reported so far.
+    pub fn reports(&self) -> Vec<String> {
+        self.core();
+        self.reports.borrow().clone()
+    }
+}
+
+/// The right to a CPU's private state. Nobody else runs on that CPU while it lives, but NMIs.
+pub struct SimSection<'a> {
+    platform: &'a SimPlatform,
+    target: u32,
+    _cpu: PhantomData<*mut ()>,
+}
+
+impl Drop for SimSection<'_> {
+    fn drop(&mut self) {
+        let core = self.platform.core();
+        core.point(At::Leave);
+        core.world.borrow_mut().leave(self.target);
+        core.point(At::Left);
+    }
+}
+
+// SAFETY: (1) RAM lives as long as the value, and nobody else knows it. (2) [INV-SIM-1] `enter` and
+// `try_take` begin a section only of a CPU that is outside, and `leave` ends it, on one thread, so
+// all that was written is seen. A run with a `Violation` breaks this, as its maker was told. (3)
+// CPUs are numbered from 0. (4) `SimSection` is not `Send`, and a task inside stays on its CPU.
+unsafe impl Platform for SimPlatform {
+    type Section<'a> = SimSection<'a>;
+
+    #[inline]
+    fn direct_map(&self) -> DirectMap {
+        self.map
+    }
+
+    fn nr_cpus(&self) -> u32 {
+        self.core().world.borrow().config.cpus
+    }
+
+    fn enter(&self) -> Result<(CpuId, SimSection<'_>), Nested> {
+        let core = self.core();
+        core.point(At::Enter);
+        let target = core.world.borrow_mut().enter().ok_or(Nested)?;
+        let section = SimSection {
+            platform: self,
+            target,
+            _cpu: PhantomData,
+        };
+        core.point(At::Entered);
+        Ok((CpuId(target), section))
+    }
+
+    /// As on the bare machine: from a task only; waits until the other CPU is outside.
+    fn enter_remote(&self, cpu: CpuId) -> Option<SimSection<'_>> {
+        let core = self.core();
+        core.point(At::Remote);
+        let target = cpu.0;
+        {
+            let mut world = core.world.borrow_mut();
+            let refuse = world.config.rates.refuse_remote;
+            if target >= world.config.cpus || world.fault(refuse, Event::RefuseRemote) {
+                return None;
+            }
+        }
+        if self.context() != Context::Task {
+            return None;
+        }
+        loop {
+            let mut world = core.world.borrow_mut();
+            assert!(!world.is_inside(), "a place is taken from inside a section");
+            // The task may have been moved to that very CPU.
+            let own = world.here() == target;
+            let taken = match own {
+                true => world.enter().is_some(),
+                false => world.try_take(target),
+            };
+            drop(world);
+            if taken {
+                break;
+            }
+            core.point(At::Relax);
+        }
+        let section = SimSection {
+            platform: self,
+            target,
+            _cpu: PhantomData,
+        };
+        core.point(At::Entered);
+        Some(section)
+    }
+
+    fn context(&self) -> Context {
+        let core = self.core();
+        core.point(At::Context);
+        core.world.borrow().context()
+    }
+
+    fn now_ns(&self) -> u64 {
+        let core = self.core();
+        core.point(At::Clock);
+        core.world.borrow().now_ns
+    }
+
+    fn relax(&self, _spins: u32) {
+        self.core().point(At::Relax);
+    }
+
+    fn step(&self) {
+        self.core().point(At::Step);
+    }
+
+    fn sleep(&self) -> Option<&dyn Sleep> {
+        Some(self)
+    }
+
+    fn report(&self, report: &Report<'_>) {
+        self.core().point(At::Report);
+        self.reports.borrow_mut().push(report.to_string());
+    }
+
+    /// Writes zeroes; others may come in between.
+    fn discard(&self, first: Pfn, pages: usize) -> bool {
+        self.core().point(At::Step);
+        // SAFETY: the frames are free and lent to us by the caller.
+        unsafe { self.map.ptr(first.phys()).write_bytes(0, pages * PAGE_SIZE) };
+        self.core().point(At::Step);
+        true
+    }
+}
+
+impl SimPlatform {
+    pub(crate) fn violates(&self, violation: Violation) -> bool {
+        self.core().world.borrow().config.violation == Some(violation)
+    }
+}

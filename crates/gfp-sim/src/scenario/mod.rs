@@ -1,0 +1,113 @@
+//! Storms over the whole library, repeatable from a seed.
+//!
+//! 1. **A scenario** sets tasks and handlers up on a [`Lab`]: a machine, an [owner](crate::Owners)
+//!    for every byte that was given out, a mailbox through which memory goes from task to task and
+//!    to interrupts.
+//! 2. **The end** of each is the same: what is left is freed, all CPUs give back what they keep,
+//!    every book is checked, nothing was reported, and all frames are as they were at the start.
+//! 3. **Repeating**: `cargo xtask sim --seed N --scenario NAME`.
+
+mod caches;
+mod lab;
+mod ops;
+mod storms;
+
+pub use lab::{Block, Lab};
+pub use ops::Op;
+
+use crate::capture;
+use crate::config::Config;
+use crate::outcome::{Failure, FailureKind, Outcome};
+use crate::sim::Sim;
+use std::rc::Rc;
+
+/// One kind of run.
+#[derive(Copy, Clone)]
+pub struct Scenario {
+    /// Its name, for `--scenario`.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// RAM of the machine.
+    pub bytes: usize,
+    set_up: fn(&Rc<Lab>),
+}
+
+/// All scenarios.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "pages",
+        about: "blocks of all orders, in bulk, in exact sizes, freed by other tasks",
+        bytes: 16 << 20,
+        set_up: storms::pages,
+    },
+    Scenario {
+        name: "kmalloc",
+        about: "objects of all sizes, resized, freed by other tasks",
+        bytes: 16 << 20,
+        set_up: storms::kmalloc,
+    },
+    Scenario {
+        name: "caches",
+        about: "caches come and go while others use theirs",
+        bytes: 16 << 20,
+        set_up: caches::caches,
+    },
+    Scenario {
+        name: "vmalloc",
+        about: "areas and kvmalloc, resized, purged, freed by other tasks",
+        bytes: 16 << 20,
+        set_up: storms::vmalloc,
+    },
+    Scenario {
+        name: "interrupts",
+        about: "interrupts and NMIs allocate, and free what tasks allocated",
+        bytes: 16 << 20,
+        set_up: storms::interrupts,
+    },
+    Scenario {
+        name: "drains",
+        about: "CPUs lose what they keep while they allocate",
+        bytes: 16 << 20,
+        set_up: storms::drains,
+    },
+    Scenario {
+        name: "oom",
+        about: "more is wanted than there is; requests that may not fail are served",
+        bytes: 8 << 20,
+        set_up: storms::oom,
+    },
+    Scenario {
+        name: "mixed",
+        about: "all of it at once",
+        bytes: 24 << 20,
+        set_up: storms::mixed,
+    },
+];
+
+/// The scenario of a name.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+impl Scenario {
+    /// Runs it, with the checks at its end.
+    ///
+    /// # Errors
+    /// [`Failure`], with the command that repeats it.
+    pub fn run(&self, config: Config) -> Result<Outcome, Box<Failure>> {
+        let sim = Sim::new(config);
+        let result = capture::keeping(|| {
+            let failed = |message| sim.failure(FailureKind::Panic(message));
+            let lab = capture::catch(|| Lab::new(&sim, self.bytes)).map_err(failed)?;
+            (self.set_up)(&lab);
+            sim.run()?;
+            capture::catch(|| lab.end()).map_err(failed)?;
+            Ok(sim.outcome())
+        });
+        result.map_err(|mut failure: Box<Failure>| {
+            failure.scenario = Some(self.name);
+            failure
+        })
+    }
+}

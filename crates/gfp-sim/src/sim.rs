@@ -1,0 +1,295 @@
+//! A run: its tasks, its handlers, its scheduler.
+
+use crate::capture;
+use crate::config::Config;
+use crate::outcome::{Failure, FailureKind, Outcome};
+use crate::platform::SimPlatform;
+use crate::rng::Rng;
+use crate::task::Stack;
+use crate::world::{At, Decision, Event, Next, World};
+use corosensei::Yielder;
+use gfp::Mm;
+use gfp::page::BootConfig;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+type Handler = Rc<dyn Fn()>;
+type YielderPlace = Rc<Cell<*const Yielder<(), ()>>>;
+
+/// What all parts of a run share. Used by the thread that made it only.
+pub(crate) struct Core {
+    pub(crate) world: RefCell<World>,
+    stacks: RefCell<Vec<Option<Stack>>>,
+    /// The yielder of the task that runs.
+    current: RefCell<Option<YielderPlace>>,
+    interrupt: RefCell<Option<Handler>>,
+    softirq: RefCell<Option<Handler>>,
+    nmi: RefCell<Option<Handler>>,
+}
+
+impl Core {
+    /// A point: whatever the seed says happens here.
+    #[inline]
+    pub(crate) fn point(&self, at: At) {
+        if std::thread::panicking() {
+            return; // a task on its way out
+        }
+        loop {
+            let decision = self.world.borrow_mut().decide(at);
+            match decision {
+                Decision::Go => return,
+                Decision::Leave => self.leave(),
+                kind => self.handle(kind),
+            }
+            if !self.world.borrow().is_taken() {
+                return;
+            }
+        }
+    }
+
+    /// To the scheduler; returns when this task is chosen again.
+    pub(crate) fn leave(&self) {
+        let place = self.current.borrow().clone().expect("a task runs");
+        // SAFETY: [INV-SIM-2] set by the task that runs, this one.
+        unsafe { (*place.get()).suspend(()) }
+    }
+
+    fn handle(&self, kind: Decision) {
+        let place = match kind {
+            Decision::Nmi => &self.nmi,
+            Decision::SoftIrq => &self.softirq,
+            _ => &self.interrupt,
+        };
+        let Some(handler) = place.borrow().clone() else {
+            return;
+        };
+        self.world.borrow_mut().begin_handler(kind);
+        handler();
+        self.world.borrow_mut().end_handler(kind);
+    }
+
+    /// Runs a task until it leaves.
+    fn resume(&self, task: usize) {
+        let stack = self.stacks.borrow_mut()[task].take();
+        let mut stack = stack.expect("a task that runs has a stack");
+        *self.current.borrow_mut() = Some(stack.yielder());
+        let result = stack.resume();
+        *self.current.borrow_mut() = None;
+        match result {
+            None => self.stacks.borrow_mut()[task] = Some(stack),
+            Some(result) => self.world.borrow_mut().finish(result),
+        }
+    }
+}
+
+/// One run, to be set up and then [run](Sim::run). A handle: clones mean the same run.
+#[derive(Clone)]
+pub struct Sim(pub(crate) Rc<Core>);
+
+impl Sim {
+    /// A run without tasks.
+    pub fn new(config: Config) -> Sim {
+        Sim(Rc::new(Core {
+            world: RefCell::new(World::new(config)),
+            stacks: RefCell::default(),
+            current: RefCell::default(),
+            interrupt: RefCell::default(),
+            softirq: RefCell::default(),
+            nmi: RefCell::default(),
+        }))
+    }
+
+    /// A platform with so many bytes of RAM, a multiple of the page size.
+    pub fn platform(&self, bytes: usize) -> SimPlatform {
+        SimPlatform::new(self, bytes)
+    }
+
+    /// A machine with so many bytes of RAM, all in zone Normal of one node.
+    ///
+    /// # Panics
+    /// If that is too little to boot with.
+    pub fn boot(&self, bytes: usize) -> Mm<SimPlatform> {
+        let platform = self.platform(bytes);
+        let map = [platform.region()];
+        let config = BootConfig {
+            memory_is_zero: true,
+            ..BootConfig::default()
+        };
+        Mm::boot(platform, &map, &config).expect("enough memory to boot")
+    }
+
+    /// Adds a task. It begins when it is chosen; a task may add others.
+    pub fn spawn(&self, name: &str, work: impl FnOnce(&TaskHandle) + 'static) {
+        let id = self.0.world.borrow_mut().add_task(name);
+        let handle = TaskHandle {
+            sim: Rc::downgrade(&self.0),
+            id,
+            rng: RefCell::new(Rng::stream(self.seed(), 1000 + id as u64)),
+        };
+        let stack = Stack::new(move || work(&handle));
+        self.0.stacks.borrow_mut().push(Some(stack));
+    }
+
+    /// What an interrupt does. Context: interrupts off, preemption off, outside of sections.
+    pub fn on_interrupt(&self, handler: impl Fn() + 'static) {
+        *self.0.interrupt.borrow_mut() = Some(Rc::new(handler));
+    }
+
+    /// What a softirq does. Context: interrupts on, preemption off, outside of sections.
+    pub fn on_softirq(&self, handler: impl Fn() + 'static) {
+        *self.0.softirq.borrow_mut() = Some(Rc::new(handler));
+    }
+
+    /// What an NMI does. It comes at any point, also inside of sections.
+    pub fn on_nmi(&self, handler: impl Fn() + 'static) {
+        *self.0.nmi.borrow_mut() = Some(Rc::new(handler));
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.0.world.borrow().config.seed
+    }
+
+    /// True if another CPU's place is refused at times: a fault of this run.
+    pub(crate) fn may_refuse_remote(&self) -> bool {
+        self.0.world.borrow().config.rates.refuse_remote != 0
+    }
+
+    /// Notes a number in the trace: runs that differ in it have different hashes. Never an address
+    /// of the process.
+    pub fn note(&self, number: u64) {
+        self.0.world.borrow_mut().note(Event::Note, number);
+    }
+
+    /// Whoever set the run up acts as this CPU from now on; as CPU 0 at first.
+    ///
+    /// # Panics
+    /// From a task, or if there is no such CPU.
+    pub fn act_as(&self, cpu: u32) {
+        self.0.world.borrow_mut().act_as(cpu);
+    }
+
+    /// Runs all tasks to their end.
+    ///
+    /// # Errors
+    /// [`Failure`]: a task panicked, or the tasks do not come to an end.
+    ///
+    /// # Panics
+    /// From a task.
+    pub fn run(&self) -> Result<Outcome, Box<Failure>> {
+        assert!(!self.0.world.borrow().is_running(), "a run inside a run");
+        capture::keeping(|| {
+            loop {
+                let next = self.0.world.borrow_mut().choose();
+                match next {
+                    Next::Run(task) => self.0.resume(task),
+                    Next::Done => break,
+                    Next::Stuck => {
+                        let end = self.0.world.borrow_mut().end.take();
+                        return Err(self.failure(end.unwrap_or(FailureKind::Deadlock)));
+                    }
+                }
+            }
+            // What ended a task last may be a failure.
+            let end = self.0.world.borrow_mut().end.take();
+            match end {
+                Some(kind) => Err(self.failure(kind)),
+                None => Ok(self.outcome()),
+            }
+        })
+    }
+
+    /// What the run was like so far.
+    pub fn outcome(&self) -> Outcome {
+        self.0.world.borrow().outcome()
+    }
+
+    /// A failure of this run, as things are.
+    pub(crate) fn failure(&self, kind: FailureKind) -> Box<Failure> {
+        self.0.stacks.borrow_mut().clear();
+        let world = self.0.world.borrow();
+        Box::new(Failure {
+            kind,
+            seed: world.config.seed,
+            scenario: None,
+            outcome: world.outcome(),
+            tasks: world.unfinished(),
+            events: world.last_events(),
+        })
+    }
+}
+
+/// What a task knows of its run.
+pub struct TaskHandle {
+    sim: std::rc::Weak<Core>,
+    id: usize,
+    rng: RefCell<Rng>,
+}
+
+impl TaskHandle {
+    fn core(&self) -> Rc<Core> {
+        self.sim.upgrade().expect("a task's run lives")
+    }
+
+    /// Number of the task: the order of [`Sim::spawn`].
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    /// The run.
+    pub fn sim(&self) -> Sim {
+        Sim(self.core())
+    }
+
+    /// A number below `n`. A task's numbers depend on the seed and the task, not on the order of
+    /// events.
+    ///
+    /// # Panics
+    /// If `n` is 0.
+    pub fn below(&self, n: usize) -> usize {
+        self.rng.borrow_mut().below(n)
+    }
+
+    /// One of `choices`, as [`TaskHandle::below`].
+    pub fn pick<T: Copy>(&self, choices: &[T]) -> T {
+        self.rng.borrow_mut().pick(choices)
+    }
+
+    /// Lets others run, if the seed says so.
+    pub fn pause(&self) {
+        self.core().point(At::Task);
+    }
+
+    /// Sleeps for so long by the virtual clock.
+    ///
+    /// # Panics
+    /// Where a task may not sleep: in [`TaskHandle::atomic`], inside a section.
+    pub fn sleep_ns(&self, ns: u64) {
+        let core = self.core();
+        {
+            let mut world = core.world.borrow_mut();
+            assert!(world.may_sleep(), "sleeps in atomic context");
+            let until = world.now_ns.saturating_add(ns);
+            world.sleep(0, Some(until));
+        }
+        core.leave();
+    }
+
+    /// Runs `work` with preemption off, as under a spin lock.
+    pub fn atomic<R>(&self, work: impl FnOnce() -> R) -> R {
+        let core = self.core();
+        core.world.borrow_mut().cpu().preempt_off += 1;
+        let result = work();
+        core.world.borrow_mut().cpu().preempt_off -= 1;
+        result
+    }
+
+    /// Runs `work` with interrupts off.
+    pub fn irqs_off<R>(&self, work: impl FnOnce() -> R) -> R {
+        let core = self.core();
+        core.world.borrow_mut().cpu().irqs_off += 1;
+        let result = work();
+        core.world.borrow_mut().cpu().irqs_off -= 1;
+        result
+    }
+}
