@@ -106,7 +106,8 @@ impl Rseq {
         self.nr_cpus
     }
 
-    /// True if the kernel keeps compact ids, which [`ByCid`] needs.
+    /// True if the kernel keeps compact ids. Where it does not, all threads seem to have the same,
+    /// and stacks [`ByCid`] must not be made.
     pub fn has_cid(&self) -> bool {
         self.has_cid
     }

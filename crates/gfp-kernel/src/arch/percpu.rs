@@ -139,7 +139,9 @@ impl PerCpu {
         let this = unsafe { &mut *at };
         *this.this.get_mut() = at;
         *this.cpu.get_mut() = cpu;
-        this.boot_area.set_cpu(cpu, *this.node.get_mut());
+        let node = *this.node.get_mut();
+        // SAFETY: [INV-RESTART-2] this is that CPU, and nobody uses its area yet.
+        unsafe { this.boot_area.set_cpu(cpu, node) };
         *this.area.get_mut() = &raw mut this.boot_area;
         let top = |stack: &[u8]| stack.as_ptr_range().end.addr() as u64;
         let stacks = &this.stacks;
@@ -187,7 +189,8 @@ impl PerCpu {
     /// [INV-KERNEL-8] For the scheduler, on this CPU with interrupts off: the area's task is about
     /// to run here, or does, and the area stays as long.
     pub unsafe fn set_area(&self, area: &Area) {
-        area.set_cpu(self.index(), self.node.load(Relaxed));
+        // SAFETY: [INV-RESTART-2] the caller's promise: the area's task runs here next.
+        unsafe { area.set_cpu(self.index(), self.node.load(Relaxed)) };
         // An NMI that comes now finds this CPU's number in both.
         self.area
             .store(core::ptr::from_ref(area).cast_mut(), Relaxed);

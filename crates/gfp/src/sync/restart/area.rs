@@ -15,9 +15,10 @@ const NO_CPU: u32 = u32::MAX;
 /// One sequence: where it is, and where to go if it is interrupted. Linux's `struct rseq_cs`.
 ///
 /// [INV-RESTART-1] Descriptors are constants beside the sequences that they describe, and stay as
-/// long as their code.
+/// long as their code. In a process others may name one of theirs, which stays as long as an area
+/// names it.
 #[repr(C, align(32))]
-#[derive(Debug)]
+#[derive(Copy, Clone, Debug)]
 pub struct Descriptor {
     version: u32,
     flags: u32,
@@ -113,7 +114,19 @@ impl Area {
 
     /// Says where the task runs from now on. For the scheduler, with interrupts off, before the
     /// area is the one that interrupt entries look at. On bare metal the compact id is the CPU's.
-    pub fn set_cpu(&self, cpu: u32, node: u32) {
+    ///
+    /// # Safety
+    /// [INV-RESTART-2] Sequences work on the data of `cpu` from now on, without a look at whether
+    /// there is such a CPU: the area's task runs there next, or nobody has a [`Current`] of the
+    /// area yet. In a process Linux alone writes it.
+    ///
+    /// ```compile_fail,E0133
+    /// # use gfp::sync::restart::Current;
+    /// fn anybody(task: Current<'_>) {
+    ///     task.area().set_cpu(1 << 20, 0); // the next push would write anywhere
+    /// }
+    /// ```
+    pub unsafe fn set_cpu(&self, cpu: u32, node: u32) {
         self.cpu_id_start.store(cpu, Relaxed);
         self.cpu_id.store(cpu, Relaxed);
         self.mm_cid.store(cpu, Relaxed);
@@ -141,10 +154,12 @@ impl Area {
         self.node_id.load(Relaxed)
     }
 
-    /// The descriptor that was written last, if no interrupt came since: for tests and reports.
-    pub fn armed(&self) -> Option<&Descriptor> {
-        // SAFETY: [INV-RESTART-1] only addresses of descriptors are written here.
-        unsafe { self.sequence.load(Relaxed).as_ref() }
+    /// A copy of the descriptor that was written last, if no interrupt came since: for tests and
+    /// reports. A copy, because in a process others arm the area as well, whose descriptors live
+    /// only as long as they are named here.
+    pub fn armed(&self) -> Option<Descriptor> {
+        // SAFETY: [INV-RESTART-1] what is named here is a descriptor, at least until it is not.
+        unsafe { self.sequence.load(Relaxed).as_ref().copied() }
     }
 
     /// What an interrupt entry calls for the area of the interrupted task, with the address at
@@ -165,7 +180,7 @@ impl Area {
         // A load and a store: an NMI in between leaves the area as it found it.
         let sequence = self.sequence.load(Relaxed);
         self.sequence.store(ptr::null_mut(), Relaxed);
-        // SAFETY: [INV-RESTART-1] only addresses of descriptors are written here.
+        // SAFETY: [INV-RESTART-1] what was named here is a descriptor, and its task stands still.
         let descriptor = unsafe { sequence.as_ref() };
         match descriptor.and_then(|descriptor| descriptor.restart_at(ip)) {
             Some(at) => Suspended {

@@ -98,8 +98,14 @@ impl Shape {
     }
 
     /// How much memory that needs.
+    ///
+    /// # Panics
+    /// If it is more than there are addresses.
     pub const fn bytes(self) -> usize {
-        self.nr_ids as usize * self.stride_bytes
+        match (self.nr_ids as usize).checked_mul(self.stride_bytes) {
+            Some(bytes) => bytes,
+            None => panic!("more bytes than there are addresses"),
+        }
     }
 }
 
@@ -142,17 +148,21 @@ impl<I: Numbering, C: Cover> Stacks<I, C> {
     /// Makes empty, open stacks.
     ///
     /// # Panics
-    /// If `shape` contradicts itself, or `memory` is not aligned to 8 bytes.
+    /// If `shape` contradicts itself or is larger than memory can be, or `memory` is not aligned to
+    /// 8 bytes.
     ///
     /// # Safety
     /// `memory` points to [`Shape::bytes`] bytes (where stacks lie side by side: as many from the
     /// first header to the end of the last stack) that are valid for reads and writes, and used by
-    /// nobody else, while the result exists. Every [`Current`] that is used with it has ids
-    /// below `nr_ids`. With [`Exposed`]: nobody interrupts, or the harm is what the caller wants.
+    /// nobody else, while the result exists. Every [`Current`] that is used with it has an id of
+    /// this kind that is below `nr_ids` and kept up to date: in a process, compact ids only where
+    /// the kernel says that it has them. With [`Exposed`]: nobody interrupts, or the harm is what
+    /// the caller wants.
     pub unsafe fn new(memory: NonNull<u8>, shape: Shape) -> Stacks<I, C> {
         let need = size_of::<Header>() + shape.capacity as usize * size_of::<usize>();
         assert!(shape.capacity > 0 && shape.stride_bytes >= need);
         assert!(shape.stride_bytes.is_multiple_of(8) && memory.addr().get().is_multiple_of(8));
+        assert!(shape.bytes() <= isize::MAX as usize);
         let stacks = Stacks {
             base: memory,
             shape,

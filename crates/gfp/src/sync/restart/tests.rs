@@ -5,6 +5,7 @@
 use super::*;
 use crate::frame::CpuId;
 use core::ptr::NonNull;
+use std::boxed::Box;
 use std::vec::Vec;
 
 /// As if a sequence of 16 bytes stood at 0x1000.
@@ -73,7 +74,8 @@ fn a_way_back_that_is_inside_is_refused() {
 fn ids_are_there_once_a_scheduler_wrote_them() {
     let area = Area::new();
     assert_eq!((area.cpu(), area.cid()), (None, None));
-    area.set_cpu(3, 1);
+    // SAFETY: nobody runs sequences on it.
+    unsafe { area.set_cpu(3, 1) };
     assert_eq!((area.cpu(), area.cid(), area.node()), (Some(3), Some(3), 1));
 }
 
@@ -89,7 +91,8 @@ fn stacks<I: Numbering>(nr_ids: u32, capacity: u32) -> (Stacks<I>, Vec<u64>) {
 /// An area that says it is on `cpu`.
 fn area_on(cpu: u32) -> Area {
     let area = Area::new();
-    area.set_cpu(cpu, 0);
+    // SAFETY: nobody runs sequences on it yet.
+    unsafe { area.set_cpu(cpu, 0) };
     area
 }
 
@@ -119,6 +122,19 @@ fn who_owns_a_stack_fills_and_drains_it() {
         stacks.close(CpuId(1)).is_some(),
         "a closing that is dropped opens"
     );
+}
+
+#[test]
+#[should_panic(expected = "more bytes than there are addresses")]
+fn a_shape_whose_size_overflows_is_refused() {
+    let shape = Shape {
+        nr_ids: 4,
+        capacity: 1,
+        stride_bytes: usize::MAX / 4 + 17,
+    };
+    let mut memory = [0u64; 16];
+    // SAFETY: four times the stride is 64, in bytes: so much is there.
+    let _ = unsafe { Stacks::<ByCpu>::new(NonNull::from(&mut memory).cast(), shape) };
 }
 
 #[test]
@@ -192,9 +208,7 @@ mod instructions {
 
     fn check_descriptor(area: &Area) {
         // The last sequence left the area armed.
-        let descriptor: *const Descriptor = area.armed().unwrap();
-        // SAFETY: [INV-RESTART-1] descriptors are constants.
-        let descriptor = unsafe { &*descriptor };
+        let descriptor: &'static Descriptor = Box::leak(Box::new(area.armed().unwrap()));
         let (start, end, abort) = (descriptor.start(), descriptor.end(), descriptor.abort());
         assert!((20..80).contains(&(end - start)), "{descriptor:?}");
         for ip in (start - 16..end + 16).chain(abort - 4..abort + 8) {
