@@ -3,6 +3,7 @@
 mod boot;
 mod edges;
 mod growth;
+mod maps;
 mod model;
 mod plug;
 mod rules;
