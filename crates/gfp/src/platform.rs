@@ -229,8 +229,11 @@ pub unsafe trait Paging: Platform {
     /// Makes sure that no CPU remembers a mapping of these pages.
     fn flush(&self, at: NonNull<u8>, pages: usize);
 
-    /// [`Paging::flush`] of many ranges, each its start and pages. A machine that must ask other
-    /// CPUs to forget does well to ask once for all of them.
+    /// [`Paging::flush`] of all these ranges, each its start and pages: `ranges` is to be taken to
+    /// its end. A machine that must ask other CPUs to forget does well to ask once for all of them.
+    ///
+    /// Context: task. Each step of `ranges` enters the allocator: take it outside of sections, and
+    /// with no lock held that [`Platform::enter`] or an interrupt handler wants.
     fn flush_ranges(&self, ranges: &mut dyn Iterator<Item = (NonNull<u8>, usize)>) {
         ranges.for_each(|(at, pages)| self.flush(at, pages));
     }

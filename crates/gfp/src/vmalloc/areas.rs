@@ -352,6 +352,7 @@ impl Space {
             self.ranges.set_area(node, Area::NONE);
             self.release(node);
         }
+        self.recent.turn_round(remembered);
         self.flushing_pages -= pages;
         pages
     }

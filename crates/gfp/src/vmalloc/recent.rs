@@ -30,6 +30,15 @@ impl Recent {
         self.next = (self.next + 1) % RECENT;
     }
 
+    /// The last `n` that were remembered came newest first: turns them round, so that the oldest is
+    /// forgotten first.
+    pub(super) fn turn_round(&mut self, n: usize) {
+        let at = |back: usize| (self.next + RECENT - 1 - back) % RECENT;
+        for i in 0..n / 2 {
+            self.list.swap(at(i), at(n - 1 - i));
+        }
+    }
+
     /// The last area purged that had an address.
     pub(super) fn find(&self, addr: usize) -> Option<FreedArea> {
         let (newer, older) = self.list.split_at(self.next);

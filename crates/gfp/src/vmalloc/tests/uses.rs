@@ -135,6 +135,22 @@ fn a_purge_of_many_remembers_those_freed_last() {
 }
 
 #[test]
+fn the_next_purge_forgets_what_was_freed_first() {
+    let vm = machine(16, 4096);
+    let areas: [_; RECENT + 3] = std::array::from_fn(|_| vm.vmalloc(1, MAKER).unwrap());
+    let (many, few) = areas.split_at(RECENT);
+    for part in [many, few] {
+        part.iter().for_each(|&area| vm.free(area).unwrap());
+        vm.purge();
+    }
+    for (i, area) in areas.into_iter().enumerate() {
+        let what = vm.address_use(area.addr().get());
+        let known = matches!(what, Ok(AddressUse::Freed(_)));
+        assert_eq!(known, i >= areas.len() - RECENT, "{i}");
+    }
+}
+
+#[test]
 fn inside_the_allocator_nothing_is_told() {
     // V10: a fault may come anywhere.
     let vm = machine(16, 64);
