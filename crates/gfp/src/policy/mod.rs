@@ -12,14 +12,21 @@
 //! 5. **Contents.** [`order`] (sizes to orders, buddies), [`size_class`] (kmalloc classes),
 //!    [`slab_order`] (slab geometry), [`pcp`] (per-CPU page lists), [`watermark`] (how much must
 //!    stay free and who may go below), [`fallback`] (mixing of mobility types), [`context`] (what a
-//!    caller may wait for), [`effort`] (how hard to try).
+//!    caller may wait for), [`effort`] (how hard to try), [`reclaim`] (who gives memory back),
+//!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`boost`] and [`highatomic`]
+//!    (what is kept for later).
 #![forbid(unsafe_code)]
 
+pub mod boost;
+pub mod compaction;
 pub mod context;
 pub mod effort;
 pub mod fallback;
+pub mod highatomic;
+pub mod oom;
 pub mod order;
 pub mod pcp;
+pub mod reclaim;
 pub mod size_class;
 pub mod slab_order;
 pub mod watermark;
