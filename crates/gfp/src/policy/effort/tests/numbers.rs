@@ -194,6 +194,13 @@ fn rights_are_those_of_the_watermark_module() {
         Effort::of(GFP_ATOMIC, 0, &irq, &Machine::LINUX).reserves,
         None
     );
+    let kernel = Effort::of(GFP_KERNEL, 0, &irq, &Machine::LINUX);
+    let context = Context::HardIrq;
+    assert_eq!(
+        kernel.complaints().next(),
+        Some(Complaint::MaySleep { context })
+    );
+    assert!(!Charge::of(&kernel).forced);
     let softirq = Caller {
         context: Context::SoftIrq,
         ..irq

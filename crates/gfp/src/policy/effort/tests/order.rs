@@ -54,6 +54,15 @@ fn noretry_is_one_round_in_this_order() {
 }
 
 #[test]
+fn who_may_ignore_watermarks_looks_there_before_it_compacts() {
+    // P114, P115
+    let memalloc = words(&effort(GFP_KERNEL | Gfp::MEMALLOC, 4), &BARREN);
+    let first = "begin wake:4 pass:MIN|CPUSET|KSWAPD pass-anywhere:MIN|NO_WATERMARKS|KSWAPD \
+        reclaim:4";
+    assert!(memalloc.starts_with(first), "{memalloc}");
+}
+
+#[test]
 fn the_reserve_is_consumed_before_anybody_is_killed() {
     // P123: three blocks are there: three more rounds, then the kill.
     let unreserve = |n| n < 3;
