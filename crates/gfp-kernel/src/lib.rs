@@ -124,7 +124,6 @@ fn start_others(options: &boot::Options) {
             println!("boot: CPU {apic_id} did not start");
         }
     }
-    paging::drop_identity();
     println!(
         "boot: {} CPUs after {} us",
         smp::count(),

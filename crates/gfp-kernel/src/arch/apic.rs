@@ -82,6 +82,12 @@ pub fn id() -> u32 {
     if x2() { id } else { id >> 24 }
 }
 
+/// True if messages can be sent to that number: an xAPIC has 8 bits for it, of which all ones are
+/// everybody.
+pub fn can_address(id: u32) -> bool {
+    id < if x2() { u32::MAX } else { 0xff }
+}
+
 /// Ends the interrupt being handled, so that the next may come.
 #[inline]
 pub fn end_of_interrupt() {

@@ -14,6 +14,7 @@ pub const AP_TRAMPOLINE: u64 = 0x8000;
 unsafe extern "C" {
     static ap_trampoline: u8;
     static ap_trampoline_end: u8;
+    static ap_boot_wanted: AtomicU32;
     static ap_boot_stack: AtomicU64;
     static ap_boot_percpu: AtomicU64;
     static ap_boot_entry: AtomicU64;
@@ -27,38 +28,61 @@ pub fn count() -> u32 {
     UP.load(Ordering::Acquire)
 }
 
-/// Starts one more CPU and waits until it runs. False if it did not come within 100 ms.
+/// No CPU is waited for.
+const NOBODY: u32 = u32::MAX;
+
+/// How long a CPU is waited for. An emulator's CPU waits itself, for a core of a busy host.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+/// Starts one more CPU and waits until it runs. False if it did not come in time, is this one, or
+/// cannot be sent to.
+///
+/// A CPU that comes must find its number in `ap_boot_wanted`, and takes it out: so stack and
+/// `percpu` are its alone. One that is late does not find it, and stops.
 ///
 /// # Safety
 /// One caller at a time; `percpu` is valid for ever and fresh, `stack` is the end of a stack for
-/// that CPU alone; the identity mapping of the trampoline is there.
+/// that CPU alone.
 pub unsafe fn start(apic_id: u32, node: u32, percpu: *mut PerCpu, stack: *mut u8) -> bool {
+    if !apic::can_address(apic_id) || apic_id == apic::id() {
+        return false;
+    }
     let from = &raw const ap_trampoline;
     let bytes = (&raw const ap_trampoline_end).addr() - from.addr();
     // The symbols stand at low addresses; the direct map shows the same bytes.
     let from = phys_to_ptr(from.addr() as u64);
     // SAFETY: promised by the caller; the trampoline's page is reserved.
-    unsafe {
+    let wanted = unsafe {
         core::ptr::copy_nonoverlapping(from, phys_to_ptr(AP_TRAMPOLINE), bytes);
         (*percpu).apic_id.store(apic_id, Ordering::Relaxed);
         (*percpu).node.store(node, Ordering::Relaxed);
         ap_boot_stack.store(stack.expose_provenance() as u64, Ordering::Relaxed);
         ap_boot_percpu.store(percpu.expose_provenance() as u64, Ordering::Relaxed);
-        // Release: what was written for the CPU is there when it starts.
-        ap_boot_entry.store(ap_entry as *const () as u64, Ordering::Release);
-    }
+        ap_boot_entry.store(ap_entry as *const () as u64, Ordering::Relaxed);
+        &ap_boot_wanted
+    };
     let before = count();
+    // Release: pairs with the locked exchange in `ap_high`; what was written for the CPU is seen.
+    wanted.store(apic_id, Ordering::Release);
     apic::send_init(apic_id);
     time::spin_us(200);
     for _ in 0..2 {
         apic::send_startup(apic_id, (AP_TRAMPOLINE >> 12) as u8);
         time::spin_us(200);
     }
-    let limit = time::now_ns() + 100_000_000;
-    while count() == before && time::now_ns() < limit {
+    let limit = time::now_ns() + PATIENCE_NS;
+    while count() == before {
+        // One that took its number out will be counted: only its own steps are between.
+        if time::now_ns() >= limit
+            && wanted
+                .compare_exchange(apic_id, NOBODY, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            return false;
+        }
         core::hint::spin_loop();
     }
-    count() > before
+    true
 }
 
 extern "C" fn ap_entry(percpu: *mut PerCpu) -> ! {

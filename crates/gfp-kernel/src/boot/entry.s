@@ -3,7 +3,7 @@
 #   firmware -> pvh_start, 32 bits, paging off -> enter_long -> long_start, 64 bits, low addresses
 #            -> high_start, high addresses, stack, clear bss -> kmain(start_info)
 #   an application CPU: trampoline, 16 bits at AP_TRAMPOLINE -> ap_start32 -> enter_long -> ...
-#            -> ap_entry(percpu)
+#            -> ap_high -> ap_entry(percpu), or ap_late if nobody waits for it any more
 #
 # edi carries the physical address of hvm_start_info all the way; 0 means an application CPU.
 
@@ -22,11 +22,11 @@ pvh_start:
     movl %ebx, %edi
     lgdtl boot_gdtr
     movl $boot_stack_low_end, %esp
-enter_long:
+    movl $boot_pml4, %esi
+enter_long:                     # esi: the tables to start with
     movl $0x6a0, %eax           # PAE, PGE, OSFXSR, OSXMMEXCPT; OSXSAVE stays 0: fxsave covers all
     movl %eax, %cr4
-    movl $boot_pml4, %eax
-    movl %eax, %cr3
+    movl %esi, %cr3
     movl $0xc0000080, %ecx      # EFER
     rdmsr
     orl $0x900, %eax            # LME, NXE
@@ -42,6 +42,7 @@ ap_start32:
     movl %eax, %es
     movl %eax, %ss
     xorl %edi, %edi
+    movl $ap_pml4, %esi
     jmp enter_long
 
     .code64
@@ -96,10 +97,14 @@ boot_stack_low_end:
     .p2align 12
     .global boot_pml4
 boot_pml4:
-    .quad boot_pdpt + 0x3                           # 0: identity, until all CPUs are up
+    .quad boot_pdpt + 0x3                           # 0: identity, until the image is protected
     .skip 272 * 8
     .quad boot_pdpt + 0x3 + 0x8000000000000000      # 273: 0xffff888000000000, not executable
     .skip 237 * 8
+    .quad boot_pdpt_image + 0x3                     # 511
+ap_pml4:                                            # what application CPUs come through
+    .quad boot_pdpt + 0x3                           # 0: identity, for ever: one may come late
+    .skip 510 * 8
     .quad boot_pdpt_image + 0x3                     # 511
     .global boot_pdpt
 boot_pdpt:
@@ -124,7 +129,7 @@ boot_pd:
 high_start:
     testl %edi, %edi
     jz ap_high
-    movq %rdi, %rbx
+    movl %edi, %ebx             # the upper half is undefined after the change of mode
     leaq bss_start(%rip), %rdi
     leaq bss_end(%rip), %rcx
     subq %rdi, %rcx
@@ -136,16 +141,44 @@ high_start:
     xorl %ebp, %ebp
     call kmain
     ud2
-ap_high:                                            # they come one at a time
+ap_high:
+    movl $boot_pml4, %eax
+    movq %rax, %cr3
+    # Which CPU is this? As `boot::own_apic_id` finds it.
+    xorl %eax, %eax
+    cpuid
+    cmpl $0xb, %eax
+    jb 1f
+    movl $0xb, %eax
+    xorl %ecx, %ecx
+    cpuid
+    testl %ebx, %ebx
+    jnz 2f
+1:  movl $1, %eax
+    cpuid
+    shrl $24, %ebx
+    movl %ebx, %edx
+2:  # Is it the one that is waited for? One that comes too late must not take another's stack.
+    movl %edx, %eax
+    movl $-1, %ecx
+    lock cmpxchgl %ecx, ap_boot_wanted(%rip)
+    jne ap_late
     movq ap_boot_stack(%rip), %rsp
     movq ap_boot_percpu(%rip), %rdi
     xorl %ebp, %ebp
     movq ap_boot_entry(%rip), %rax
     call *%rax
     ud2
+ap_late:
+    cli
+    hlt
+    jmp ap_late
 
     .data
     .p2align 3
+    .global ap_boot_wanted
+ap_boot_wanted:                                     # number of the CPU that is to start; -1: none
+    .quad -1
     .global ap_boot_stack
 ap_boot_stack:
     .quad 0

@@ -5,7 +5,6 @@
 //! own, by use, and its text and read-only data become read-only in the direct map too.
 
 use super::fault::Place;
-use super::shootdown;
 use super::table::{self, ENTRIES, Entry, LEAF, MIDDLE, ROOT, Table, UPPER, Use, span};
 use crate::arch::{DIRECT_MAP, KBASE, cpu};
 use crate::controls::{Control, broken};
@@ -139,8 +138,9 @@ pub(super) fn part_of_image(addr: usize) -> Place {
 }
 
 /// Gives the image tables of its own: text is executed and read, read-only data is read, the rest
-/// is read and written; nothing else is there, and nothing below the boot stack. On the first CPU,
-/// before the others start, when the controls are known.
+/// is read and written; nothing else is there, and nothing below the boot stack. Takes the identity
+/// mapping away, so that null faults. On the first CPU, before the others start, when the controls
+/// are known.
 ///
 /// # Panics
 /// If the reserve has too few tables.
@@ -156,8 +156,8 @@ pub(crate) fn protect_image() {
     ] {
         set_pages(middle, part, what);
     }
-    // The same frames in the direct map, and in the identity mapping, which the other CPUs still
-    // start through: these share their tables.
+    // The same frames in the direct map, and in the identity mapping, which the other CPUs start
+    // through with a root of their own: these share their tables.
     let shared = Table::root()
         .below(table::index(DIRECT_MAP, ROOT))
         .and_then(|upper| upper.below(0))
@@ -168,6 +168,9 @@ pub(crate) fn protect_image() {
     let upper = Table::root().below(table::index(KBASE, ROOT));
     let upper = upper.expect("made by the entry code");
     upper.set(table::index(KBASE, UPPER), Entry::table(middle.phys()));
+    if !broken(Control::Null) {
+        Table::root().clear(table::index(0, ROOT));
+    }
     cpu::flush_all();
 }
 
@@ -192,13 +195,4 @@ fn split(middle: &Table, phys: Range<usize>) {
         }
         middle.set(index, Entry::table(leaf.phys()));
     }
-}
-
-/// Takes the identity mapping away, so that null faults. When all CPUs run.
-pub(crate) fn drop_identity() {
-    if broken(Control::Null) {
-        return;
-    }
-    Table::root().clear(table::index(0, ROOT));
-    shootdown::flush_all();
 }

@@ -1,10 +1,11 @@
 //! Page tables: the direct map, the image, vmalloc's window, and what happens on a page fault.
 //!
-//! 1. **Where things are.** One set of tables for all CPUs:
+//! 1. **Where things are.** One set of tables for all CPUs (the entry code of the other CPUs has a
+//!    root of its own, which keeps the identity mapping):
 //!
 //!    | addresses | what | entry of the root |
 //!    |---|---|---|
-//!    | 0 | physical memory as it is, until all CPUs are up; then nothing | 0 |
+//!    | 0 | physical memory as it is, until the image is protected; then nothing | 0 |
 //!    | [`DIRECT_MAP`](crate::arch::DIRECT_MAP) | all memory, never executable | 273 and on |
 //!    | [`VMALLOC`] | what `vmalloc` maps, never executable | 402 |
 //!    | [`OWN`] | what the kernel maps itself, never executable | 403 |
@@ -27,7 +28,7 @@ pub mod shootdown;
 mod table;
 
 pub use direct::direct_map_up_to;
-pub(crate) use direct::{boot_stack_guard, drop_identity, protect_image};
+pub(crate) use direct::{boot_stack_guard, protect_image};
 pub use table::frame_at;
 
 use crate::controls::{Control, broken};

@@ -12,6 +12,7 @@
 //! 5. Each test prints `test NAME ... ok` or `test NAME ... FAILED (why)`. The last line is
 //!    `N passed, N failed`; QEMU's status says the same.
 
+mod bytes;
 mod death;
 pub mod disturb;
 mod faults;
@@ -22,6 +23,7 @@ mod restart_owned;
 mod sched;
 mod sections;
 mod shootdown;
+mod start;
 pub mod threads;
 mod virtio;
 mod wakeups;
@@ -54,6 +56,8 @@ pub(crate) use tests;
 /// All tests.
 const TESTS: &[&[Test]] = &[
     machine::TESTS,
+    start::TESTS,
+    bytes::TESTS,
     sched::TESTS,
     wakeups::TESTS,
     sections::TESTS,
