@@ -4,6 +4,7 @@
 //! `nomem`.
 
 use core::arch::asm;
+use core::marker::PhantomData;
 
 /// Interrupt flag in `rflags`.
 pub const IF: u64 = 1 << 9;
@@ -61,8 +62,8 @@ pub fn halt_for_ever() -> ! {
     }
 }
 
-/// Keeps interrupts off while it lives, and restores what was.
-pub struct IrqOff(u64);
+/// Keeps interrupts off while it lives, and restores what was. Stays on its CPU: not `Send`.
+pub struct IrqOff(u64, PhantomData<*mut ()>);
 
 impl IrqOff {
     /// Turns them off.
@@ -70,7 +71,7 @@ impl IrqOff {
     pub fn new() -> IrqOff {
         let was = flags();
         cli();
-        IrqOff(was)
+        IrqOff(was, PhantomData)
     }
 
     /// True if they were on before.

@@ -7,6 +7,7 @@
 
 use super::cpu;
 use core::arch::asm;
+use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 use gfp::frame::CpuId;
@@ -328,8 +329,9 @@ pub unsafe fn set_inside<const STATE: u32>() {
     }
 }
 
-/// No other task runs on this CPU, and this one on no other, while the guard lives.
-pub struct PreemptOff(&'static PerCpu);
+/// No other task runs on this CPU, and this one on no other, while the guard lives. Not `Send`:
+/// the count is the CPU's.
+pub struct PreemptOff(&'static PerCpu, PhantomData<*mut ()>);
 
 /// Keeps the running task on this CPU.
 pub fn preempt_off() -> PreemptOff {
@@ -337,7 +339,7 @@ pub fn preempt_off() -> PreemptOff {
     let this = this();
     this.preempt_depth
         .store(this.preempt_depth.load(Relaxed) + 1, Relaxed);
-    PreemptOff(this)
+    PreemptOff(this, PhantomData)
 }
 
 impl PreemptOff {

@@ -79,7 +79,8 @@ fn count_lock(n: u32) {
     this.locks.store(this.locks.load(Relaxed) + n, Relaxed);
 }
 
-/// Holds an [`IrqLock`]; dropping it unlocks, then restores interrupts.
+/// Holds an [`IrqLock`]; dropping it unlocks, then restores interrupts. By its [`IrqOff`] neither
+/// `Send` nor `Sync`.
 pub struct IrqGuard<'l, T> {
     lock: &'l IrqLock<T>,
     off: IrqOff,

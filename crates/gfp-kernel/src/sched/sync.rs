@@ -3,6 +3,7 @@
 use super::lock::IrqLock;
 use super::wait::WaitQueue;
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,12 +35,12 @@ impl<T> Mutex<T> {
             self.waiters
                 .wait_until(|| !self.taken.swap(true, Ordering::Acquire));
         }
-        MutexGuard(self)
+        MutexGuard(self, PhantomData)
     }
 }
 
 /// Holds a [`Mutex`]; dropping it unlocks.
-pub struct MutexGuard<'m, T>(&'m Mutex<T>);
+pub struct MutexGuard<'m, T>(&'m Mutex<T>, PhantomData<&'m mut T>);
 
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;

@@ -80,3 +80,26 @@ fn every_place_has_one_visitor_at_a_time() {
     assert!(none.is_none());
     assert_eq!(MET.load(Relaxed), 0, "visits met others");
 }
+
+/// Does not compile if one of these types is `Send`: its guards end on the CPU on which they began.
+macro_rules! stays_on_its_cpu {
+    ($($guard:ty),*) => {$(
+        const _: () = {
+            trait Told<A> {
+                const ONE: () = ();
+            }
+            impl<T> Told<()> for T {}
+            struct ByBeingSend;
+            impl<T: Send> Told<ByBeingSend> for T {}
+            <$guard as Told<_>>::ONE
+        };
+    )*};
+}
+
+// [INV-PCPU-1]
+stays_on_its_cpu!(
+    crate::platform::Section<'static>,
+    crate::arch::cpu::IrqOff,
+    percpu::PreemptOff,
+    sched::IrqGuard<'static, u32>
+);
