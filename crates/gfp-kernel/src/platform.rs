@@ -9,7 +9,7 @@
 //! 3. **Contexts** are counted by the gates: NMI, interrupt; else a task, which is atomic where
 //!    interrupts or preemption are off.
 
-use crate::arch::percpu::{self, INSIDE, MAX_CPUS, OUTSIDE, TAKEN};
+use crate::arch::percpu::{self, INSIDE, MAX_CPUS, OUTSIDE, PerCpu, TAKEN};
 use crate::arch::{DIRECT_MAP, cpu, smp, time};
 use crate::controls::{Control, broken};
 use crate::{println, sched};
@@ -93,12 +93,11 @@ const GIVEN: u32 = 2;
 static TAKING: AtomicBool = AtomicBool::new(false);
 
 #[cold]
-fn take(target: u32) {
-    let word = &WANTED[target as usize];
-    word.store(ASKED, Relaxed);
-    let Some(there) = percpu::of(CpuId(target)) else {
-        return;
-    };
+fn take(there: &PerCpu) {
+    let word = &WANTED[there.index() as usize];
+    // Release: pairs with the Acquire that ends the wait in `give_way`, which may see this instead
+    // of what `release` wrote for the one before us.
+    word.store(ASKED, Ordering::Release);
     smp::send(there, smp::Reason::GiveWay);
     // Acquire: pairs with the Release in `give_way`; what the last section there wrote is seen.
     while word.load(Ordering::Acquire) != GIVEN {
@@ -126,7 +125,7 @@ pub fn give_way() {
     this.set_inside(TAKEN);
     // Release: pairs with the Acquire in `take`.
     word.store(GIVEN, Ordering::Release);
-    // Acquire: pairs with the Release in `release`.
+    // Acquire: pairs with the Release in `release`, or in the next `take`.
     while word.load(Ordering::Acquire) == GIVEN {
         crate::paging::shootdown::answer();
         core::hint::spin_loop();
@@ -175,7 +174,9 @@ unsafe impl Platform for Machine {
 
     /// `None` too where interrupts are off: two CPUs could then wait for each other.
     fn enter_remote(&self, cpu: CpuId) -> Option<Section<'_>> {
-        if self.context() != Context::Task || percpu::of(cpu).is_none() {
+        // One that is installed but not counted takes no messages yet, and has not been inside.
+        let there = percpu::of(cpu).filter(|_| cpu.0 < smp::count())?;
+        if self.context() != Context::Task {
             return None;
         }
         loop {
@@ -194,7 +195,7 @@ unsafe impl Platform for Machine {
                 continue;
             }
             // Interrupts stay on: we answer messages while we wait.
-            take(cpu.0);
+            take(there);
             cpu::cli();
             // SAFETY: interrupts are off, and this task was outside. NMIs must find it set: they
             // could wait for a lock that we take in the other's place.
