@@ -1,28 +1,15 @@
 //! The machine's memory: one [`Mm`], and Rust's allocator over it.
 
+use crate::once::Once;
 use crate::platform::Machine;
 use core::alloc::{GlobalAlloc, Layout};
-use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, Ordering};
 use gfp::Mm;
 use gfp::flags::{GFP_ATOMIC, GFP_KERNEL, Gfp};
 use gfp::page::{BootConfig, BootError, MemoryRegion};
 use gfp::platform::{Context, Platform};
 
-struct Once {
-    ready: AtomicBool,
-    mm: UnsafeCell<MaybeUninit<Mm<Machine>>>,
-}
-
-// SAFETY: [INV-KERNEL-6] written once, by the first CPU before the others start, then only read.
-unsafe impl Sync for Once {}
-
-static MM: Once = Once {
-    ready: AtomicBool::new(false),
-    mm: UnsafeCell::new(MaybeUninit::uninit()),
-};
+static MM: Once<Mm<Machine>> = Once::new();
 
 /// Boots the library over `map`. Once, on the first CPU, before the others start.
 ///
@@ -32,24 +19,15 @@ static MM: Once = Once {
 /// # Panics
 /// If it was called before.
 pub fn boot(machine: Machine, map: &[MemoryRegion], config: &BootConfig) -> Result<(), BootError> {
-    assert!(!MM.ready.load(Ordering::Relaxed), "memory is booted once");
-    let mm = Mm::boot(machine, map, config)?;
-    // SAFETY: [INV-KERNEL-6] nobody reads before `ready`.
-    unsafe { (*MM.mm.get()).write(mm) };
-    // Release: pairs with the Acquire in `mm`.
-    MM.ready.store(true, Ordering::Release);
+    assert!(MM.get().is_none(), "memory is booted once");
+    MM.set(Mm::boot(machine, map, config)?);
     Ok(())
 }
 
 /// The machine's memory, if it is booted.
 #[inline]
 pub fn try_mm() -> Option<&'static Mm<Machine>> {
-    // Acquire: pairs with the Release in `boot`.
-    if !MM.ready.load(Ordering::Acquire) {
-        return None;
-    }
-    // SAFETY: [INV-KERNEL-6] it was written before.
-    Some(unsafe { (*MM.mm.get()).assume_init_ref() })
+    MM.get()
 }
 
 /// The machine's memory.
