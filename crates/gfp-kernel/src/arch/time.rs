@@ -4,8 +4,9 @@ use super::cpu::{inb, outb, rdtsc};
 use super::{apic, percpu};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Cycles of the counter a millisecond; 1,000,000 until [`calibrate`].
-static CYCLES_PER_MS: AtomicU64 = AtomicU64::new(1_000_000);
+/// Cycles of the counter a millisecond. Until [`calibrate`] more than any CPU has: the clock is
+/// slow until then, and goes forward when it is set right.
+static CYCLES_PER_MS: AtomicU64 = AtomicU64::new(20_000_000);
 /// Ticks of the local timers a millisecond.
 static TICKS_PER_MS: AtomicU64 = AtomicU64::new(0);
 /// The counter when the kernel was entered.
@@ -35,7 +36,9 @@ pub fn calibrate() {
         }
         rdtsc() - from
     };
+    let before_ns = now_ns();
     CYCLES_PER_MS.store((cycles / MS).max(1), Relaxed);
+    debug_assert!(now_ns() >= before_ns, "the clock goes back");
     TICKS_PER_MS.store((u64::from(apic::timer_ran()) / MS).max(1), Relaxed);
 }
 
