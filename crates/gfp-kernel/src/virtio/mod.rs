@@ -9,8 +9,9 @@
 //! 3. **Waiting** is polling: the devices' interrupts stay off.
 //! 4. **Memory.** [INV-VIRTIO-1] A device is given addresses of coherent blocks only. A block is
 //!    freed after the device was reset, and read by the driver after the device has handed it back.
-//! 5. **Failure.** [`OpenError`]; a request that the device refuses is the driver's error. A device
-//!    that does not answer is a panic, in which nothing is freed: it may still write.
+//! 5. **Failure.** [`OpenError`]; a request that the device refuses is the driver's error. A disk
+//!    that does not answer is a panic, in which nothing is freed: it may still write. The driver of
+//!    the random source waits for its answer for ever.
 
 mod buffer;
 mod disk;

@@ -110,10 +110,14 @@ fn bring_into_reach(root: &mut PciRoot<Ports>, device: DeviceFunction) -> Result
         else {
             continue;
         };
-        if address + size <= SHOWN_END {
+        let end = address.checked_add(*size);
+        if end.is_some_and(|end| end <= SHOWN_END) {
             continue;
         }
-        // Sizes are powers of two, and registers are aligned to them.
+        if !size.is_power_of_two() {
+            return Err(OpenError::RegistersOutOfReach); // no registers as PCI has them
+        }
+        // Registers are aligned to their size.
         let place = lowest_registers(root).saturating_sub(*size) & !(size - 1);
         if place < WINDOW.start || *address_type != MemoryBarType::Width64 {
             return Err(OpenError::RegistersOutOfReach);

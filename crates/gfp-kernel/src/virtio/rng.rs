@@ -38,13 +38,18 @@ impl Rng {
 
     /// Fills `out`.
     ///
+    /// Waits for the device as long as it takes: the driver does, too.
+    ///
     /// # Errors
-    /// What the driver says.
+    /// What the driver says; [`Error::IoError`]: an answer without a byte.
     pub fn fill(&mut self, mut out: &mut [u8]) -> Result<(), Error> {
         while !out.is_empty() {
             let part = out.len().min(PAGE_SIZE);
             let shared = &mut self.buffer.bytes()[..part];
             let got = self.driver.request_entropy(shared)?.min(part);
+            if got == 0 {
+                return Err(Error::IoError);
+            }
             let (done, rest) = out.split_at_mut(got);
             done.copy_from_slice(&shared[..got]);
             out = rest;
