@@ -38,6 +38,8 @@ pub mod raw;
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 pub mod rseq;
 #[cfg(not(loom))]
+mod sleep;
+#[cfg(not(loom))]
 pub mod slots;
 #[cfg(not(loom))]
 mod sys;

@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 use core::ops::Deref;
 use gfp::frame::{CpuId, MAX_NODES, NodeId, Pfn, PhysAddr};
 use gfp::page::{MemoryRegion, RegionKind};
-use gfp::platform::{Context, DirectMap, Nested, Platform};
+use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep};
 use gfp::report::Report;
 
 /// A machine whose RAM is memory of this process and whose CPUs are its threads.
@@ -140,6 +140,10 @@ unsafe impl Platform for HostPlatform {
 
     fn relax(&self, spins: u32) {
         sys::relax(spins);
+    }
+
+    fn sleep(&self) -> Option<&dyn Sleep> {
+        Some(self)
     }
 
     /// One line on standard error, cut at 512 bytes.

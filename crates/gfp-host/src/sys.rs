@@ -156,6 +156,25 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
     let _ = unsafe { call(libc::SYS_futex, args) };
 }
 
+/// [`futex_wait`], but no longer than until CLOCK_MONOTONIC shows `deadline_ns`.
+pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) {
+    let Some(deadline_ns) = deadline_ns else {
+        return futex_wait(word, expected);
+    };
+    // With a set of bits the time is absolute.
+    let op = (libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG) as usize;
+    let seconds = libc::time_t::try_from(deadline_ns / 1_000_000_000);
+    let until = libc::timespec {
+        tv_sec: seconds.unwrap_or(libc::time_t::MAX),
+        tv_nsec: (deadline_ns % 1_000_000_000) as _,
+    };
+    let until = (&raw const until).addr();
+    let all = libc::FUTEX_BITSET_MATCH_ANY as u32 as usize;
+    let args = [word.as_ptr() as usize, op, expected as usize, until, 0, all];
+    // SAFETY: the kernel reads the word atomically, and `until`, which lives until it returns.
+    let _ = unsafe { call(libc::SYS_futex, args) };
+}
+
 /// Wakes up to `count` sleepers of `word`.
 pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
     let op = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;

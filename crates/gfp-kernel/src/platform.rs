@@ -17,7 +17,7 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::{CpuId, NodeId, PhysAddr};
-use gfp::platform::{Context, DirectMap, Nested, Platform};
+use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep};
 use gfp::report::Report;
 
 /// The machine that this kernel runs on.
@@ -239,6 +239,10 @@ unsafe impl Platform for Machine {
         if spins % PATIENCE == PATIENCE - 1 {
             sched::relax();
         }
+    }
+
+    fn sleep(&self) -> Option<&dyn Sleep> {
+        Some(self)
     }
 
     fn report(&self, report: &Report<'_>) {

@@ -34,7 +34,8 @@
 //! 6. **Time.** Deadlines are looked at in each tick of any CPU, so they are met to a tick. Without
 //!    ticks nothing is preempted and nothing that sleeps wakes by itself.
 //! 7. **Waiting.** [`WaitQueue`] waits for a condition; [`Mutex`], [`Completion`] and [`Barrier`]
-//!    are made of it, [`park`] and [`sleep_ns`] of what it is made of.
+//!    are made of it, [`park`] and [`sleep_ns`] of what it is made of. The library's own tasks wait
+//!    on words, which share 64 queues ([`Sleep`](gfp::platform::Sleep)).
 //! 8. **Death.** A panic or a fatal exception in a task ends that task where nothing else depends
 //!    on it ([`death`]), else the machine.
 //! 9. **What it does not do.** Priorities, fairness, load balancing, signals, stealing from a busy
@@ -52,6 +53,7 @@ mod sync;
 mod task;
 mod text;
 mod wait;
+mod words;
 
 pub use lock::{IrqGuard, IrqLock};
 pub use report::{on_nmi as report_on_nmi, report};

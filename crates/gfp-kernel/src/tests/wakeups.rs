@@ -2,16 +2,21 @@
 
 use super::threads;
 use crate::arch::{cpu, smp, time, traps};
+use crate::memory::mm;
 use crate::sched::{self, Affinity, Builder, Completion, Task};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed};
 use gfp::frame::CpuId;
+use gfp::platform::Platform;
 
 super::tests! { "wakeups":
     a_wakeup_at_any_instruction_of_a_park_is_not_lost,
     parked_tasks_wake_each_other_over_all_cpus,
     a_message_fetches_an_idle_cpu,
+    tasks_of_the_library_sleep_and_wake_each_other,
+    a_wait_of_the_library_ends_at_its_deadline,
 }
 
 fn last_cpu() -> Affinity {
@@ -104,4 +109,40 @@ fn a_message_fetches_an_idle_cpu() {
         let task = task.spawn(move || n).expect("memory");
         assert_eq!(task.join().ok(), Some(n));
     }
+}
+
+/// Tasks take turns: each sleeps on the library's queue until it is its turn, and wakes the others
+/// from inside a section, as an allocation that finds memory low does.
+fn tasks_of_the_library_sleep_and_wake_each_other() {
+    const TASKS: u32 = 6;
+    const ROUNDS: u32 = 300;
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    static QUEUE: gfp::sync::WaitQueue = gfp::sync::WaitQueue::new();
+    TURN.store(0, Relaxed);
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|me| {
+            sched::spawn("turns", move || {
+                let machine = mm().platform();
+                for _ in 0..ROUNDS {
+                    QUEUE.wait_until(machine, || TURN.load(Relaxed) % TASKS == me);
+                    let section = machine.enter();
+                    TURN.fetch_add(1, Relaxed);
+                    QUEUE.wake_all(machine);
+                    drop(section);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.join().is_ok());
+    }
+    assert_eq!(TURN.load(Relaxed), TASKS * ROUNDS);
+}
+
+fn a_wait_of_the_library_ends_at_its_deadline() {
+    let (machine, queue) = (mm().platform(), gfp::sync::WaitQueue::new());
+    let deadline_ns = time::now_ns() + 30_000_000;
+    assert!(!queue.wait_until_ns(machine, deadline_ns, || false));
+    assert!(time::now_ns() >= deadline_ns);
+    assert!(queue.wait_until_ns(machine, 0, || true));
 }
