@@ -23,16 +23,22 @@
 //! 5. **Not done.** How a page is moved: its owner's callback does that.
 
 mod blocks;
+mod daemon;
 mod deferral;
 mod finish;
 mod index;
 mod proactive;
 mod suitable;
+#[cfg(test)]
+mod task_tests;
+#[cfg(test)]
+mod tests;
 
 pub use blocks::{
     BlockFacts, Hints, PageFacts, PageVerdict, Unevictable, Use, free_block, migrate_block,
     page_verdict,
 };
+pub use daemon::{DAEMON_PRIORITY, DaemonWake, wakes_daemon};
 pub use deferral::{Deferral, SHIFT_MAX};
 pub use finish::{
     AfterZone, Interrupted, Met, Scanners, ZoneProgress, after_zone, best, block_available,
@@ -65,6 +71,3 @@ pub const fn gap(order: u32) -> usize {
         2 << order
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -239,6 +239,29 @@ fn scanners_meet_after_as_many_steps_as_there_are_blocks() {
 }
 
 #[test]
+fn each_step_of_a_scanner_passes_one_block() {
+    // P420
+    let mut scanners = Scanners::at_ends(700, 3000);
+    for migrate in [1024, 1536, 2048] {
+        assert_eq!(scanners.met(), Met::No);
+        scanners.pass_migrate();
+        assert_eq!(scanners.migrate, migrate);
+    }
+    assert_eq!(scanners.met(), Met::No); // block 4 against block 5
+    for free in [2560, 2048] {
+        scanners.pass_free();
+        assert_eq!(scanners.free, free);
+    }
+    assert_eq!(scanners.met(), Met::Yes);
+    assert_eq!(Scanners::at_ends(2048, 2559).met(), Met::Yes); // inside one block
+    assert_eq!(Scanners::at_ends(2047, 2048).met(), Met::No);
+    let mut at_zero = Scanners::at_ends(0, 1);
+    at_zero.pass_free();
+    at_zero.pass_free();
+    assert_eq!(at_zero.free, 0);
+}
+
+#[test]
 fn the_end_of_a_compaction() {
     // P420, P425: all 16 states
     let table = |met, whole_zone, available, contended| {
@@ -406,75 +429,4 @@ fn which_pages_are_moved_and_after_which_wait() {
         );
         assert_eq!(page_verdict(&movable, priority, Unevictable::Leave), Move);
     }
-}
-
-#[test]
-fn proactive_marks() {
-    // P427
-    let marks = |low, high| Marks { low, high };
-    for (proactiveness, expected) in [
-        (0, marks(100, 100)),
-        (5, marks(95, 100)),
-        (10, marks(90, 100)),
-        (20, marks(80, 90)),
-        (95, marks(5, 15)),
-        (100, marks(5, 15)),
-        (255, marks(5, 15)),
-    ] {
-        assert_eq!(Marks::of(proactiveness), expected, "{proactiveness}");
-    }
-    for proactiveness in 0..100 {
-        let (mild, eager) = (Marks::of(proactiveness), Marks::of(proactiveness + 1));
-        assert!(eager.low <= mild.low && eager.high <= mild.high && mild.low <= mild.high);
-    }
-}
-
-#[test]
-fn scores_are_weighted_by_size() {
-    // P427
-    assert_eq!(zone_score(0, 0), 0);
-    assert_eq!(
-        (
-            zone_score(1000, 0),
-            zone_score(1000, 1000),
-            zone_score(1000, 250)
-        ),
-        (100, 0, 75)
-    );
-    assert_eq!(node_score([]), 0);
-    assert_eq!(node_score([(0, 100)]), 0);
-    assert_eq!(node_score([(3000, 80), (1000, 0)]), 60);
-    assert_eq!(node_score([(usize::MAX, 100); 4]), 100);
-}
-
-#[test]
-fn proactive_rounds_start_above_high_and_stop_below_low() {
-    // P427: proactiveness 20: 80 and 90
-    let mut state = Proactive::default();
-    assert_eq!(state.period(20, Background::Idle, 90), Wanted::Wait);
-    assert_eq!(state.period(20, Background::Idle, 91), Wanted::Round);
-    assert_eq!(state.period(20, Background::Running, 100), Wanted::Wait);
-    assert_eq!(state.period(0, Background::Idle, 100), Wanted::Wait);
-    assert!(!Proactive::is_enough(20, 80) && Proactive::is_enough(20, 79));
-}
-
-#[test]
-fn a_round_that_gains_nothing_is_not_repeated_soon() {
-    // P427: 500 ms << 6
-    let mut state = Proactive::default();
-    let round = |before, after| RoundResult { before, after };
-    state.after(round(95, 94));
-    assert_eq!(state.period(20, Background::Idle, 94), Wanted::Round);
-    state.after(round(94, 94));
-    let mut rounds = 0;
-    for period in 1..=650 {
-        if state.period(20, Background::Idle, 94) == Wanted::Round {
-            rounds += 1;
-            assert_eq!(period % 65, 0);
-            state.after(round(94, 95));
-        }
-    }
-    assert_eq!(rounds, 10);
-    state.raised(); // P707
-    assert_eq!(state.period(20, Background::Idle, 94), Wanted::Round);
 }

@@ -83,6 +83,22 @@ fn a_steady_demand_keeps_a_steady_reserve() {
 }
 
 #[test]
+fn blocks_go_back_when_a_quarter_more_than_wanted_is_left() {
+    // P823
+    let demand = noted(200, 1, Event::NearMiss); // 400 pages
+    for (reserved, change) in [
+        (399, Change::Take(1)),
+        (400, Change::Keep),
+        (1011, Change::Keep),
+        (1012, Change::GiveBlocks(1)),
+        (1523, Change::GiveBlocks(1)),
+        (1524, Change::GiveBlocks(2)),
+    ] {
+        assert_eq!(demand.change(GIB, reserved), change, "{reserved}");
+    }
+}
+
+#[test]
 fn more_demand_never_reserves_less() {
     // P823
     for level in (0..Demand::MAX).step_by(9973) {

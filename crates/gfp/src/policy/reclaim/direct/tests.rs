@@ -185,6 +185,10 @@ fn large_blocks_are_made_on_one_node() {
         ..small
     }));
     assert!(!stays_on_node(&StayFacts {
+        priority: Priority::new(10).unwrap(),
+        ..small
+    }));
+    assert!(!stays_on_node(&StayFacts {
         priority: nine,
         order: 0,
         ..base

@@ -18,7 +18,7 @@
 //! 3. **Structures.** [`Demand`]: what wakers want, as maxima. [`Run`]: one cycle of work.
 //!    [`Failures`]: after 16 runs in a row that freed nothing the node is *hopeless*: it is left
 //!    alone until somebody frees enough, and nobody waits for it.
-//! 4. **Progress.** A run takes at most 12 passes more than it frees pages ([`Run`]).
+//! 4. **Progress.** A run takes at most 14 passes more than it frees pages ([`Run`]).
 //! 5. **The executor** keeps for each node: the demand (merged under a lock or as one word), the
 //!    failures, whether the task is running; and looks for new demand between two runs.
 
@@ -73,7 +73,7 @@ impl Failures {
             RunEnd::Failed => Failures(self.0.saturating_add(1)),
             // Pages came, though not enough: the count of runs *in a row* begins anew.
             RunEnd::Balanced { .. } | RunEnd::Exhausted => Failures(0),
-            RunEnd::BoostGivenUp => self,
+            RunEnd::Excused | RunEnd::BoostGivenUp => self,
         }
     }
 

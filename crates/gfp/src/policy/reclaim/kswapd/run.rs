@@ -35,8 +35,10 @@ pub enum RunEnd {
         /// The order.
         order: u32,
     },
-    /// The ladder ended; something was freed, or the run began with a boost.
+    /// The ladder ended; something was freed, but not enough.
     Exhausted,
+    /// The ladder ended and nothing was freed, but the run began with a boost: no failure.
+    Excused,
     /// The ladder ended and nothing was freed: counts towards hopelessness.
     Failed,
     /// The node is balanced, and working off the boost did not gain any more.
@@ -55,7 +57,7 @@ pub enum RunEnd {
 /// A run with a boost is *boost-only* while the node is balanced; if it is found out of balance,
 /// the boost is forgotten and the ladder begins anew, once.
 ///
-/// Bound: at most 15 passes ([`Run::IDLE_PASSES_MAX`]) in which the priority falls, and one more
+/// Bound: at most 14 passes ([`Run::IDLE_PASSES_MAX`]) in which the priority falls, and one more
 /// for each page freed: a pass that does not lower the priority has freed a page.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -70,9 +72,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// The most passes in which the priority falls: 12 down to 1, and 12 down to 10 before for the
-    /// boost.
-    pub const IDLE_PASSES_MAX: usize = 12 + 3;
+    /// The most passes in which the priority falls: 12 down to 1, and before it 12 and 11 for the
+    /// boost. (One that gains nothing at 10 gives the boost up, and the run is over.)
+    pub const IDLE_PASSES_MAX: usize = 12 + 2;
 
     /// A run for what is wanted; `boost`: the sum of the boosts of the node's eligible zones, in
     /// pages.
@@ -156,9 +158,8 @@ impl Run {
         match self.priority.next() {
             Some(next) if self.priority.get() > last.get() => self.priority = next,
             _ if boost_only => self.end = Some(RunEnd::BoostGivenUp),
-            _ if self.total.freed > 0 || self.began_with_boost => {
-                self.end = Some(RunEnd::Exhausted);
-            }
+            _ if self.total.freed > 0 => self.end = Some(RunEnd::Exhausted),
+            _ if self.began_with_boost => self.end = Some(RunEnd::Excused),
             _ => self.end = Some(RunEnd::Failed),
         }
     }

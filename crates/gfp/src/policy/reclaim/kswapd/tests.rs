@@ -80,6 +80,7 @@ fn sixteen_failures_in_a_row_are_hopeless() {
         0
     );
     assert_eq!(failures(15).after_run(RunEnd::BoostGivenUp).get(), 15);
+    assert_eq!(failures(15).after_run(RunEnd::Excused).get(), 15);
     let by = HopeReason::Direct;
     assert_eq!(
         failures(16).after_free(Balance::Unbalanced, by),
@@ -266,7 +267,7 @@ fn a_boost_is_forgotten_when_the_node_is_short() {
     };
     assert_eq!((pass.priority, pass.may_write), (Priority::START, true));
     let (passes, end) = drive(&mut run, 0, 1, |_| 0);
-    assert_eq!((passes.len(), end), (12, RunEnd::Exhausted));
+    assert_eq!((passes.len(), end), (12, RunEnd::Excused));
 }
 
 #[test]
