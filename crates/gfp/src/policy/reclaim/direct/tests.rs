@@ -166,6 +166,7 @@ fn large_blocks_are_made_on_one_node() {
     assert!(stays_on_node(&base));
     let small = StayFacts { order: 1, ..base };
     assert!(!stays_on_node(&small));
+    assert!(!stays_on_node(&StayFacts { order: 3, ..base }));
     let stops = [
         StayFacts { order: 0, ..base },
         StayFacts { freed: 0, ..base },

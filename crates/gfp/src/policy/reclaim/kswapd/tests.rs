@@ -201,6 +201,8 @@ fn a_run_ends_when_the_node_is_balanced() {
     assert_eq!(end, RunEnd::Balanced { order: 0 });
     let (passes, _) = drive(&mut Run::new(demand(0), 0), 99, 96, |_| 32);
     assert_eq!(priorities(&passes), [12, 11, 10]); // looked at less than the target
+    let (passes, _) = drive(&mut Run::new(demand(0), 0), 100, 96, |_| 32);
+    assert_eq!(priorities(&passes), [12, 12, 12]); // looked at just the target
     let (_, end) = drive(&mut Run::new(demand(0), 0), 99, 1000, |_| 1);
     assert_eq!(end, RunEnd::Exhausted); // 12 pages, not enough, but no failure
 }
