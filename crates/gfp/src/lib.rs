@@ -16,6 +16,10 @@ pub mod flags;
 pub mod frame;
 #[cfg(all(test, loom))]
 mod interleavings;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "page/known.rs"]
+mod known;
 #[cfg(not(loom))]
 pub mod mm;
 pub mod overflow;

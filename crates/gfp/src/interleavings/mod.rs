@@ -5,5 +5,6 @@
 //! Signal handlers and interrupts are threads here.
 
 mod deferred;
+mod known;
 mod postponed;
 mod wait;

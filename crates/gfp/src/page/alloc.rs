@@ -100,7 +100,7 @@ impl<P: Platform> PageAllocator<P> {
         let only = req.gfp.contains(Gfp::THISNODE);
         let ids = self.lists.get(node.0 as usize).map_or(&[][..], |l| l.ids());
         ids.iter()
-            // Acquire: pairs with the Release in `ZoneList::populate`.
+            // Acquire: pairs with the Release in `Known::write`.
             .map(|id| &self.zones[id.load(Ordering::Acquire) as usize])
             .filter(move |zone| zone.kind <= highest && (!only || zone.node == node))
     }

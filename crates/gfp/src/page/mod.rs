@@ -32,6 +32,7 @@ mod claim;
 mod free;
 mod guard;
 mod index;
+mod known;
 mod large;
 mod lists;
 mod map;
@@ -65,7 +66,8 @@ pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};
 
 use cache::{Sizing, ZoneCache};
-use lists::{Changes, MAX_ZONES, ZoneList};
+use known::Changes;
+use lists::{MAX_ZONES, ZoneList};
 use zone::{Blocks, Zone};
 
 /// One request for pages: everything that decides how it is served.
