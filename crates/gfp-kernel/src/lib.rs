@@ -106,7 +106,8 @@ fn start_others(options: &boot::Options) {
         .div_ceil(PAGE_SIZE)
         .next_power_of_two()
         .ilog2() as u8;
-    for &(apic_id, node) in options.other_cpus() {
+    for &cpu in options.other_cpus() {
+        let apic_id = cpu.0;
         let percpu = memory::mm().get_free_pages(GFP_KERNEL, order);
         let stack = memory::mm().vmalloc(STACK_BYTES); // nothing is mapped below it
         let (Ok(percpu), Ok(stack)) = (percpu, stack) else {
@@ -115,10 +116,11 @@ fn start_others(options: &boot::Options) {
         };
         let percpu = percpu.as_ptr().cast::<PerCpu>();
         let end = stack.as_ptr().wrapping_add(STACK_BYTES);
-        // SAFETY: [INV-KERNEL-2] both are fresh and never freed; we are the only caller.
+        // SAFETY: [INV-KERNEL-2] both are fresh and never freed; we are the only caller;
+        // nothing below 1 MiB is usable, and the page was free.
         let up = unsafe {
             percpu.write(PerCpu::new());
-            smp::start(apic_id, node, percpu, end)
+            smp::start(options.start_page, cpu, percpu, end)
         };
         if !up {
             println!("boot: CPU {apic_id} did not start");

@@ -7,9 +7,7 @@
 use super::percpu::{self, PerCpu};
 use super::{apic, phys_to_ptr, time, traps};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// Where application CPUs start: a page below 1 MiB that nobody else uses.
-pub const AP_TRAMPOLINE: u64 = 0x8000;
+use gfp::frame::{PAGE_SHIFT, PhysAddr};
 
 unsafe extern "C" {
     static ap_trampoline: u8;
@@ -41,9 +39,14 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 /// `percpu` are its alone. One that is late does not find it, and stops.
 ///
 /// # Safety
-/// One caller at a time; `percpu` is valid for ever and fresh, `stack` is the end of a stack for
-/// that CPU alone.
-pub unsafe fn start(apic_id: u32, node: u32, percpu: *mut PerCpu, stack: *mut u8) -> bool {
+/// One caller at a time; `page` is RAM below 1 MiB that nobody uses, now or later; `percpu` is
+/// valid for ever and fresh, `stack` is the end of a stack for that CPU alone.
+pub unsafe fn start(
+    page: PhysAddr,
+    (apic_id, node): (u32, u32),
+    percpu: *mut PerCpu,
+    stack: *mut u8,
+) -> bool {
     if !apic::can_address(apic_id) || apic_id == apic::id() {
         return false;
     }
@@ -51,9 +54,9 @@ pub unsafe fn start(apic_id: u32, node: u32, percpu: *mut PerCpu, stack: *mut u8
     let bytes = (&raw const ap_trampoline_end).addr() - from.addr();
     // The symbols stand at low addresses; the direct map shows the same bytes.
     let from = phys_to_ptr(from.addr() as u64);
-    // SAFETY: promised by the caller; the trampoline's page is reserved.
+    // SAFETY: promised by the caller.
     let wanted = unsafe {
-        core::ptr::copy_nonoverlapping(from, phys_to_ptr(AP_TRAMPOLINE), bytes);
+        core::ptr::copy_nonoverlapping(from, phys_to_ptr(page.0), bytes);
         (*percpu).apic_id.store(apic_id, Ordering::Relaxed);
         (*percpu).node.store(node, Ordering::Relaxed);
         ap_boot_stack.store(stack.expose_provenance() as u64, Ordering::Relaxed);
@@ -67,7 +70,7 @@ pub unsafe fn start(apic_id: u32, node: u32, percpu: *mut PerCpu, stack: *mut u8
     apic::send_init(apic_id);
     time::spin_us(200);
     for _ in 0..2 {
-        apic::send_startup(apic_id, (AP_TRAMPOLINE >> 12) as u8);
+        apic::send_startup(apic_id, (page.0 >> PAGE_SHIFT) as u8);
         time::spin_us(200);
     }
     let limit = time::now_ns() + PATIENCE_NS;

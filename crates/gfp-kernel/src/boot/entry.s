@@ -2,7 +2,7 @@
 #
 #   firmware -> pvh_start, 32 bits, paging off -> enter_long -> long_start, 64 bits, low addresses
 #            -> high_start, high addresses, stack, clear bss -> kmain(start_info)
-#   an application CPU: trampoline, 16 bits at AP_TRAMPOLINE -> ap_start32 -> enter_long -> ...
+#   an application CPU: trampoline, 16 bits in its page -> ap_start32 -> enter_long -> ...
 #            -> ap_high -> ap_entry(percpu), or ap_late if nobody waits for it any more
 #
 # edi carries the physical address of hvm_start_info all the way; 0 means an application CPU.
@@ -57,7 +57,7 @@ long_start:
     movabsq $high_start, %rax
     jmp *%rax
 
-    # Copied to AP_TRAMPOLINE (0x8000), where an application CPU starts in real mode.
+    # Copied to a free page below 640 KiB, where an application CPU starts in real mode.
     .code16
     .global ap_trampoline
 ap_trampoline:

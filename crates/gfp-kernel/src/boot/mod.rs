@@ -46,6 +46,8 @@ pub struct Options {
     pub nodes: Nodes,
     /// Where memory may be added: the direct map shows these addresses.
     pub hot: List<HotRange, MAX_HOT>,
+    /// The page in which other CPUs start.
+    pub start_page: PhysAddr,
     cpus: List<(u32, u32), MAX_CPUS>,
 }
 
@@ -116,6 +118,7 @@ pub unsafe fn machine(start_info: u64) -> &'static Options {
         command,
         nodes: survey.nodes,
         hot: survey.regions.hot,
+        start_page: survey.start_page.unwrap_or(PhysAddr(0)),
         cpus,
     });
     tell_dimms(options);
@@ -168,6 +171,7 @@ fn understand(line: &'static str) -> Command<'static> {
 fn other_cpus(survey: &Survey<'_>) -> List<(u32, u32), MAX_CPUS> {
     let own = own_apic_id();
     let mut others = List::new((0, 0));
+    let may_start = survey.start_page.is_some();
     for p in survey
         .processors
         .iter()
@@ -175,7 +179,7 @@ fn other_cpus(survey: &Survey<'_>) -> List<(u32, u32), MAX_CPUS> {
     {
         if p.cpu.apic_id == own {
             percpu::this().node.store(p.node.0.into(), Relaxed);
-        } else if others.len() + 1 < MAX_CPUS {
+        } else if may_start && others.len() + 1 < MAX_CPUS {
             // One place is free.
             let _ = others.push((p.cpu.apic_id, p.node.0.into()));
         }

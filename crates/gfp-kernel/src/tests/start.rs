@@ -13,6 +13,7 @@ super::tests! { "start":
 fn only_a_cpu_that_is_another_one_can_be_started() {
     const BYTES: usize = size_of::<PerCpu>();
     let fresh = mm().kmalloc(BYTES, GFP_KERNEL).expect("memory");
+    let page = crate::boot::options().start_page;
     let before = smp::count();
     {
         let stay = percpu::preempt_off();
@@ -21,7 +22,7 @@ fn only_a_cpu_that_is_another_one_can_be_started() {
         for id in [own, 256 + own, 254, u32::MAX] {
             let percpu = fresh.as_ptr().cast::<PerCpu>();
             // SAFETY: no CPU has that number, or it is this one: nobody runs on what is given.
-            let up = unsafe { smp::start(id, 0, percpu, fresh.as_ptr().add(BYTES)) };
+            let up = unsafe { smp::start(page, (id, 0), percpu, fresh.as_ptr().add(BYTES)) };
             assert!(!up, "CPU {id} came");
         }
     }

@@ -111,6 +111,30 @@ fn the_first_mib_and_what_is_above_the_top_are_not_usable() {
 }
 
 #[test]
+fn other_cpus_start_in_the_first_low_page_of_ram_that_is_free() {
+    let page = |firmware: &[(u64, u64, u32)], taken: &[Span]| {
+        let firmware: Vec<_> = firmware.iter().copied().map(entry).collect();
+        let sources = Sources {
+            firmware: &firmware,
+            affinity: &[],
+            taken,
+            nodes: &two_nodes(),
+            top: PhysAddr(u64::MAX),
+        };
+        sources.start_page().map(|at| at.0)
+    };
+    let low = [(0, 0x9_fc00, RAM)];
+    assert_eq!(page(&low, &[]), Some(0x8000));
+    // The loader left something in its last byte.
+    assert_eq!(page(&low, &[span(0x8fff, 0x9000)]), Some(0x9000));
+    let reserved = [low[0], (0x8000, 0xa010, RESERVED)];
+    assert_eq!(page(&reserved, &[]), Some(0xb000));
+    // The page of 0x9fc00 is not whole.
+    assert_eq!(page(&low, &[span(0x8000, 0x9_f000)]), None);
+    assert_eq!(page(&[(0x10_0000, 1 << 30, RAM)], &[]), None);
+}
+
+#[test]
 fn nodes_split_ram_and_hot_ranges_are_apart() {
     let affinity = [
         (span(0, 4 * MIB + 5), 0, Plug::Fixed),

@@ -17,7 +17,7 @@ use super::list::List;
 use super::nodes::Nodes;
 use super::pvh::{E820, E820Kind};
 use super::span::Span;
-use gfp::frame::{NodeId, PhysAddr};
+use gfp::frame::{NodeId, PAGE_SIZE, PhysAddr};
 use gfp::page::{MemoryRegion, RegionKind};
 
 /// Usable regions that are kept: half of the extents that the allocator can hold, as zones cut
@@ -108,6 +108,19 @@ impl Sources<'_> {
             at = end;
         }
         regions
+    }
+
+    /// The lowest page from 32 KiB on in which other CPUs can start: RAM below 640 KiB that nothing
+    /// lies in. It stays theirs: nothing below [`LOW_END`] is usable.
+    pub fn start_page(&self) -> Option<PhysAddr> {
+        let free = |at: PhysAddr| {
+            let mut listed = self.firmware.iter().filter(|e| grown(e).covers(at));
+            listed.clone().all(|e| e.kind == E820Kind::Ram)
+                && listed.any(|e| shrunk(e).covers(at))
+                && !self.taken.iter().any(|t| t.outward().covers(at))
+        };
+        let pages = (0x8000..0xa_0000).step_by(PAGE_SIZE);
+        pages.map(PhysAddr).find(|at| free(*at))
     }
 
     /// The first address that may not be used, by the caller and by the allocator.

@@ -37,6 +37,8 @@ pub struct Survey<'m> {
     pub processors: List<Processor, MAX_CPUS>,
     /// CPUs that found no place in the list.
     pub processors_missed: usize,
+    /// The page in which other CPUs can start; `None`: they cannot.
+    pub start_page: Option<PhysAddr>,
     /// Where each CPU sees its local APIC.
     pub local_apic: PhysAddr,
     /// The nodes.
@@ -123,6 +125,7 @@ pub fn survey<'m, M: PhysRead + ?Sized>(
         processors,
         processors_missed,
         local_apic: madt.map_or(USUAL_APIC, |m| m.local_apic()),
+        start_page: sources.start_page(),
         regions: sources.regions(),
         nodes,
         without: [madt.err(), srat.err(), slit.err()],
