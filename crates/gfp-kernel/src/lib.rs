@@ -39,6 +39,8 @@ pub mod paging;
 pub mod platform;
 pub mod sched;
 pub mod shell;
+// Not where costs are measured: who else calls a function changes how it is compiled.
+#[cfg(debug_assertions)]
 pub mod tests;
 pub mod virtio;
 
@@ -81,7 +83,10 @@ pub unsafe fn start(start_info: u64) -> ! {
     );
     start_others(options);
     match options.command.mode {
+        #[cfg(debug_assertions)]
         Mode::Test => first_task(|| tests::run(options)),
+        #[cfg(not(debug_assertions))]
+        Mode::Test => panic!("the tests are not in a build without debug assertions"),
         Mode::Bench => {
             // Without tasks and ticks: what is counted is the allocator's alone.
             // SAFETY: nothing is held.

@@ -27,8 +27,10 @@ pub mod fault;
 pub mod shootdown;
 mod table;
 
+#[cfg(debug_assertions)]
+pub(crate) use direct::boot_stack_guard;
 pub use direct::direct_map_up_to;
-pub(crate) use direct::{boot_stack_guard, protect_image};
+pub(crate) use direct::protect_image;
 pub use table::frame_at;
 
 use crate::controls::{Control, broken};
