@@ -3,9 +3,10 @@
 use crate::once::Once;
 use crate::platform::Machine;
 use core::alloc::{GlobalAlloc, Layout};
-use core::ptr::null_mut;
+use core::ptr::{NonNull, null_mut};
 use gfp::Mm;
 use gfp::flags::{GFP_ATOMIC, GFP_KERNEL, Gfp};
+use gfp::frame::{Order, PAGE_SIZE};
 use gfp::page::{BootConfig, BootError, MemoryRegion};
 use gfp::platform::{Context, Platform};
 
@@ -42,40 +43,83 @@ pub fn mm() -> &'static Mm<Machine> {
     }
 }
 
-/// Rust's allocator over [`mm`]: `Box`, `Vec`, `Arc` in this kernel. May be called from any
-/// context: with `GFP_KERNEL` where the caller may sleep, else with `GFP_ATOMIC`.
+/// Rust's allocator over [`mm`]: `Box`, `Vec`, `Arc` in this kernel.
+///
+/// Context: any; with `GFP_KERNEL` where the caller may sleep, else with `GFP_ATOMIC`. It gives
+/// null, which Rust turns into a panic, in an NMI that came inside a section.
+///
+/// Alignments up to 4 MiB are honoured. What kmalloc cannot give, or only with effort, comes from
+/// vmalloc, in a task: up to 2 GiB.
 pub struct KernelAllocator;
 
 impl KernelAllocator {
-    /// The size to ask kmalloc for: its blocks of a power of two are aligned to it (S42).
-    fn size(layout: Layout) -> usize {
-        match layout.align() {
-            0..=8 => layout.size(),
-            align => layout.size().max(align).next_power_of_two(),
-        }
-    }
-
     fn flags(mm: &Mm<Machine>) -> Gfp {
         match mm.platform().context() {
             Context::Task => GFP_KERNEL,
             _ => GFP_ATOMIC,
         }
     }
-}
 
-// SAFETY: blocks are those of kmalloc: as large and aligned as asked for, and nobody else's until
-// they are freed.
-unsafe impl GlobalAlloc for KernelAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(mm) = try_mm() else {
+    fn get(layout: Layout, with: Gfp) -> *mut u8 {
+        let Some(mm) = try_mm().filter(|_| layout.align() <= Order::MAX.bytes()) else {
             return null_mut();
         };
-        let result = mm.kmalloc(Self::size(layout), Self::flags(mm));
-        result.map_or(null_mut(), |p| p.as_ptr())
+        let gfp = Self::flags(mm) | with;
+        // What kmalloc and vmalloc give is aligned to the largest power of two that divides the
+        // size (S13, V32).
+        let size = match layout.align() {
+            0..=MIN_ALIGN => layout.size(),
+            align => layout.size().next_multiple_of(align),
+        };
+        let result = match size {
+            0..=PAGE_SIZE => mm.kmalloc(size, gfp),
+            _ => mm.kvmalloc(size, gfp),
+        };
+        result.map_or(null_mut(), NonNull::as_ptr)
+    }
+}
+
+/// What kmalloc's objects are aligned to, whatever their size (S13).
+const MIN_ALIGN: usize = 8;
+
+// SAFETY: blocks are as large and aligned as asked for (S13, V32; more than 4 MiB of alignment is
+// refused), and nobody else's until they are freed.
+unsafe impl GlobalAlloc for KernelAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::get(layout, Gfp::NONE)
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::get(layout, Gfp::ZERO)
     }
 
     unsafe fn dealloc(&self, at: *mut u8, _layout: Layout) {
         // SAFETY: promised by the caller.
-        unsafe { mm().kfree(at) }
+        unsafe { mm().kvfree(at) }
+    }
+
+    /// In place where the block is large enough; pages of large blocks are not given back then.
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let mm = mm();
+        // A block that shrinks to less than half moves, so that it does not hold memory for ever.
+        let fits = mm
+            .kvsize(at)
+            .is_some_and(|has| size <= has && size >= has / 2);
+        if fits {
+            return at;
+        }
+        let Ok(wanted) = Layout::from_size_align(size, layout.align()) else {
+            return null_mut();
+        };
+        let new = Self::get(wanted, Gfp::NONE);
+        if !new.is_null() {
+            // SAFETY: both are ours, do not overlap, and hold as many bytes; the old one is given
+            // up by the caller.
+            unsafe {
+                at.copy_to_nonoverlapping(new, layout.size().min(size));
+                mm.kvfree(at);
+            }
+        }
+        new
     }
 }
