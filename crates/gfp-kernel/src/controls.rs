@@ -1,6 +1,9 @@
 //! Negative controls: `break=NAME` on the command line takes one check out, and the test that
 //! exists for it must fail. A test that cannot fail proves nothing. Which
 //! tests must fail stands in `xtask/src/vm/controls.rs`, one row a control.
+//!
+//! What the library itself sees cannot be switched off; where a test keeps books of its own, a
+//! control falsifies those.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -47,6 +50,20 @@ controls! {
     Execute = "execute",
     /// Physical memory stays mapped at 0.
     Null = "null",
+    /// The books of a test are closed with a page missing.
+    Leak = "leak",
+    /// Memory that somebody has is given to a second owner.
+    GivenTwice = "given-twice",
+    /// A section leaves interrupts on.
+    InterruptsOn = "interrupts-on",
+    /// A CPU whose place was taken does not say so to NMIs.
+    NotTaken = "not-taken",
+    /// Who takes a place does not wait for its owner.
+    NoWait = "no-wait",
+    /// There is no DMA zone.
+    NoDma = "no-dma",
+    /// No pages are kept back for those who cannot wait.
+    NoReserve = "no-reserve",
 }
 
 static BROKEN: AtomicU32 = AtomicU32::new(0);

@@ -40,6 +40,51 @@ const CONTROLS: &[Control] = &[
         "nested",
         &["sections::every_place_has_one_visitor_at_a_time"],
     ),
+    one(
+        "nested",
+        &["context::nmis_inside_a_section_are_refused_as_nested"],
+    ),
+    one(
+        "nested",
+        &["stress::a_million_operations_in_all_contexts_on_all_cpus"],
+    ),
+    one(
+        "interrupts-on",
+        &["context::interrupts_never_come_inside_a_section"],
+    ),
+    one(
+        "not-taken",
+        &["stress::nmis_leave_a_place_alone_that_another_cpu_took"],
+    ),
+    one(
+        "not-taken",
+        &["sections::every_place_has_one_visitor_at_a_time"],
+    ),
+    one(
+        "no-wait",
+        &["stress::who_takes_a_place_waits_until_its_owner_is_outside"],
+    ),
+    one(
+        "given-twice",
+        &["stress::a_million_operations_in_all_contexts_on_all_cpus"],
+    ),
+    one(
+        "leak",
+        &["stress::a_million_operations_in_all_contexts_on_all_cpus"],
+    ),
+    one("leak", &["heap::a_vector_grows_by_pushing"]),
+    Control {
+        name: "no-dma",
+        filter: "zones::",
+        fails: &[
+            "zones::zones_lie_where_their_names_say",
+            "zones::gfp_dma_is_below_16_mib",
+        ],
+    },
+    one(
+        "no-reserve",
+        &["oom::pages_to_the_last_and_the_reserves_still_serve"],
+    ),
     one("red-zone", &["sched::the_red_zone_survives_interrupts"]),
     one(
         "share",

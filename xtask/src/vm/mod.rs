@@ -114,8 +114,20 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<Sum> {
     } else {
         &MACHINES
     };
+    let mut skipped: Option<Vec<String>> = None;
     for machine in machines {
-        sum.add(run_machine(repo, &gfp, machine, options.filter.as_deref())?);
+        let (result, here) = run_machine(repo, &gfp, machine, options.filter.as_deref())?;
+        sum.add(result);
+        skipped = Some(match skipped {
+            None => here,
+            Some(before) => before.into_iter().filter(|t| here.contains(t)).collect(),
+        });
+    }
+    if !options.quick {
+        for test in skipped.unwrap_or_default() {
+            println!("FAILED: no machine has what {test} needs");
+            sum.add(Sum::one(false));
+        }
     }
     if options.filter.is_none() && !options.quick {
         sum.add(run_smallest(repo, &gfp)?);
@@ -147,8 +159,13 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<Sum> {
     Ok(sum)
 }
 
-/// The tests in one machine.
-fn run_machine(repo: &Repo, gfp: &Path, machine: &Machine, filter: Option<&str>) -> Result<Sum> {
+/// The tests in one machine; also those that found that the machine lacks what they need.
+fn run_machine(
+    repo: &Repo,
+    gfp: &Path,
+    machine: &Machine,
+    filter: Option<&str>,
+) -> Result<(Sum, Vec<String>)> {
     let mut args = vec!["--test"];
     args.extend(machine.args);
     if let Some(filter) = filter {
@@ -160,7 +177,7 @@ fn run_machine(repo: &Repo, gfp: &Path, machine: &Machine, filter: Option<&str>)
     let none_matches = lines.iter().rev().find_map(|line| closing(line)) == Some(Sum::default());
     if none_matches && filter.is_some() {
         println!("no test in the machine is called so");
-        return Ok(Sum::default());
+        return Ok((Sum::default(), Vec::new()));
     }
     let sum = count(&lines, status.success());
     if sum.failed > 0 {
@@ -172,7 +189,23 @@ fn run_machine(repo: &Repo, gfp: &Path, machine: &Machine, filter: Option<&str>)
         if sum.failed == 0 { "ok" } else { "FAILED" },
         shell::show_time(start.elapsed())
     );
-    Ok(sum)
+    Ok((sum, skipped(&lines)))
+}
+
+/// The tests that said `needs ...`: a machine without it shows nothing about them.
+fn skipped(lines: &[String]) -> Vec<String> {
+    let mut test = "";
+    let mut found = Vec::new();
+    for line in lines {
+        let running = line
+            .strip_prefix("test ")
+            .and_then(|l| l.strip_suffix(" ..."));
+        test = running.unwrap_or(test);
+        if line.starts_with("    needs ") {
+            found.push(test.to_owned());
+        }
+    }
+    found
 }
 
 /// The smallest kernel boots and ends well.
@@ -256,6 +289,14 @@ mod tests {
         assert_eq!(counted("test a ... ok", false), (0, 1));
         assert_eq!(counted("", true), (0, 1));
         assert_eq!(counted("0 passed, 0 failed", true), (0, 1));
+    }
+
+    #[test]
+    fn tests_that_lack_something_are_told_apart() {
+        let text = "test a::b ...\ntest a::b ... ok\ntest a::c ...\n    needs two nodes: this \
+                    machine has none\ntest a::c ... ok\ntest a::d ...";
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        assert_eq!(skipped(&lines), ["a::c"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{KBASE, cpu, time};
-use crate::controls::{self, Control};
+use crate::controls::{self, Control, broken};
 use crate::once::Once;
 use crate::platform::Machine;
 use crate::{memory, paging, println};
@@ -101,7 +101,7 @@ pub unsafe fn machine(start_info: u64) -> &'static Options {
     let cpus = other_cpus(&survey);
     let config = BootConfig {
         distance: Some(remember_distances(&survey.nodes)),
-        ..BootConfig::default()
+        ..zones()
     };
     // SAFETY: once; the direct map shows the whole map by now; these CPUs and this one.
     let machine = unsafe { Machine::new(cpus.len() as u32 + 1) };
@@ -143,6 +143,18 @@ fn memory_map(regions: &Regions) -> List<MemoryRegion, { MAX_REGIONS + MAX_HOT }
         .chain(hot)
         .try_for_each(|region| map.push(region));
     map
+}
+
+/// The zones of a PC and their reserves, unless a control takes them out.
+fn zones() -> BootConfig {
+    let mut config = BootConfig::default();
+    if broken(Control::NoDma) {
+        config.dma_end = None;
+    }
+    if broken(Control::NoReserve) {
+        config.min_free_kbytes = Some(0);
+    }
+    config
 }
 
 /// Where the kernel itself lies.
@@ -229,9 +241,8 @@ fn tell(survey: &Survey<'_>) {
         );
     }
     println!(
-        "boot: {} node{}; {} MiB of RAM are in use or out of reach",
+        "boot: {} nodes; {} MiB of RAM are in use or out of reach",
         survey.nodes.count(),
-        if survey.nodes.count() == 1 { "" } else { "s" },
         survey.regions.lost.div_ceil(MIB)
     );
     if survey.processors_missed > 0 {

@@ -12,11 +12,22 @@
 //! 5. Each test prints `test NAME ... ok` or `test NAME ... FAILED (why)`. The last line is
 //!    `N passed, N failed`; QEMU's status says the same.
 
+mod alloc;
+mod areas;
 mod bytes;
+mod chain;
+mod context;
 mod death;
 pub mod disturb;
 mod faults;
+mod fixture;
+mod heap;
+mod hotplug;
 mod machine;
+mod misuse;
+mod numa;
+mod oom;
+mod owners;
 mod paging;
 mod restart;
 mod restart_owned;
@@ -24,9 +35,12 @@ mod sched;
 mod sections;
 mod shootdown;
 mod start;
+mod stress;
 pub mod threads;
+mod views;
 mod virtio;
 mod wakeups;
+mod zones;
 
 use crate::arch::exit::{Outcome, exit};
 use crate::arch::{time, traps};
@@ -67,6 +81,17 @@ const TESTS: &[&[Test]] = &[
     paging::TESTS,
     shootdown::TESTS,
     faults::TESTS,
+    alloc::TESTS,
+    misuse::TESTS,
+    context::TESTS,
+    heap::TESTS,
+    areas::TESTS,
+    views::TESTS,
+    zones::TESTS,
+    numa::TESTS,
+    hotplug::TESTS,
+    stress::TESTS,
+    oom::TESTS,
     virtio::TESTS,
 ];
 
