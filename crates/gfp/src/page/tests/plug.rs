@@ -370,3 +370,26 @@ fn room_for_much_more_memory_costs_only_its_tables() {
     );
     machine.verify().unwrap();
 }
+
+#[test]
+fn no_single_free_reports_all_that_waits_after_a_boot_on_memory_that_is_not_zero() {
+    if cfg!(miri) {
+        return;
+    }
+    let config = BootConfig {
+        memory_is_zero: false,
+        ..config()
+    };
+    // 192 pageblocks, all of which wait; the zone keeps 16.
+    let machine = boot(384, &[node(0, RegionKind::Usable, 0, 384)], &config);
+    let discarded = || machine.platform().discarded.load(Relaxed);
+    let mut before = discarded();
+    for _ in 0..2 {
+        let pfn = get(&machine, GFP_KERNEL, 10).unwrap();
+        put(&machine, pfn, 10);
+        let pages = discarded() - before;
+        assert_eq!(pages, 64 * 512);
+        before = discarded();
+    }
+    machine.verify().unwrap();
+}
