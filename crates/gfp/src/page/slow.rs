@@ -16,7 +16,7 @@ use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// One request on its way through the slow path.
-struct Run<'r, P: Platform, R: ?Sized> {
+struct Run<'r, P: Platform, R: Relief<P> + ?Sized> {
     pages: &'r PageAllocator<P>,
     need: Need<'r>,
     relief: &'r R,
@@ -25,6 +25,17 @@ struct Run<'r, P: Platform, R: ?Sized> {
     /// When the first turn began; read only by requests that may wait.
     since_ns: u64,
     turns: u32,
+    /// P128: we hold the machine's OOM lock.
+    oom_locked: bool,
+}
+
+impl<P: Platform, R: Relief<P> + ?Sized> Drop for Run<'_, P, R> {
+    /// Memory may be found while the OOM lock is held.
+    fn drop(&mut self) {
+        if self.oom_locked {
+            self.relief.oom_unlock(self.pages);
+        }
+    }
 }
 
 /// How a step ended.
@@ -56,6 +67,7 @@ impl<P: Platform> PageAllocator<P> {
             seen,
             since_ns: 0,
             turns: 0,
+            oom_locked: false,
         };
         if self.candidates(request).next().is_none() && !run.have_zones_changed() {
             // No zone of the machine may serve it: not even NOFAIL can wait for that.
@@ -199,9 +211,13 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
             Step::Ask(question) => yes_or_no(self.answer(question)),
             Step::UnreserveHighatomic => Event::No,
             Step::AwaitReported => yes_or_no(pages.wait_for_reporting()),
-            Step::OomLock => yes_or_no(relief.oom_lock(pages)),
+            Step::OomLock => {
+                self.oom_locked = relief.oom_lock(pages);
+                yes_or_no(self.oom_locked)
+            }
             Step::OomKill => yes_or_no(relief.oom_kill(pages, need)),
             Step::OomUnlock => {
+                self.oom_locked = false;
                 relief.oom_unlock(pages);
                 Event::Done
             }

@@ -7,14 +7,28 @@
 //!    allocates through it and hands itself in as [`Above`], so nobody keeps pointers upwards.
 //! 3. **Locking.** None of its own. It is called outside of sections, with no lock held.
 //! 4. **Failure.** The request's: [`AllocError`] with the reason.
-//! 5. **What it does not do yet.** Background reclaim, shrinkers, the LRU of movable pages,
-//!    compaction, the OOM killer (issue 4).
+//! 5. **What it does not do yet.** Background reclaim, the LRU of movable pages, compaction, the
+//!    OOM killer (issue 4). Deferred work of shrinkers is kept by node, not by group (issue 8).
+//!
+//! | module | what |
+//! |---|---|
+//! | `shrinker` | caches whose owner is asked to give objects up |
+//! | `direct` | what a request does that found nothing |
+
+mod direct;
+mod shrinker;
+#[cfg(test)]
+mod tests;
 
 use crate::error::AllocError;
 use crate::flags::Gfp;
 use crate::frame::Pfn;
 use crate::page::{Need, PageAllocator, PageRequest, Relief};
 use crate::platform::Platform;
+use crate::sync::atomic::AtomicUsize;
+use shrinker::Shrinkers;
+
+pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
 
 /// The rooms above, as reclaim sees them.
 pub trait Above {
@@ -38,14 +52,22 @@ impl Above for Nobody {
 /// The pages of one machine, and how more of them come free.
 pub struct Reclaim<P: Platform> {
     pages: PageAllocator<P>,
+    shrinkers: Shrinkers,
+    /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
+    reclaiming: AtomicUsize,
 }
 
 /// One caller's way to relief.
-struct Way<'a, A: ?Sized> {
+struct Way<'a, P: Platform, A: ?Sized> {
+    reclaim: &'a Reclaim<P>,
     above: &'a A,
 }
 
-impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, A> {
+impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
+    fn reclaim(&self, _: &PageAllocator<P>, need: &Need<'_>, _: u32) -> usize {
+        self.reclaim.direct(need, self.above)
+    }
+
     fn take_back(&self, _: &PageAllocator<P>, _: &Need<'_>) {
         self.above.give_back();
     }
@@ -54,7 +76,11 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, A> {
 impl<P: Platform> Reclaim<P> {
     /// Takes the machine's pages.
     pub fn boot(pages: PageAllocator<P>) -> Reclaim<P> {
-        Reclaim { pages }
+        Reclaim {
+            pages,
+            shrinkers: Shrinkers::new(),
+            reclaiming: AtomicUsize::new(0),
+        }
     }
 
     /// The page allocator below.
@@ -72,7 +98,13 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
-        self.pages.alloc_with(req, &Way { above })
+        self.pages.alloc_with(
+            req,
+            &Way {
+                reclaim: self,
+                above,
+            },
+        )
     }
 
     /// [`PageAllocator::alloc_large`] with everything that can free memory.
@@ -84,7 +116,13 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
-        self.pages.alloc_large(req, &Way { above })
+        self.pages.alloc_large(
+            req,
+            &Way {
+                reclaim: self,
+                above,
+            },
+        )
     }
 
     /// [`PageAllocator::alloc_bulk`] with everything that can free memory.
@@ -92,7 +130,14 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
-        self.pages.alloc_bulk_with(req, out, &Way { above })
+        self.pages.alloc_bulk_with(
+            req,
+            out,
+            &Way {
+                reclaim: self,
+                above,
+            },
+        )
     }
 
     /// [`PageAllocator::alloc_exact`] with everything that can free memory.
@@ -108,6 +153,13 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
-        self.pages.alloc_exact_with(bytes, gfp, &Way { above })
+        self.pages.alloc_exact_with(
+            bytes,
+            gfp,
+            &Way {
+                reclaim: self,
+                above,
+            },
+        )
     }
 }

@@ -228,6 +228,12 @@ impl<P: Platform> Slabs<P> {
             .map(|_| ())
     }
 
+    /// Where memory comes from when none is free.
+    #[inline]
+    pub fn reclaim(&self) -> &Reclaim<P> {
+        &self.reclaim
+    }
+
     /// The page allocator below.
     #[inline]
     pub fn pages(&self) -> &PageAllocator<P> {
