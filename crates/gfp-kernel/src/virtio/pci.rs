@@ -5,8 +5,8 @@
 
 use super::OpenError;
 use super::hal::{GfpHal, SHOWN_END};
-use crate::arch::cpu::{self, IrqOff};
-use core::sync::atomic::{AtomicBool, Ordering};
+use crate::arch::cpu;
+use crate::sched::IrqLock;
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, DeviceFunction, HeaderType, MemoryBarType, PciRoot,
@@ -18,18 +18,12 @@ const ADDRESS: u16 = 0xcf8;
 /// ... then read or write it here.
 const DATA: u16 = 0xcfc;
 
-/// Held over the two accesses that make one.
-static PORTS: AtomicBool = AtomicBool::new(false);
+/// Held over the two accesses that make one. Who dies in between ends the machine.
+static PORTS: IrqLock<()> = IrqLock::new(());
 
 fn with_ports<R>(work: impl FnOnce() -> R) -> R {
-    let _off = IrqOff::new();
-    // Acquire and Release pair with each other: the accesses of one holder come before the next's.
-    while PORTS.swap(true, Ordering::Acquire) {
-        core::hint::spin_loop();
-    }
-    let result = work();
-    PORTS.store(false, Ordering::Release);
-    result
+    let _held = PORTS.lock();
+    work()
 }
 
 /// Configuration space through ports 0xcf8 and 0xcfc.

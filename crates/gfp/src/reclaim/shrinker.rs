@@ -6,8 +6,8 @@
 //! ```
 //!
 //! 1. A slot is `FREE`, or `TAKEN` while it is written, or live: then its state counts the calls
-//!    that are under way, and a bit says that its owner wants it back. Pages of slots are taken from
-//!    the machine when they are needed and kept.
+//!    that are under way, and a bit says that its owner wants it back. Pages of slots are taken
+//!    from the machine when they are needed and kept.
 //! 2. [INV-RECLAIM-1] What a live slot says is written before it becomes live and stays until no
 //!    call is under way; `unregister` waits for that. So a shrinker is called only while its owner
 //!    lets it be.
