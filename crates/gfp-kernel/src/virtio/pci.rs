@@ -7,6 +7,7 @@ use super::OpenError;
 use super::hal::{GfpHal, SHOWN_END};
 use crate::arch::cpu;
 use crate::sched::IrqLock;
+use core::sync::atomic::{AtomicBool, Ordering};
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, DeviceFunction, HeaderType, MemoryBarType, PciRoot,
