@@ -132,8 +132,9 @@ fn start_others(options: &boot::Options) {
         }
     }
     println!(
-        "boot: {} CPUs after {} us",
+        "boot: {} CPU{} after {} us",
         smp::count(),
+        if smp::count() == 1 { "" } else { "s" },
         time::now_ns() / 1000
     );
 }

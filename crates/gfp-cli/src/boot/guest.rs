@@ -14,6 +14,15 @@ const STATUS_FAILED: i32 = 35;
 /// It panicked, or took a fatal exception, outside of any test.
 const STATUS_BROKEN: i32 = 37;
 
+/// How the line begins in which it says why.
+const BREAKS: [&str; 5] = [
+    "panic on cpu ",
+    "page fault: ",
+    "exception ",
+    "fatal exception ",
+    "boot: refused: ",
+];
+
 const NO_TEST: &str = "no test was run: does the filter match any?";
 
 /// What a line of the guest is.
@@ -70,6 +79,8 @@ pub(super) struct Heard {
     closing: Option<(u64, u64)>,
     /// The last line that is not empty.
     pub(super) last: String,
+    /// What the kernel said when it broke, before its report of what everybody did.
+    broke: Option<String>,
     /// Lines that are JSON objects.
     pub(super) objects: Vec<String>,
 }
@@ -91,6 +102,10 @@ impl Heard {
         }
         if line.starts_with('{') {
             self.objects.push(line.trim_end().to_owned());
+        }
+        let breaks = BREAKS.iter().any(|first| line.starts_with(first));
+        if breaks && self.broke.is_none() {
+            self.broke = Some(line.trim_end().to_owned());
         }
         if !line.trim().is_empty() {
             self.last = line.trim_end().to_owned();
@@ -124,10 +139,11 @@ pub(super) fn judge(wanted: Wanted, status: ExitStatus, heard: &Heard) -> Result
         Some(STATUS_OK) => {}
         Some(STATUS_FAILED) => return Err(Failure::inside(what_failed(heard))),
         Some(STATUS_BROKEN) => {
-            return Err(Failure::inside(format!(
-                "the kernel broke {}",
-                heard.place()
-            )));
+            let why = match (&heard.running, &heard.broke) {
+                (None, Some(why)) => format!("the kernel broke: {why}"),
+                _ => format!("the kernel broke {}", heard.place()),
+            };
+            return Err(Failure::inside(why));
         }
         Some(0) => {
             return Err(Failure::inside(format!(
@@ -255,6 +271,12 @@ mod tests {
                 "2 tests failed: a, b",
             ),
             (37, "test a ...\npanic\n", "broke in test a"),
+            (
+                37,
+                "panic on cpu 0: why\nnow 7 ns",
+                "broke: panic on cpu 0: why",
+            ),
+            (37, "", "broke before its first line"),
             (0, GOOD, "reset itself"),
             (0, "", "before its first line"),
         ] {

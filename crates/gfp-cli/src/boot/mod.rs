@@ -116,7 +116,7 @@ pub(crate) struct BootArgs {
 
     /// Kill the machine after so many seconds [default: 300 for tests and figures, 60 for a boot,
     /// none for a shell]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
 }
 

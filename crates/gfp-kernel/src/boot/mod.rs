@@ -5,6 +5,7 @@
 //! 3. The direct map grows over all memory that is there or may come.
 //! 4. The library boots over what is usable.
 
+use crate::arch::exit::{Outcome, exit};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{KBASE, cpu, time};
 use crate::controls::{self, Control, broken};
@@ -171,7 +172,10 @@ fn understand(line: &'static str) -> Command<'static> {
     let names: [&str; Control::ALL.len()] = core::array::from_fn(|i| Control::ALL[i].name());
     let command = match Command::parse(line, &names) {
         Ok(command) => command,
-        Err(e) => panic!("command line: {e}"),
+        Err(e) => {
+            println!("boot: refused: {e}");
+            exit(Outcome::Broken)
+        }
     };
     if let Some(place) = command.broken {
         controls::set(Control::ALL[place]);
