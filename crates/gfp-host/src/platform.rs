@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 use core::ops::Deref;
 use gfp::frame::{CpuId, MAX_NODES, NodeId, Pfn, PhysAddr};
 use gfp::page::{MemoryRegion, RegionKind};
-use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep};
+use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep, ThisTask};
 use gfp::report::Report;
 
 /// A machine whose RAM is memory of this process and whose CPUs are its threads.
@@ -125,6 +125,10 @@ unsafe impl Platform for HostPlatform {
         } else {
             Context::Task
         }
+    }
+
+    fn this_task(&self) -> Option<ThisTask<'_>> {
+        Some(slots::this_task())
     }
 
     fn now_ns(&self) -> u64 {

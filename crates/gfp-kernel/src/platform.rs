@@ -17,7 +17,7 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::{CpuId, NodeId, PhysAddr};
-use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep};
+use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep, ThisTask};
 use gfp::report::Report;
 
 /// The machine that this kernel runs on.
@@ -228,6 +228,10 @@ unsafe impl Platform for Machine {
                 false => Context::Task,
             }
         }
+    }
+
+    fn this_task(&self) -> Option<ThisTask<'_>> {
+        Some(sched::this_word())
     }
 
     fn now_ns(&self) -> u64 {

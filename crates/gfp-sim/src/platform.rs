@@ -8,7 +8,7 @@ use crate::world::{At, Event};
 use core::marker::PhantomData;
 use gfp::frame::{CpuId, NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 use gfp::page::{MemoryRegion, RegionKind};
-use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep};
+use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep, TaskWord, ThisTask};
 use gfp::report::Report;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -174,6 +174,14 @@ unsafe impl Platform for SimPlatform {
         let core = self.core();
         core.point(At::Context);
         core.world.borrow().context()
+    }
+
+    fn this_task(&self) -> Option<ThisTask<'_>> {
+        let world = self.core().world.borrow();
+        let word: *const TaskWord = Rc::as_ptr(world.word());
+        // SAFETY: [INV-TASK-1] each task has its own, kept as long as the run, which this machine
+        // has a share of.
+        Some(unsafe { ThisTask::new(&*word) })
     }
 
     fn now_ns(&self) -> u64 {

@@ -4,7 +4,8 @@
 //!    to keep others off its private state, what context this is, a clock, a way to wait.
 //! 2. Capabilities are traits of their own: [`Paging`] for `vmalloc`, [`Sleep`] for tasks that
 //!    wait. A machine without one loses just those calls, at compile time.
-//! 3. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
+//! 3. [`TaskWord`] is what a platform keeps for each task: scopes and rights.
+//! 4. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
 
 use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
 use crate::report::Report;
@@ -12,13 +13,19 @@ use core::ptr::NonNull;
 
 pub use crate::policy::context::Context;
 
+mod scope;
 #[cfg(not(loom))]
 mod single;
 mod sleep;
+mod task;
 
+pub(crate) use scope::task_of;
+pub use scope::{ScopeError, ScopeGuard, Snapshot};
 #[cfg(not(loom))]
 pub use single::{SingleCore, SingleSection};
 pub use sleep::{Sleep, Wake};
+pub(crate) use task::task_in;
+pub use task::{Fact, Reason, TaskWord, ThisTask, caller_of, now_of};
 
 /// This CPU is already inside the allocator: the caller is an interrupt or a signal handler that
 /// came in the middle of an operation. It must do without private caches and without locks.
@@ -135,6 +142,14 @@ pub unsafe trait Platform: Sync + Sized {
     /// The context of the caller.
     fn context(&self) -> Context {
         Context::Task
+    }
+
+    /// What is true of the running task: its scopes, and its rights. In a hard interrupt and an NMI
+    /// nobody asks; in a softirq it is the softirq's own, if it has one (P152). Must not allocate.
+    ///
+    /// `None`: this machine keeps nothing of the kind, so no scope can be opened.
+    fn this_task(&self) -> Option<ThisTask<'_>> {
+        None
     }
 
     /// Nanoseconds of a clock that never goes back.

@@ -2,7 +2,7 @@
 
 use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
-use crate::platform::{DirectMap, Nested, Platform};
+use crate::platform::{Context, DirectMap, Nested, Platform, TaskWord, ThisTask};
 use crate::report::Report;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
@@ -26,6 +26,10 @@ pub(crate) struct TestPlatform {
     /// The node that every CPU is nearest to.
     pub(crate) near: AtomicU8,
     inside: [AtomicBool; CPUS],
+    /// Each CPU runs one task.
+    pub(crate) tasks: [TaskWord; CPUS],
+    /// What the test plays: index in [`Context::ALL`].
+    context: AtomicU8,
     pub(crate) reports: Mutex<Vec<String>>,
     pub(crate) discarded: AtomicUsize,
     /// While true a discard takes its time; whoever waits ([`Platform::relax`]) ends that.
@@ -57,6 +61,8 @@ impl TestPlatform {
             nested: AtomicBool::new(false),
             near: AtomicU8::new(0),
             inside: Default::default(),
+            tasks: Default::default(),
+            context: AtomicU8::new(0),
             reports: Mutex::default(),
             discarded: AtomicUsize::new(0),
             slow_discard: AtomicBool::new(false),
@@ -70,6 +76,12 @@ impl TestPlatform {
     pub(crate) fn on(&self, cpu: u32) {
         assert!((cpu as usize) < CPUS);
         self.cpu.store(cpu, Ordering::Relaxed);
+    }
+
+    /// Plays this context from now on.
+    pub(crate) fn play(&self, context: Context) {
+        let index = Context::ALL.iter().position(|c| *c == context).unwrap();
+        self.context.store(index as u8, Ordering::Relaxed);
     }
 
     /// What was reported so far.
@@ -123,6 +135,16 @@ unsafe impl Platform for TestPlatform {
 
     fn node(&self) -> NodeId {
         NodeId(self.near.load(Ordering::Relaxed))
+    }
+
+    fn context(&self) -> Context {
+        Context::ALL[self.context.load(Ordering::Relaxed) as usize]
+    }
+
+    fn this_task(&self) -> Option<ThisTask<'_>> {
+        let cpu = self.cpu.load(Ordering::Relaxed) as usize;
+        // SAFETY: [INV-TASK-1] one thread plays the CPUs, each with one task.
+        Some(unsafe { ThisTask::new(&self.tasks[cpu]) })
     }
 
     fn now_ns(&self) -> u64 {

@@ -37,7 +37,7 @@ pub use exit::{ExitHook, HookError, MAX_HOOKS, on_thread_exit};
 pub use registry::Section;
 
 use gfp::frame::CpuId;
-use gfp::platform::Nested;
+use gfp::platform::{Nested, ThisTask};
 use owner_lock::ThreadKey;
 use registry::Registry;
 use tls::Thread;
@@ -100,6 +100,14 @@ pub fn enter_remote(cpu: CpuId) -> Option<Section<'static>> {
 /// the middle, or the section itself.
 pub fn is_inside() -> bool {
     REGISTRY.is_inside(ThisThread)
+}
+
+/// What is true of the calling thread: its scopes and rights, for all machines of the process. May
+/// be called from a signal handler.
+pub fn this_task<'a>() -> ThisTask<'a> {
+    // SAFETY: [INV-TASK-1] each thread has its own word, in its thread-local memory; `ThisTask` is
+    // not `Send`, so it is used on this thread only, while that memory is there.
+    unsafe { ThisTask::new(&*tls::task()) }
 }
 
 /// The slot of the calling thread, if it has one.

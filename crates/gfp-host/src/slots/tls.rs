@@ -1,10 +1,10 @@
-//! One word a thread.
+//! One word a thread, and its [`TaskWord`](gfp::platform::TaskWord).
 //!
-//! The word must be readable inside `malloc`, so no access to it may allocate: a hand-made
-//! initial-exec word, at a fixed distance from the thread pointer. It works in programs, in
-//! libraries loaded at start, and in libraries loaded later (8 bytes of the surplus that the C
+//! Both must be readable inside `malloc`, so no access to them may allocate: hand-made
+//! initial-exec words, at a fixed distance from the thread pointer. They work in programs, in
+//! libraries loaded at start, and in libraries loaded later (24 bytes of the surplus that the C
 //! library keeps). On targets other than x86-64, and with the feature `portable-tls`, std's
-//! `thread_local!` takes its place: right in programs and in libraries loaded at start; in a
+//! `thread_local!` takes their place: right in programs and in libraries loaded at start; in a
 //! library loaded later its first access on a thread may allocate.
 
 use super::owner_lock::ThreadKey;
@@ -25,11 +25,12 @@ pub(crate) trait Thread: Copy {
     fn watch_exit(self);
 }
 
-pub(crate) use word::{get, key, set};
+pub(crate) use word::{get, key, set, task};
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable-tls")))]
 mod word {
     use core::arch::{asm, global_asm};
+    use gfp::platform::TaskWord;
 
     global_asm!(
         ".pushsection .tbss.gfp_host_thread_word,\"awT\",@nobits",
@@ -40,8 +41,32 @@ mod word {
         ".size gfp_host_thread_word,8",
         "gfp_host_thread_word:",
         ".zero 8",
+        ".globl gfp_host_thread_task",
+        ".hidden gfp_host_thread_task",
+        ".type gfp_host_thread_task,@object",
+        ".size gfp_host_thread_task,{task_bytes}",
+        "gfp_host_thread_task:",
+        ".zero {task_bytes}", // a task without scopes and facts
         ".popsection",
+        task_bytes = const size_of::<TaskWord>(),
     );
+
+    const _: () = assert!(align_of::<TaskWord>() <= 8);
+
+    /// This thread's task word. Valid as long as the thread.
+    pub(crate) fn task() -> *const TaskWord {
+        let task: *const TaskWord;
+        // SAFETY: fs:[0] contains the thread pointer itself (x86-64 TLS ABI).
+        unsafe {
+            asm!(
+                "mov {task}, qword ptr [rip + gfp_host_thread_task@GOTTPOFF]",
+                "add {task}, qword ptr fs:[0]",
+                task = out(reg) task,
+                options(nostack, readonly),
+            );
+        }
+        task
+    }
 
     #[inline(always)]
     pub(crate) fn get() -> usize {
@@ -92,10 +117,16 @@ mod word {
 mod word {
     extern crate std;
     use core::cell::Cell;
+    use gfp::platform::TaskWord;
 
     // Constant and without a destructor: plain memory from the thread's start to its end.
     std::thread_local! {
         static WORD: Cell<usize> = const { Cell::new(super::NEW) };
+        static TASK: TaskWord = const { TaskWord::new() };
+    }
+
+    pub(crate) fn task() -> *const TaskWord {
+        TASK.with(core::ptr::from_ref)
     }
 
     #[inline]

@@ -11,6 +11,7 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 use gfp::frame::CpuId;
+use gfp::platform::TaskWord;
 use gfp::sync::restart::{Area, Current};
 
 /// CPUs that this kernel can start.
@@ -69,6 +70,8 @@ pub struct PerCpu {
     area: AtomicPtr<Area>,
     /// The restart area of what runs here before there are tasks.
     boot_area: Area,
+    /// What is true of what runs here before there are tasks.
+    pub boot_word: TaskWord,
     /// The node whose memory is nearest.
     pub node: AtomicU32,
     /// The number that messages to this CPU's interrupt controller are addressed to.
@@ -105,6 +108,7 @@ impl PerCpu {
             task: AtomicPtr::new(core::ptr::null_mut()),
             area: AtomicPtr::new(core::ptr::null_mut()),
             boot_area: Area::new(),
+            boot_word: TaskWord::new(),
             node: AtomicU32::new(0),
             apic_id: AtomicU32::new(0),
             timer_ticks: AtomicU64::new(0),

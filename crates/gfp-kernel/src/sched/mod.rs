@@ -65,6 +65,7 @@ pub use wait::WaitQueue;
 use crate::arch::{cpu, percpu, time};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use gfp::platform::ThisTask;
 
 /// Runs `main` as the first task, and makes the caller the first CPU's idle task. Once, with
 /// interrupts off, when memory is there.
@@ -113,6 +114,18 @@ pub fn current() -> Arc<Task> {
         Arc::increment_strong_count(task);
         Arc::from_raw(task)
     }
+}
+
+/// The word of the running task, or of this CPU before it has one. Context: any; in a handler it is
+/// that of the task below.
+pub fn this_word<'a>() -> ThisTask<'a> {
+    let word = match run::current() {
+        // SAFETY: [INV-SCHED-2] the running task lives.
+        Some(task) => unsafe { &(*task.as_ptr()).word },
+        None => &percpu::this().boot_word,
+    };
+    // SAFETY: [INV-TASK-1] each task and each CPU has its own; what is not `Send` stays with it.
+    unsafe { ThisTask::new(word) }
 }
 
 /// True if `task` runs on this CPU. Context: any.

@@ -9,6 +9,7 @@ use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::CpuId;
+use gfp::platform::TaskWord;
 use gfp::sync::restart::Area;
 
 /// What a task does.
@@ -89,6 +90,8 @@ pub struct Task {
     pub(super) on_reaped: WaitQueue,
     /// Its restartable sequences; of the CPU that runs it.
     pub(super) area: Area,
+    /// Its scopes and rights.
+    pub(super) word: TaskWord,
     /// Its stack: what is pushed first lies below the end. Empty: the boot's.
     pub(super) stack: Range<usize>,
 }
@@ -134,6 +137,7 @@ impl Task {
             reaped: AtomicBool::new(false),
             on_reaped: WaitQueue::new(),
             area: Area::new(),
+            word: TaskWord::new(),
             stack: 0..0,
         }
     }
@@ -153,6 +157,11 @@ impl Task {
     /// A number that no other task has.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Its scopes and rights.
+    pub fn word(&self) -> &TaskWord {
+        &self.word
     }
 
     /// Wakes it from [`park`](super::park); if it is not there, its next one returns at once.

@@ -32,6 +32,7 @@ mod paging;
 mod restart;
 mod restart_owned;
 mod sched;
+mod scopes;
 mod sections;
 mod shootdown;
 mod start;
@@ -74,6 +75,7 @@ const TESTS: &[&[Test]] = &[
     bytes::TESTS,
     sched::TESTS,
     wakeups::TESTS,
+    scopes::TESTS,
     sections::TESTS,
     death::TESTS,
     restart::TESTS,

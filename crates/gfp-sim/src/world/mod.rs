@@ -17,7 +17,8 @@ use crate::config::{Config, PerPoints, Strategy, Violation};
 use crate::outcome::{FailureKind, Outcome};
 use crate::rng::Rng;
 pub(crate) use choose::Next;
-use gfp::platform::Context;
+use gfp::platform::{Context, TaskWord};
+use std::rc::Rc;
 pub(crate) use trace::Event;
 use trace::Trace;
 
@@ -75,6 +76,10 @@ pub(crate) struct Cpu {
     softirq_depth: u32,
     irq_depth: u32,
     nmi_depth: u32,
+    /// What is true of whoever made the run, acting as this CPU.
+    word: Rc<TaskWord>,
+    /// What is true of the softirqs here.
+    softirq_word: Rc<TaskWord>,
     /// Preemption is off so many times.
     pub(crate) preempt_off: u32,
     /// Interrupts are off so many times, not counting sections.
@@ -112,6 +117,7 @@ pub(crate) struct Task {
     cpu: u32,
     state: State,
     priority: u64,
+    word: Rc<TaskWord>,
 }
 
 /// All state of a run.
@@ -147,6 +153,8 @@ impl World {
             softirq_depth: 0,
             irq_depth: 0,
             nmi_depth: 0,
+            word: Rc::default(),
+            softirq_word: Rc::default(),
             preempt_off: 0,
             irqs_off: 0,
             slow_until: 0,
@@ -185,6 +193,7 @@ impl World {
             cpu: id as u32 % self.config.cpus,
             state: State::Runnable,
             priority: (1 << 33) + self.rng.below(1 << 20) as u64,
+            word: Rc::default(),
         });
         self.resched = true;
         id
@@ -384,6 +393,16 @@ impl World {
             (0, 0, _) => Context::SoftIrq,
             (0, _, _) => Context::HardIrq,
             _ => Context::Nmi,
+        }
+    }
+
+    /// The word of the running task, in a softirq the softirqs' own; kept as long as the run.
+    pub(crate) fn word(&self) -> &Rc<TaskWord> {
+        let cpu = &self.cpus[self.here as usize];
+        match self.running {
+            _ if cpu.softirq_depth != 0 => &cpu.softirq_word,
+            Some(id) => &self.tasks[id].word,
+            None => &cpu.word,
         }
     }
 

@@ -151,6 +151,12 @@ impl Gfp {
         self.intersects(SUSPECT)
     }
 
+    /// [`Gfp::needs_check`], or one of these bits is set: one AND as well.
+    #[inline]
+    pub const fn needs_check_or(self, bits: Gfp) -> bool {
+        self.intersects(SUSPECT.with(bits))
+    }
+
     /// Whether the word makes sense by itself, whoever gets it.
     ///
     /// # Errors

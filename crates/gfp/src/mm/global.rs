@@ -66,6 +66,12 @@ macro_rules! global {
             fn free_pages_exact(p: *mut u8, size: usize) = free_pages_exact;
         }
         $crate::__global_dma! { $mm }
+        $crate::__global_scopes! { $mm;
+            NOIO memalloc_noio_save memalloc_noio_restore scope_noio;
+            NOFS memalloc_nofs_save memalloc_nofs_restore scope_nofs;
+            NORECLAIM memalloc_noreclaim_save memalloc_noreclaim_restore scope_noreclaim;
+            PIN memalloc_pin_save memalloc_pin_restore scope_pin;
+        }
     };
     ($mm:expr, paging: yes) => {
         $crate::global!($mm, paging: none);
@@ -189,6 +195,30 @@ macro_rules! __global_dma {
             unsafe { $mm.dma_free_coherent(dev, size, cpu_addr, dma_handle) }
         }
     };
+}
+
+/// Part of [`global!`](crate::global): scopes of the running task.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __global_scopes {
+    ($mm:expr; $($scope:ident $save:ident $restore:ident $guard:ident;)*) => {$(
+        #[doc = concat!("Opens the scope of [`Mm::", stringify!($guard), "`](gfp::Mm::",
+            stringify!($guard), ") until the answer is given to [`", stringify!($restore), "`].")]
+        ///
+        /// # Panics
+        /// On a platform that keeps no word for its tasks.
+        #[allow(dead_code)]
+        #[must_use = "the scope stays open until this is restored"]
+        pub fn $save() -> u32 {
+            $mm.memalloc_save($crate::policy::effort::Scopes::$scope)
+        }
+
+        #[doc = concat!("Closes what the matching [`", stringify!($save), "`] opened.")]
+        #[allow(dead_code)]
+        pub fn $restore(flags: u32) {
+            $mm.memalloc_restore($crate::policy::effort::Scopes::$scope, flags)
+        }
+    )*};
 }
 
 /// Part of [`global!`](crate::global): the types of arguments.

@@ -6,8 +6,8 @@
 //! 2. **Structure.** `Mm` owns `vmalloc`, which owns `slab`, which owns `reclaim`, which owns
 //!    `page`: what stands higher may call what it owns, never the other way.
 //! 3. **What is here.** The public calls with Linux's names, each a thin call into one subsystem
-//!    (`pages`, `objects`, `areas`, `dma`); the report of every misuse, with the owner that only
-//!    the whole machine can name (`misuse`); the numbers for the text views (`source`).
+//!    (`pages`, `objects`, `areas`, `dma`, `scopes`); the report of every misuse, with the owner
+//!    that only the whole machine can name (`misuse`); the numbers for the text views (`source`).
 //! 4. **Context.** Unless it says otherwise a call may be made from any context. From an interrupt
 //!    or a signal handler that came in the middle of another call on the same CPU, allocations
 //!    return [`AllocError::Nested`] and frees are put off.
@@ -18,6 +18,7 @@ mod global;
 mod misuse;
 mod objects;
 mod pages;
+mod scopes;
 mod source;
 #[cfg(test)]
 mod tests;

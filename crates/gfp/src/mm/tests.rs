@@ -12,6 +12,8 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
+mod scopes;
+
 fn machine_with(config: &BootConfig) -> Mm<TestPlatform> {
     let bytes = 32 << 20;
     let start = 4u64 << 30;

@@ -39,7 +39,13 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        self.check(req)?;
+        let admitted;
+        let req = if req.is_special() {
+            admitted = self.admit(req)?;
+            &admitted
+        } else {
+            req
+        };
         let local = Local::enter(&self.platform)?;
         let pfn = match self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) {
             Some(pfn) => {
@@ -278,9 +284,11 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        let req = PageRequest {
+        let Ok(req) = self.admit(&PageRequest {
             order: Order::ZERO,
             ..*req
+        }) else {
+            return out.iter().take_while(|p| p.is_some()).count();
         };
         let flags = AllocFlags::fast(req.gfp);
         let near = PageRequest {
@@ -288,9 +296,7 @@ impl<P: Platform> PageAllocator<P> {
             ..req
         };
         let mut got = false;
-        if self.check(&req).is_ok()
-            && let Ok(local) = Local::enter(&self.platform)
-        {
+        if let Ok(local) = Local::enter(&self.platform) {
             for place in out.iter_mut().filter(|p| p.is_none()) {
                 let Some(pfn) = self.alloc_local(&local, &near, flags) else {
                     break;

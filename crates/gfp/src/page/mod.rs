@@ -50,7 +50,7 @@ mod zone;
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{FrameStack, FrameTable, MAX_NODES, NodeId, Order, Pfn};
-use crate::platform::{DirectMap, Platform};
+use crate::platform::{DirectMap, Platform, caller_of};
 use crate::policy::fallback::Grouping;
 use crate::report::{OnMisuse, Report};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -90,6 +90,12 @@ impl PageRequest {
             gfp,
             node: None,
         }
+    }
+
+    /// One AND: false means that [`PageAllocator::admit`] would change and refuse nothing.
+    #[inline]
+    const fn is_special(&self) -> bool {
+        self.gfp.needs_check_or(Gfp::MOVABLE)
     }
 }
 
@@ -290,7 +296,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Checks a request before it is served.
+    /// Checks a request that cannot be movable before it is served.
     ///
     /// # Errors
     /// [`AllocError::BadFlags`].
@@ -300,6 +306,22 @@ impl<P: Platform> PageAllocator<P> {
             req.gfp.check()?;
         }
         Ok(())
+    }
+
+    /// Looks at a request before it is served, if [`PageRequest::is_special`] says so: refuses
+    /// flags that make no sense, and answers what to serve. That is not movable if the task pins
+    /// what it allocates (P150); other scopes matter on the slow path only, which sees them itself.
+    ///
+    /// # Errors
+    /// [`AllocError::BadFlags`].
+    #[inline(never)]
+    fn admit(&self, req: &PageRequest) -> Result<PageRequest, AllocError> {
+        self.check(req)?;
+        let gfp = match req.gfp.contains(Gfp::MOVABLE) {
+            true => caller_of(&self.platform).scopes.apply_pin(req.gfp),
+            false => req.gfp,
+        };
+        Ok(PageRequest { gfp, ..*req })
     }
 
     /// The highest zone that a request may use (P47, P201).

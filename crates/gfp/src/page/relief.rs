@@ -7,7 +7,7 @@
 use super::{PageAllocator, PageRequest};
 use crate::flags::ZoneKind;
 use crate::frame::{NodeId, Pfn};
-use crate::platform::Platform;
+use crate::platform::{Platform, caller_of, now_of};
 use crate::policy::effort::{
     Backoff, Caller, CompactOutcome, CompactPriority, Effort, Machine, Now,
 };
@@ -38,7 +38,7 @@ pub struct Need<'r> {
 pub trait Relief<P: Platform> {
     /// Who asks.
     fn caller(&self, pages: &PageAllocator<P>) -> Caller {
-        Caller::in_context(pages.platform().context())
+        caller_of(pages.platform())
     }
 
     /// What this machine can do.
@@ -53,8 +53,7 @@ pub trait Relief<P: Platform> {
 
     /// What may have changed since: asked with each step.
     fn now(&self, pages: &PageAllocator<P>) -> Now {
-        let _ = pages;
-        Now::default()
+        now_of(pages.platform())
     }
 
     /// P112: background reclaim of a node is to work for this order, up to this zone.

@@ -1,6 +1,6 @@
 //! The platform of a machine with one CPU.
 
-use super::{DirectMap, Nested, Platform};
+use super::{DirectMap, Nested, Platform, TaskWord, ThisTask};
 use crate::frame::CpuId;
 use crate::report::Report;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +13,8 @@ pub struct SingleCore {
     map: DirectMap,
     inside: AtomicBool,
     ticks: AtomicU64,
+    /// There is one flow of control, so one task.
+    task: TaskWord,
     report: Option<fn(&Report<'_>)>,
 }
 
@@ -26,6 +28,7 @@ impl SingleCore {
             map,
             inside: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
+            task: TaskWord::new(),
             report: None,
         }
     }
@@ -83,6 +86,11 @@ unsafe impl Platform for SingleCore {
         // it. Only the compiler could; on one CPU an interrupt sees memory in program order.
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         Ok((CpuId(0), SingleSection(&self.inside)))
+    }
+
+    fn this_task(&self) -> Option<ThisTask<'_>> {
+        // SAFETY: [INV-TASK-1] one CPU at a time calls, as promised to `new`: there is one task.
+        Some(unsafe { ThisTask::new(&self.task) })
     }
 
     /// Counts its own calls: without a clock, time is what passes between them.

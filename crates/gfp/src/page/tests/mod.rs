@@ -7,3 +7,4 @@ mod maps;
 mod model;
 mod plug;
 mod rules;
+mod scopes;

@@ -50,6 +50,18 @@ impl Scopes {
         ("pin", Self::PIN),
     ];
 
+    /// All bits of a set, for who keeps it in a word of its own.
+    #[inline]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of these bits; bits that are no scope are dropped.
+    #[inline]
+    pub const fn from_bits(bits: u8) -> Scopes {
+        Scopes(bits & (Self::NOIO.0 | Self::NOFS.0 | Self::NORECLAIM.0 | Self::PIN.0))
+    }
+
     /// All scopes of either set.
     #[inline]
     pub const fn with(self, other: Scopes) -> Scopes {
@@ -90,10 +102,18 @@ impl Scopes {
         } else if self.contains(Self::NOFS) {
             taken = taken.with(Gfp::FS);
         }
+        self.apply_pin(gfp.without(taken))
+    }
+
+    /// [`Scopes::apply`] of `PIN` alone: what decides from where memory comes, so that it counts on
+    /// a fast path too.
+    #[inline]
+    pub const fn apply_pin(self, gfp: Gfp) -> Gfp {
         if self.contains(Self::PIN) {
-            taken = taken.with(Gfp::MOVABLE);
+            gfp.without(Gfp::MOVABLE)
+        } else {
+            gfp
         }
-        gfp.without(taken)
     }
 }
 
