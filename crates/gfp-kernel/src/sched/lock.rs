@@ -124,3 +124,22 @@ impl<T> Drop for IrqGuard<'_, T> {
         self.lock.unlock();
     }
 }
+
+/// Guards stay where they were made: ambiguous, so an error, for one that is `Send` or `Sync`.
+const _: () = {
+    trait UnlessSend<A> {
+        fn check() {}
+    }
+    impl<T: ?Sized> UnlessSend<()> for T {}
+    impl<T: ?Sized + Send> UnlessSend<u8> for T {}
+    trait UnlessSync<A> {
+        fn check() {}
+    }
+    impl<T: ?Sized> UnlessSync<()> for T {}
+    impl<T: ?Sized + Sync> UnlessSync<u8> for T {}
+    let _ = <IrqOff as UnlessSend<_>>::check;
+    let _ = <percpu::PreemptOff as UnlessSend<_>>::check;
+    let _ = <IrqGuard<'static, u8> as UnlessSend<_>>::check;
+    let _ = <IrqGuard<'static, u8> as UnlessSync<_>>::check;
+    let _ = <super::MutexGuard<'static, core::cell::Cell<u8>> as UnlessSync<_>>::check;
+};
