@@ -30,7 +30,7 @@ pub fn count() -> u32 {
 const NOBODY: u32 = u32::MAX;
 
 /// How long a CPU is waited for. An emulator's CPU waits itself, for a core of a busy host.
-const PATIENCE_NS: u64 = 1_000_000_000;
+const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Starts one more CPU and waits until it runs. False if it did not come in time, is this one, or
 /// cannot be sent to.
