@@ -17,7 +17,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The running task, if it may die here: no interrupt or NMI is being handled, no section and no
-/// [`IrqLock`](super::IrqLock) is held, preemption is allowed, and its stack is not in a queue.
+/// [`IrqLock`](super::IrqLock) is held, preemption is allowed, its stack is not in a queue, and the
+/// machine goes on without it.
 fn mortal() -> Option<NonNull<Task>> {
     let _off = IrqOff::new();
     let this = percpu::this();
@@ -27,8 +28,8 @@ fn mortal() -> Option<NonNull<Task>> {
         | this.locks.load(Relaxed);
     let task = run::current()?;
     // SAFETY: [INV-SCHED-2] it runs.
-    let (idle, waiting) = unsafe { (task.as_ref().idle, task.as_ref().waiting.load(Relaxed)) };
-    (busy == 0 && this.inside() == OUTSIDE && !idle && !waiting).then_some(task)
+    let (vital, waiting) = unsafe { (task.as_ref().vital, task.as_ref().waiting.load(Relaxed)) };
+    (busy == 0 && this.inside() == OUTSIDE && !vital && !waiting).then_some(task)
 }
 
 fn note(task: NonNull<Task>, why: fmt::Arguments<'_>) {

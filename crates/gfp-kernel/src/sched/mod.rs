@@ -70,10 +70,12 @@ use gfp::platform::ThisTask;
 /// Runs `main` as the first task, and makes the caller the first CPU's idle task. Once, with
 /// interrupts off, when memory is there.
 pub fn start(main: impl FnOnce() + Send + 'static) -> ! {
-    let reaper = spawn("reaper", spawn::reap_for_ever);
+    let reaper = Builder::new("reaper").vital().spawn(spawn::reap_for_ever);
+    let reaper = reaper.expect("memory for the reaper");
     let task = Arc::into_raw(reaper.task().clone()).cast_mut(); // for ever
     run::CORE.lock().reaper = core::ptr::NonNull::new(task);
-    let main = Builder::new("main").stack_bytes(128 << 10).spawn(main);
+    let first = Builder::new("main").stack_bytes(128 << 10).vital();
+    let main = first.spawn(main);
     drop(main.expect("memory for the first task"));
     idle()
 }

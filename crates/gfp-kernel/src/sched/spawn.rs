@@ -16,6 +16,7 @@ pub struct Builder {
     name: &'static str,
     affinity: Affinity,
     stack_bytes: usize,
+    vital: bool,
 }
 
 impl Builder {
@@ -25,7 +26,14 @@ impl Builder {
             name,
             affinity: Affinity::Any,
             stack_bytes: 32 << 10,
+            vital: false,
         }
+    }
+
+    /// The machine ends with it, if it dies.
+    pub(super) const fn vital(mut self) -> Builder {
+        self.vital = true;
+        self
     }
 
     /// Where it may run.
@@ -56,6 +64,7 @@ impl Builder {
         let value = Arc::new(IrqLock::new(None));
         let result = value.clone();
         let mut task = Task::new(self.name, self.affinity);
+        task.vital = self.vital;
         task.stack = stack.start()..stack.end();
         task.inner.get_mut().stack_pointer = stack.prepare(entry);
         let own = task.own.get_mut();

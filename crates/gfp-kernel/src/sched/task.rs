@@ -76,6 +76,8 @@ pub struct Task {
     pub(super) id: u32,
     /// True for the flow that a CPU came up with: it runs when nobody else can.
     pub(super) idle: bool,
+    /// The machine ends with it: nobody would wait for its end, or do its work.
+    pub(super) vital: bool,
     /// [INV-SCHED-1] touched under the core's lock.
     pub(super) inner: UnsafeCell<Inner>,
     pub(super) links: [UnsafeCell<Link>; 2],
@@ -118,6 +120,7 @@ impl Task {
             name,
             id: NEXT_ID.fetch_add(1, Relaxed), // a number for reports
             idle: false,
+            vital: false,
             inner: UnsafeCell::new(Inner {
                 state: State::Running,
                 affinity,
@@ -145,7 +148,7 @@ impl Task {
     /// The task of a flow that is already there.
     pub(super) fn new_idle() -> Task {
         let mut task = Task::new("idle", Affinity::Any);
-        task.idle = true;
+        (task.idle, task.vital) = (true, true);
         task
     }
 
