@@ -215,6 +215,12 @@ extern "C" fn trap_fixed(frame: &mut Frame) {
 #[unsafe(no_mangle)]
 extern "C" fn trap_fault(frame: &mut Frame) {
     let (vector, error, rip) = (frame.vector, frame.error, frame.rip);
+    if percpu::this().nmi_depth.load(Relaxed) > 0 {
+        // The return from an exception lets NMIs in, and the next would overwrite the frame of the
+        // one being handled.
+        println!("an exception in the handler of an NMI");
+        fatal(frame);
+    }
     // A handler sees where the exception was; the interrupted code does not go on from there.
     let restart_at = percpu::area().interrupted(rip as usize);
     if vector == DEBUG && ON_DEBUG.call(frame) {
@@ -242,8 +248,8 @@ extern "C" fn trap_fault(frame: &mut Frame) {
 ///   that there is no stack, and the task dies.
 /// * What a handler runs after its look arms and leaves the area as it likes; the area's old value
 ///   is dead, since the interrupted sequence begins anew.
-/// * An exception of the sequence itself that is handled looks in [`trap_fault`]. In a handler of
-///   an NMI it disarms what the NMI resumes anyway.
+/// * An exception of the sequence itself that is handled looks in [`trap_fault`]. A handler of an
+///   NMI takes none.
 /// * A switch is made by an interrupt that looked, or by a call, which is outside of sequences.
 #[inline]
 fn restart(frame: &mut Frame) {

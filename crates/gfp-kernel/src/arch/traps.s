@@ -6,7 +6,8 @@
 #   vector   IST   what the stub does
 #   >= 32    1     moves the frame to the interrupted stack, 128 bytes down; IST1 is free again
 #                  before any Rust runs, so a handler may nest to any depth or switch threads
-#   NMI      3     stays on it: NMIs do not nest
+#   NMI      3     stays on it: NMIs do not nest, since its handler takes no exceptions, whose return
+#                  would let the next one in
 #   #DF      4     stays on it: it does not return
 #   others   2     stays on it, and moves IST2 down by a slice until it returns: a fault inside a
 #                  fault handler takes the next slice

@@ -4,13 +4,16 @@ use super::run::CORE;
 use super::task::Task;
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::traps::Frame;
-use crate::arch::{apic, time};
+use crate::arch::{apic, cpu, time};
 use crate::println;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 
 /// Where each CPU was when it was asked; 0: it did not answer.
 static AT: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// The CPU that reports.
+static REPORTER: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
 
 /// Called in each NMI: answers [`report`] if it asks.
 pub fn on_nmi(frame: &Frame) {
@@ -21,8 +24,15 @@ pub fn on_nmi(frame: &Frame) {
 }
 
 /// Prints where each CPU is (it is asked by an NMI, so it answers wherever it hangs), and what each
-/// task does.
+/// task does. The machine is about to end: another CPU that reports as well waits for that, and a
+/// report that fails is not begun again.
 pub fn report() {
+    // Relaxed: nothing is handed over.
+    match REPORTER.compare_exchange(NOBODY, percpu::cpu(), Relaxed, Relaxed) {
+        Ok(_) => {}
+        Err(reporter) if reporter == percpu::cpu() => return,
+        Err(_) => cpu::halt_for_ever(),
+    }
     AT.iter().for_each(|at| at.store(0, Relaxed));
     ASKED.store(true, Relaxed);
     for cpu in percpu::all() {
