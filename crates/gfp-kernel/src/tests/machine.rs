@@ -14,7 +14,7 @@ super::tests! { "machine":
 fn every_cpu_takes_timer_interrupts() {
     let before: [u64; percpu::MAX_CPUS] =
         core::array::from_fn(|i| percpu::of(gfp::frame::CpuId(i as u32)).map_or(0, ticks));
-    let limit = time::now_ns() + 1_000_000_000;
+    let limit = time::now_ns() + 30_000_000_000; // much, for a busy host
     while percpu::all().any(|cpu| ticks(cpu) < before[cpu.index() as usize] + 3) {
         assert!(time::now_ns() < limit, "a CPU takes no timer interrupts");
     }
