@@ -132,6 +132,14 @@ impl Shared {
     }
 }
 
+/// The end of a script ends the shell, as Ctrl-D at a terminal does: on an empty line only.
+fn end_of_script(last: u8) -> &'static [u8] {
+    match last {
+        b'\n' | b'\r' => &[CTRL_D],
+        _ => &[b'\n', CTRL_D],
+    }
+}
+
 /// Copies standard input to the guest, on a thread that nobody waits for: it may be blocked on the
 /// terminal when the machine ends.
 pub(super) fn forward(mut guest: ChildStdin, shared: &'static Shared) {
@@ -143,12 +151,13 @@ pub(super) fn forward(mut guest: ChildStdin, shared: &'static Shared) {
         let mut keys = Keys::default();
         let mut input = std::io::stdin().lock();
         let mut buffer = [0; 256];
+        let mut last = b'\n';
         loop {
             let count = match input.read(&mut buffer) {
                 Ok(count) if count > 0 => count,
-                // The end of a script ends the shell, as Ctrl-D at a terminal does.
-                _ => return drop(guest.write_all(&[CTRL_D])),
+                _ => return drop(guest.write_all(end_of_script(last))),
             };
+            last = buffer[count - 1];
             for &byte in &buffer[..count] {
                 // A script has no keys of ours.
                 let key = if terminal {
@@ -177,6 +186,13 @@ pub(super) fn forward(mut guest: ChildStdin, shared: &'static Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Seen to fail: Ctrl-D in the middle of a line is no end, and the machine runs on.
+    #[test]
+    fn the_last_line_of_a_script_needs_no_line_feed() {
+        assert_eq!(end_of_script(b'\n'), [CTRL_D]);
+        assert_eq!(end_of_script(b's'), [b'\n', CTRL_D]);
+    }
 
     #[test]
     fn ctrl_a_is_the_prefix_of_our_own_keys() {

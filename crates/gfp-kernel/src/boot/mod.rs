@@ -245,8 +245,9 @@ fn tell(survey: &Survey<'_>) {
         );
     }
     println!(
-        "boot: {} nodes; {} MiB of RAM are in use or out of reach",
+        "boot: {} node{}; {} MiB of RAM are in use or out of reach",
         survey.nodes.count(),
+        if survey.nodes.count() == 1 { "" } else { "s" },
         survey.regions.lost.div_ceil(MIB)
     );
     if survey.processors_missed > 0 {

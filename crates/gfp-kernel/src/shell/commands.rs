@@ -178,8 +178,23 @@ fn alloc(args: &[&str], held: &mut Held) -> Result<(), String> {
     };
     let at = result.map_err(|error| format!("{kind}: {error}"))?.as_ptr();
     let number = held.keep(kind, at);
+    if !leaves_a_reserve() {
+        held.free(number);
+        return Err(format!("{kind}: given back, the shell needs the rest"));
+    }
     println!("#{number}: {kind} at {at:p}");
     Ok(())
+}
+
+/// Is there memory for the shell's own lines and tables? Without it the shell could not even free.
+fn leaves_a_reserve() -> bool {
+    const BYTES: usize = 256 << 10;
+    let reserve = mm().kvmalloc(BYTES, GFP_KERNEL | Gfp::NOWARN);
+    // SAFETY: just allocated.
+    reserve.is_ok_and(|at| unsafe {
+        mm().kvfree(at.as_ptr());
+        true
+    })
 }
 
 fn free(args: &[&str], held: &mut Held) -> Result<(), String> {

@@ -9,17 +9,32 @@ const BACKSPACE: [u8; 2] = [0x08, 0x7f];
 const CTRL_C: u8 = 3;
 const CTRL_D: u8 = 4;
 const CTRL_U: u8 = 21;
+const ESCAPE: u8 = 27;
+
+/// Waits for a byte.
+fn next() -> u8 {
+    loop {
+        match serial::get() {
+            Some(byte) => return byte,
+            None => super::rest(),
+        }
+    }
+}
+
+/// Reads the rest of a key that sends more than one byte, such as an arrow: `ESC [ 1 ; 5 A`.
+fn skip_key() {
+    if matches!(next(), b'[' | b'O') {
+        while !matches!(next(), b'@'..=b'~') {}
+    }
+}
 
 /// Reads a line, echoing it; `None` if the user wants to leave.
 pub(super) fn read(prompt: &str) -> Option<String> {
     let mut line = String::new();
     print!("{prompt}");
     loop {
-        let Some(byte) = serial::get() else {
-            super::rest();
-            continue;
-        };
-        match byte {
+        match next() {
+            ESCAPE => skip_key(),
             b'\r' | b'\n' => {
                 print!("\n");
                 return Some(line);
@@ -38,7 +53,7 @@ pub(super) fn read(prompt: &str) -> Option<String> {
                 }
             }
             byte if BACKSPACE.contains(&byte) && line.pop().is_some() => print!("\x08 \x08"),
-            b' '..=b'~' if line.len() < LONGEST => {
+            byte @ b' '..=b'~' if line.len() < LONGEST => {
                 line.push(byte.into());
                 print!("{}", char::from(byte));
             }

@@ -3,7 +3,7 @@
 //! 1. A line is edited with backspace, Ctrl-U (clear) and Ctrl-C (drop); Ctrl-D or `exit` ends the
 //!    machine.
 //! 2. What `alloc` gave is numbered and kept until `free`; what is wrong with a line is said, with
-//!    what would be right, and nothing happens.
+//!    what would be right, and nothing happens. `alloc` leaves the shell enough to go on with.
 
 mod commands;
 mod held;
