@@ -18,6 +18,7 @@ mod global;
 mod misuse;
 mod objects;
 mod pages;
+mod relief;
 mod scopes;
 mod source;
 #[cfg(test)]

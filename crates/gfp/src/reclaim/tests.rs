@@ -106,16 +106,16 @@ fn boot() -> Mm<TestPlatform> {
 
 /// Runs `body` while the cache is registered.
 fn with<R>(cache: &Cache<'_>, settings: Settings, body: impl FnOnce() -> R) -> R {
-    let reclaim = cache.mm.slabs().reclaim();
+    let mm = cache.mm;
     let shrinker = NonNull::from(cache as &dyn Shrinker);
     // SAFETY: lifetimes only; it is unregistered below, before the cache goes.
     let shrinker = unsafe {
         std::mem::transmute::<NonNull<dyn Shrinker + '_>, NonNull<dyn Shrinker>>(shrinker)
     };
     // SAFETY: as above.
-    let id = unsafe { reclaim.register_shrinker_for(shrinker, settings) }.unwrap();
+    let id = unsafe { mm.register_shrinker_for(shrinker, settings) }.unwrap();
     let result = body();
-    reclaim.unregister_shrinker(id);
+    mm.unregister_shrinker(id);
     result
 }
 
