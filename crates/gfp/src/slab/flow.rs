@@ -4,7 +4,7 @@ use super::Slabs;
 use super::cache::{Cache, CacheRef};
 use super::desc::{ALLOCATED, CACHED, DEFERRED, NO_ID, SlabPtr};
 use super::lists::{HomeSlabs, Released};
-use super::pages::Plan;
+use super::pages::{Plan, Reach};
 use super::sheaf::{Entry, Slot};
 use crate::error::AllocError;
 use crate::flags::{GFP_NOWAIT, Gfp};
@@ -169,7 +169,7 @@ impl<P: Platform> Slabs<P> {
         let node = node.filter(|n| strict || self.pages().nodes().any(|has| has == *n));
         let mut fresh: Option<SlabPtr> = None;
         let mut sheaf_tried = false;
-        let mut failed: Option<AllocError> = None;
+        let mut reach: Option<Reach> = None;
         loop {
             let local = match Local::enter(self.platform()) {
                 Ok(local) => local,
@@ -217,10 +217,10 @@ impl<P: Platform> Slabs<P> {
             let from = fresh.as_ref().map_or(wanted, |slab| slab.node.into());
             let own = self.homes.home(from, local.cpu());
             let mut found = own.and_then(|at| serve(at, fresh.take()));
-            if found.is_none() && failed.is_some() {
-                // S78: what other CPUs' and nodes' slabs have, when no slab can be made here.
-                let all = self.homes.starting_on(wanted);
-                let mut may = all.filter(|at| !strict || self.homes.is_on(*at, wanted));
+            if let (None, Some(reach)) = (found, reach) {
+                // S78: what this CPU's slabs on other nodes, then all CPUs' slabs have.
+                let within = self.homes.within(reach, wanted, local.cpu());
+                let mut may = within.filter(|at| !strict || self.homes.is_on(*at, wanted));
                 found = may.find_map(|at| serve(at, None));
             }
             if let Some(object) = found {
@@ -228,7 +228,8 @@ impl<P: Platform> Slabs<P> {
             }
             let plan = Plan::of(cache);
             drop(local);
-            fresh = self.next_slab(&plan, gfp, node, &mut failed)?;
+            let reach = reach.get_or_insert_with(|| self.first_reach(wanted, strict));
+            fresh = self.next_slab(&plan, gfp, node, reach)?;
         }
     }
 

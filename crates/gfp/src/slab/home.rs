@@ -17,6 +17,7 @@ use super::Slabs;
 use super::cache::Cache;
 use super::desc::SlabPtr;
 use super::lists::{HomeSlabs, Sums};
+use super::pages::Reach;
 use crate::frame::{CpuId, MAX_NODES};
 use crate::platform::Platform;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -126,8 +127,32 @@ impl HomeMap {
     }
 
     /// All homes, those of `node` first.
-    pub(super) fn starting_on(self, node: usize) -> impl Iterator<Item = usize> {
+    fn starting_on(self, node: usize) -> impl Iterator<Item = usize> {
         (0..self.len()).map(move |i| (node % self.nodes * self.shards + i) % self.len())
+    }
+
+    /// True if all homes lie on one node.
+    pub(super) fn is_one_node(self) -> bool {
+        self.nodes == 1
+    }
+
+    /// The homes that a request of this CPU looks into beyond its own, those of `node` first.
+    pub(super) fn within(
+        self,
+        reach: Reach,
+        node: usize,
+        cpu: CpuId,
+    ) -> impl Iterator<Item = usize> {
+        let shard = cpu.0 as usize % self.shards;
+        let all = match reach {
+            Reach::Near(_) => 0,
+            // With one node the CPU's only home has been looked into.
+            Reach::Around if self.is_one_node() => 0,
+            Reach::Around | Reach::Everywhere(_) => self.len(),
+        };
+        let own = matches!(reach, Reach::Around);
+        let mine = move |home: &usize| !own || home % self.shards == shard;
+        self.starting_on(node).take(all).filter(mine)
     }
 
     /// Bytes of a cache with its homes.

@@ -24,6 +24,24 @@ use Ordering::Relaxed;
 /// What a request for pages takes over from a request for objects.
 const PAGE_BITS: Gfp = GFP_RECLAIM_MASK.with(GFP_CONSTRAINT_MASK);
 
+/// What makes a request for pages try hard.
+const EFFORT: Gfp = Gfp::RECLAIM.with(Gfp::NOFAIL).with(Gfp::RETRY_MAYFAIL);
+/// A request that has another way to go on.
+const FIRST_TRY: Gfp = Gfp::NORETRY.with(Gfp::NOWARN).with(Gfp::NOMEMALLOC);
+
+/// How far a request looks whose own home has no free object (S78). Each step is taken when no slab
+/// could be made in the one before, so a node that is full costs no slab of another for each
+/// object.
+#[derive(Copy, Clone)]
+pub(super) enum Reach {
+    /// The CPU's home on the wanted node, which slabs come from first.
+    Near(NodeId),
+    /// Its homes on all nodes.
+    Around,
+    /// The homes of all CPUs; why no slab could be made on any node.
+    Everywhere(AllocError),
+}
+
 /// What a new slab is made for: the parts of a cache that are needed while no section keeps it
 /// alive.
 #[derive(Copy, Clone)]
@@ -91,9 +109,7 @@ impl<P: Platform> Slabs<P> {
     ) -> Result<(Pfn, Order, usize), AllocError> {
         let shape = &plan.shape;
         if shape.order > shape.min_order {
-            let light = gfp
-                .without(Gfp::RECLAIM.with(Gfp::NOFAIL).with(Gfp::RETRY_MAYFAIL))
-                .with(Gfp::NORETRY.with(Gfp::NOWARN).with(Gfp::NOMEMALLOC));
+            let light = gfp.without(EFFORT).with(FIRST_TRY);
             let req = PageRequest {
                 order: shape.order,
                 gfp: light,
@@ -211,26 +227,44 @@ impl<P: Platform> Slabs<P> {
         debug_assert!(freed.is_ok());
     }
 
-    /// A new slab for who found no free object. `None`, and the reason in `failed`: there was no
-    /// memory, and the other homes are to be asked before the request fails or, with NOFAIL, waits
-    /// for ever.
+    /// A new slab for who found no free object within `reach`. `None`: there was no memory that
+    /// near, and more homes are to be asked before the request goes on: `reach` has grown.
     pub(super) fn next_slab(
         &self,
         plan: &Plan,
         gfp: Gfp,
         node: Option<NodeId>,
-        failed: &mut Option<AllocError>,
+        reach: &mut Reach,
     ) -> Result<Option<SlabPtr>, AllocError> {
-        match *failed {
-            None => match self.make_slab(plan, gfp.without(Gfp::NOFAIL), node) {
+        if let Reach::Near(near) = *reach {
+            *reach = Reach::Around;
+            // Without effort: memory of another node is better than none of this.
+            let light = gfp.without(EFFORT.with(Gfp::HIGH).with(Gfp::MEMALLOC));
+            let light = light.with(FIRST_TRY).with(Gfp::THISNODE);
+            return match self.make_slab(plan, light, Some(near)) {
+                Err(AllocError::NoMemory { .. } | AllocError::NoSuchNode) => Ok(None),
+                made => made.map(Some),
+            };
+        }
+        match *reach {
+            Reach::Everywhere(error) if !gfp.contains(Gfp::NOFAIL) => Err(error),
+            Reach::Everywhere(_) => self.make_slab(plan, gfp, node).map(Some),
+            _ => match self.make_slab(plan, gfp.without(Gfp::NOFAIL), node) {
                 Err(e @ AllocError::NoMemory { .. }) => {
-                    *failed = Some(e);
+                    *reach = Reach::Everywhere(e);
                     Ok(None)
                 }
                 made => made.map(Some),
             },
-            Some(_) if gfp.contains(Gfp::NOFAIL) => self.make_slab(plan, gfp, node).map(Some),
-            Some(error) => Err(error),
+        }
+    }
+
+    /// Where a request starts that wants objects of this node. Near is the only node there is, or
+    /// the only one allowed: then there is nothing to be gained from a first try.
+    pub(super) fn first_reach(&self, wanted: usize, strict: bool) -> Reach {
+        match self.homes.is_one_node() || strict {
+            true => Reach::Around,
+            false => Reach::Near(NodeId(wanted as u8)),
         }
     }
 
@@ -239,7 +273,7 @@ impl<P: Platform> Slabs<P> {
         let cache = &self.internal[index];
         let plan = Plan::of(cache);
         let mut fresh: Option<SlabPtr> = None;
-        let mut failed: Option<AllocError> = None;
+        let mut reach: Option<Reach> = None;
         loop {
             let local = match Local::enter(self.platform()) {
                 Ok(local) => local,
@@ -259,14 +293,16 @@ impl<P: Platform> Slabs<P> {
             let from = fresh.as_ref().map_or(here, |slab| slab.node.into());
             let own = self.homes.home(from, local.cpu());
             let mut found = own.and_then(|at| take(at, fresh.take()));
-            if found.is_none() && failed.is_some() {
-                found = self.homes.starting_on(here).find_map(|at| take(at, None));
+            if let (None, Some(reach)) = (found, reach) {
+                let mut within = self.homes.within(reach, here, local.cpu());
+                found = within.find_map(|at| take(at, None));
             }
             drop(local);
             if let Some(object) = found {
                 return Ok(object);
             }
-            fresh = self.next_slab(&plan, gfp, None, &mut failed)?;
+            let reach = reach.get_or_insert_with(|| self.first_reach(here, false));
+            fresh = self.next_slab(&plan, gfp, None, reach)?;
         }
     }
 

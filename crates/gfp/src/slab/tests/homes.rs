@@ -204,6 +204,32 @@ fn a_preference_for_a_node_without_memory_is_none() {
 }
 
 #[test]
+fn a_full_node_costs_no_slab_of_another_for_each_object() {
+    // S77, S78: objects and descriptors alike.
+    let slabs = two_nodes();
+    let near = PageRequest {
+        node: Some(NodeId(0)),
+        ..PageRequest::new(GFP_NOWAIT | Gfp::THISNODE | Gfp::MEMALLOC, Order::ZERO)
+    };
+    // What is made once is made before.
+    let mut held = Vec::from([64, 192, 2048].map(|size| take(&slabs, size)));
+    let pages: Vec<_> = core::iter::from_fn(|| slabs.pages().alloc(&near).ok()).collect();
+    assert!(!pages.is_empty());
+    let before = slabs.slab_pages().0;
+    let n: usize = if cfg!(miri) { 200 } else { 1000 };
+    let mut needed = 0;
+    for size in [64, 192, 2048] {
+        held.extend((0..n).map(|_| take(&slabs, size)));
+        needed += n.div_ceil(PAGE_SIZE / size);
+    }
+    let taken = slabs.slab_pages().0 - before;
+    let most = needed + needed / 20 + 24;
+    assert!(taken <= most, "{taken} pages for what needs {needed}");
+    held.into_iter().for_each(|p| give(&slabs, p));
+    verify(&slabs);
+}
+
+#[test]
 fn caches_that_were_large_once_do_not_hold_the_machine() {
     // S58: each size in turn, on each CPU, takes most of the memory and gives it back.
     let slabs = machine(if cfg!(miri) { 8 } else { 64 });
