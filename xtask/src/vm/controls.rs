@@ -45,10 +45,6 @@ const CONTROLS: &[Control] = &[
         &["context::nmis_inside_a_section_are_refused_as_nested"],
     ),
     one(
-        "nested",
-        &["stress::a_million_operations_in_all_contexts_on_all_cpus"],
-    ),
-    one(
         "interrupts-on",
         &["context::interrupts_never_come_inside_a_section"],
     ),
