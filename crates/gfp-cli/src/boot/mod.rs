@@ -45,7 +45,7 @@ use vm::Show;
 /// Bytes of the machine's disk, all zero at boot.
 const DISK_BYTES: u64 = 16 << 20;
 /// More than tests and benchmarks take on a slow host.
-const LONG_SECONDS: u64 = 300;
+const LONG_SECONDS: u64 = 900;
 /// More than a boot takes.
 const SHORT_SECONDS: u64 = 60;
 
