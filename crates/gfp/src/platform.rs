@@ -237,6 +237,9 @@ pub unsafe trait Paging: Platform {
     /// Takes `pages` pages from `at` on out of the mapping. They fault after [`Paging::flush`],
     /// perhaps before.
     ///
+    /// The frames may have another owner before the flush, as in Linux: a CPU that remembers the
+    /// mapping reaches them through it until then. Only who uses an area after its free does that.
+    ///
     /// # Safety
     /// The pages must be mapped by [`Paging::map`] and used by nobody any more.
     unsafe fn unmap(&self, at: NonNull<u8>, pages: usize);
