@@ -64,6 +64,12 @@ impl<P: Platform> Slabs<P> {
     #[inline(always)]
     pub(super) fn pop_quick(&self, id: u16) -> Option<NonNull<u8>> {
         let local = Local::enter_quick(self.platform())?;
+        self.pop_quick_in(local, id)
+    }
+
+    /// [`Slabs::pop_quick`] in a section that is entered; leaves it.
+    #[inline(always)]
+    pub(super) fn pop_quick_in(&self, local: Local<'_, P>, id: u16) -> Option<NonNull<u8>> {
         let slot = self.slot(&local, id)?;
         // SAFETY: [INV-PCPU-1] the section is held.
         let entry = unsafe { slot.top() }?;
@@ -89,6 +95,21 @@ impl<P: Platform> Slabs<P> {
         let Some((slab, index)) = self.object_at(object.addr().get()) else {
             return false;
         };
+        // SAFETY: promised by the caller.
+        unsafe { self.free_quick_in(slab, index, object) }
+    }
+
+    /// [`Slabs::free_quick`] where it is known already which object that is.
+    ///
+    /// # Safety
+    /// As there; `object` is the address of object `index` of `slab`.
+    #[inline(always)]
+    pub(super) unsafe fn free_quick_in(
+        &self,
+        slab: SlabPtr,
+        index: usize,
+        object: NonNull<u8>,
+    ) -> bool {
         let state = slab.state(index);
         if state.load(Relaxed) != ALLOCATED {
             return false;

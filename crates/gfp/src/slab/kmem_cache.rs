@@ -116,15 +116,21 @@ impl<P: Platform> Slabs<P> {
         gfp: Gfp,
         node: Option<NodeId>,
     ) -> Result<NonNull<u8>, AllocError> {
-        if node.is_none() && !gfp.intersects(SPECIAL.with(Gfp::ZERO)) {
-            let local = Local::enter(self.platform())?;
-            if self.cache_of(&local, cache).is_some()
-                && let Some(object) = self.pop(&local, cache.id)
-            {
-                return Ok(object);
-            }
+        if node.is_none()
+            && !gfp.intersects(SPECIAL.with(Gfp::ZERO))
+            && let Some(object) = self.cache_alloc_quick(cache)
+        {
+            return Ok(object);
         }
         self.cache_alloc_slow(cache, gfp, node)
+    }
+
+    /// An object of this CPU's sheaf, without any call.
+    #[inline(always)]
+    fn cache_alloc_quick(&self, cache: CacheRef) -> Option<NonNull<u8>> {
+        let local = Local::enter_quick(self.platform())?;
+        self.cache_of(&local, cache)?;
+        self.pop_quick_in(local, cache.id)
     }
 
     #[cold]
@@ -168,6 +174,12 @@ impl<P: Platform> Slabs<P> {
         // SAFETY: [INV-SLAB-2] a cache outlives its slabs, and the object keeps the slab.
         if unsafe { slab.cache.as_ref() }.handle() != cache {
             return Err(self.cache_misuse(addr));
+        }
+        if let Some(object) = NonNull::new(ptr)
+            // SAFETY: promised by the caller; `object_at` found it at this address.
+            && unsafe { self.free_quick_in(slab, index, object) }
+        {
+            return Ok(());
         }
         // SAFETY: promised by the caller.
         unsafe { self.free_object(slab, index) }.map_err(|misuse| match misuse {
