@@ -31,6 +31,8 @@
     push r15
     sub rsp, 512
     fxsave64 [rsp]
+    fninit                      # handlers have control words of their own
+    ldmxcsr [rip + handler_mxcsr]
     cld                         # memmove may have been interrupted with DF set
     mov rdi, rsp
     xor ebp, ebp
@@ -56,6 +58,11 @@
     pop rax
     add rsp, 16
     .endm
+
+    .section .rodata
+    .p2align 2
+handler_mxcsr:
+    .long 0x1f80                # all exceptions masked, to nearest: the state after reset
 
     .text
     .p2align 4
