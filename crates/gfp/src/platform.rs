@@ -8,7 +8,7 @@
 //! 4. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
 
 use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
-use crate::report::Report;
+use crate::report::{AllocFailure, Report};
 use core::ptr::NonNull;
 
 pub use crate::policy::context::Context;
@@ -172,6 +172,12 @@ pub unsafe trait Platform: Sync + Sized {
     /// Says what went wrong: a double or wild free, a corrupted structure. Must not allocate.
     fn report(&self, report: &Report<'_>) {
         let _ = report;
+    }
+
+    /// P600: a request ended without memory, and had not asked for silence; at most one call in
+    /// 10 s. Context: that of the request, which may be an interrupt. Must not allocate.
+    fn report_failure(&self, failure: &AllocFailure<'_>) {
+        let _ = failure;
     }
 
     /// Free page reporting: the content of these frames, all free, is not needed until they are

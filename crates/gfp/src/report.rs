@@ -1,8 +1,13 @@
-//! What is said when somebody misuses memory.
+//! What is said when somebody misuses memory, and when there is none.
 
 use crate::frame::{Order, Pfn};
 use core::fmt;
 use core::panic::Location;
+
+mod failure;
+
+pub(crate) use failure::Reasons;
+pub use failure::{AllocFailure, Shortages};
 
 /// Who called: a place in Rust source, or a return address.
 #[derive(Copy, Clone, Debug)]

@@ -3,12 +3,12 @@
 use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
 use crate::platform::{Context, DirectMap, Nested, Platform, TaskWord, ThisTask};
-use crate::report::Report;
+use crate::report::{AllocFailure, Report};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
 use std::string::{String, ToString};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::vec::Vec;
 
 /// CPUs of a [`TestPlatform`].
@@ -38,7 +38,9 @@ pub(crate) struct TestPlatform {
     pub(crate) discarding: AtomicBool,
     /// Runs once, when somebody waits: what another CPU would do meanwhile.
     pub(crate) on_relax: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    ticks: AtomicU32,
+    /// What [`Platform::report_failure`] was told, as text.
+    pub(crate) failures: Mutex<Vec<String>>,
+    ticks: AtomicU64,
 }
 
 // SAFETY: the pointer is only the address of RAM, which the allocator under test governs.
@@ -68,7 +70,8 @@ impl TestPlatform {
             slow_discard: AtomicBool::new(false),
             discarding: AtomicBool::new(false),
             on_relax: Mutex::new(None),
-            ticks: AtomicU32::new(0),
+            failures: Mutex::default(),
+            ticks: AtomicU64::new(0),
         }
     }
 
@@ -82,6 +85,11 @@ impl TestPlatform {
     pub(crate) fn play(&self, context: Context) {
         let index = Context::ALL.iter().position(|c| *c == context).unwrap();
         self.context.store(index as u8, Ordering::Relaxed);
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass_ns(&self, ns: u64) {
+        self.ticks.fetch_add(ns, Ordering::Relaxed);
     }
 
     /// What was reported so far.
@@ -148,7 +156,7 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn now_ns(&self) -> u64 {
-        self.ticks.fetch_add(1, Ordering::Relaxed).into()
+        self.ticks.fetch_add(1, Ordering::Relaxed)
     }
 
     fn relax(&self, spins: u32) {
@@ -170,6 +178,11 @@ unsafe impl Platform for TestPlatform {
 
     fn report(&self, report: &Report<'_>) {
         self.reports.lock().unwrap().push(report.to_string());
+    }
+
+    fn report_failure(&self, failure: &AllocFailure<'_>) {
+        let text = failure.by("test").to_string();
+        self.failures.lock().unwrap().push(text);
     }
 
     fn discard(&self, first: Pfn, pages: usize) -> bool {

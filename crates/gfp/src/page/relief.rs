@@ -108,12 +108,12 @@ pub trait Relief<P: Platform> {
         false
     }
 
-    /// P128: gives it back.
+    /// P128: gives it back. Called only by a request that holds it.
     fn oom_unlock(&self, pages: &PageAllocator<P>) {
         let _ = pages;
     }
 
-    /// P130: kills. True if that made progress.
+    /// P130: kills. True if that made progress. Called only by a request that holds the OOM lock.
     fn oom_kill(&self, pages: &PageAllocator<P>, need: &Need<'_>) -> bool {
         let _ = (pages, need);
         false

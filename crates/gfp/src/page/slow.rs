@@ -215,10 +215,11 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 self.oom_locked = relief.oom_lock(pages);
                 yes_or_no(self.oom_locked)
             }
-            Step::OomKill => yes_or_no(relief.oom_kill(pages, need)),
+            Step::OomKill => yes_or_no(self.oom_locked && relief.oom_kill(pages, need)),
             Step::OomUnlock => {
-                self.oom_locked = false;
-                relief.oom_unlock(pages);
+                if core::mem::take(&mut self.oom_locked) {
+                    relief.oom_unlock(pages);
+                }
                 Event::Done
             }
             Step::Backoff(how) => {

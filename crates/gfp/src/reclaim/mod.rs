@@ -7,28 +7,37 @@
 //!    allocates through it and hands itself in as [`Above`], so nobody keeps pointers upwards.
 //! 3. **Locking.** None of its own. It is called outside of sections, with no lock held.
 //! 4. **Failure.** The request's: [`AllocError`] with the reason.
-//! 5. **What it does not do yet.** Background reclaim, the LRU of movable pages, compaction, the
-//!    OOM killer (issue 4). Deferred work of shrinkers is kept by node, not by group (issue 8).
+//! 5. **What it does not do yet.** Background reclaim, the LRU of movable pages, compaction
+//!    (issue 4). Deferred work of shrinkers is kept by node, not by group (issue 8).
 //!
 //! | module | what |
 //! |---|---|
 //! | `shrinker` | caches whose owner is asked to give objects up |
 //! | `direct` | what a request does that found nothing |
+//! | `oom` | one dies so that the others go on |
+//! | `shortages`, `warn` | why a request ended without memory |
 
 mod direct;
+pub mod oom;
+mod shortages;
 mod shrinker;
 #[cfg(test)]
 mod tests;
+mod warn;
 
 use crate::error::AllocError;
 use crate::flags::Gfp;
 use crate::frame::Pfn;
-use crate::page::{Need, PageAllocator, PageRequest, Relief};
+use crate::page::{Alone, Need, PageAllocator, PageRequest, Relief};
 use crate::platform::Platform;
+use crate::policy::effort::Machine;
 use crate::sync::atomic::AtomicUsize;
+use oom::Oom;
 use shrinker::Shrinkers;
+use warn::RateLimit;
 
 pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
+pub use warn::REPORT_EVERY_NS;
 
 /// The rooms above, as reclaim sees them.
 pub trait Above {
@@ -55,6 +64,9 @@ pub struct Reclaim<P: Platform> {
     shrinkers: Shrinkers,
     /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
     reclaiming: AtomicUsize,
+    oom: Oom,
+    /// Reports of requests that ended without memory.
+    failures: RateLimit,
 }
 
 /// One caller's way to relief.
@@ -71,6 +83,29 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
     fn take_back(&self, _: &PageAllocator<P>, _: &Need<'_>) {
         self.above.give_back();
     }
+
+    fn machine(&self, pages: &PageAllocator<P>) -> Machine {
+        Machine {
+            can_kill: self.reclaim.oom.can_kill(),
+            ..Alone.machine(pages)
+        }
+    }
+
+    fn oom_lock(&self, _: &PageAllocator<P>) -> bool {
+        self.reclaim.oom.try_lock()
+    }
+
+    fn oom_unlock(&self, pages: &PageAllocator<P>) {
+        self.reclaim.oom.unlock(pages.platform());
+    }
+
+    fn oom_kill(&self, _: &PageAllocator<P>, need: &Need<'_>) -> bool {
+        self.reclaim.oom_kill(need)
+    }
+
+    fn report_failure(&self, _: &PageAllocator<P>, need: &Need<'_>) {
+        self.reclaim.report_failure(need);
+    }
 }
 
 impl<P: Platform> Reclaim<P> {
@@ -80,6 +115,8 @@ impl<P: Platform> Reclaim<P> {
             pages,
             shrinkers: Shrinkers::new(),
             reclaiming: AtomicUsize::new(0),
+            oom: Oom::new(),
+            failures: RateLimit::new(),
         }
     }
 

@@ -1,0 +1,88 @@
+//! Why somebody was killed, or nobody (P435a, P606).
+
+use super::source::OomId;
+use crate::flags::Gfp;
+use crate::policy::oom::{
+    Candidate, Constrained, Constraint, Invocation, KilledBy, TaskRow, VictimLine,
+};
+use crate::report::Shortages;
+use core::fmt;
+
+/// How the killer ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum OomEnd {
+    /// This one was killed.
+    Killed {
+        /// Who.
+        who: OomId,
+        /// What it had.
+        candidate: Candidate,
+    },
+    /// P434: nobody may be killed.
+    Nobody,
+    /// P432: the settings want a panic rather than a kill.
+    PanicWanted,
+}
+
+/// Why somebody was killed, or nobody: as a structure, and as text ([`fmt::Display`]).
+///
+/// The text has the lines of P435a and, for each zone that the request could have used, the reason
+/// why it did not serve it. The whole memory report (P606) is
+/// [`stat::show_mem`](crate::stat::show_mem), for zones up to [`Shortages::highest`]: who is told
+/// this report may write it, if it has the machine.
+#[derive(Copy, Clone)]
+pub struct OomReport<'a> {
+    /// The flags of the request, with scopes.
+    pub gfp: Gfp,
+    /// Its order.
+    pub order: u32,
+    /// Who asked, as the source describes it.
+    pub caller: TaskRow<'a>,
+    /// How it ended.
+    pub end: OomEnd,
+    /// The victim as the source describes it.
+    pub victim: TaskRow<'a>,
+    /// What limits where the memory may come from.
+    pub constraint: Constraint,
+    /// Pages that the machine manages.
+    pub managed: usize,
+    /// Pages that are free.
+    pub free: usize,
+    /// Why no zone served the request.
+    pub shortages: Shortages<'a>,
+}
+
+impl fmt::Display for OomReport<'_> {
+    /// Lines, without a newline at the end of the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let invocation = Invocation {
+            comm: self.caller.comm,
+            gfp: self.gfp,
+            order: self.order,
+            adj: self.caller.adj,
+        };
+        writeln!(f, "{invocation}")?;
+        write!(f, "{}", self.shortages)?;
+        writeln!(f, "{} of {} pages are free", self.free, self.managed)?;
+        let constraint = self.constraint;
+        match self.end {
+            OomEnd::Killed { .. } => {
+                let killed = KilledBy {
+                    constraint,
+                    nodemask: None,
+                    cpuset: "/",
+                    mems_allowed: "",
+                    scope: Constrained::Global,
+                    task_memcg: "/",
+                    task: self.victim.comm,
+                    pid: self.victim.pid,
+                    uid: self.victim.uid,
+                };
+                let task = self.victim;
+                write!(f, "{killed}\n{}", VictimLine { constraint, task })
+            }
+            OomEnd::Nobody => f.write_str("System is deadlocked on memory"),
+            OomEnd::PanicWanted => f.write_str("Out of memory: panic_on_oom is set"),
+        }
+    }
+}
