@@ -7,6 +7,8 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(not(loom))]
+pub mod context;
 #[cfg(loom)]
 #[cfg_attr(not(test), allow(dead_code))]
 #[path = "slab/deferred.rs"]

@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["pool"],
     &["account", "debug", "stat"],
     &["mm", "global"],
+    &["context"],
 ];
 
 /// Words that every room speaks, the pure ones too: frame numbers and orders, and the error type.
