@@ -4,7 +4,8 @@
 //!    Counts are the same in each run, so with that compiler one instruction more is a failure
 //!    ([`SHIFT`] is less). A row that is missing on either side is one too.
 //! 2. Another compiler makes other code. Then a row may rise by [`OTHER_COMPILER_PERCENT`].
-//! 3. A fall passes, and is named: `--bless` writes what was measured. It writes rises as well, and
+//! 3. A typed call takes the instructions of the untyped one ([`TWINS`]), with any compiler.
+//! 4. A fall passes, and is named: `--bless` writes what was measured. It writes rises as well, and
 //!    prints them: the reviewer sees them in the change.
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +28,8 @@ const SHIFT: f64 = 0.25;
 const SHIFT_PERCENT: f64 = 0.05;
 /// What another version of the compiler may add to a row.
 const OTHER_COMPILER_PERCENT: f64 = 5.0;
+/// Typed calls, each with the untyped one that it must be in all but name.
+const TWINS: [(&str, &str); 1] = [("kmalloc_typed_64", "kmalloc_kernel_64")];
 
 /// One row, as `gfp boot --bench --json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +115,7 @@ pub(super) fn run(repo: &Repo, gfp: &Path, bless: Bless) -> Result<()> {
         return Ok(());
     }
     verdict(&changes)?;
+    twins(&now.rows)?;
     println!("{} operations, {}", now.rows.len(), summary(&changes));
     Ok(())
 }
@@ -189,6 +193,24 @@ fn verdict(changes: &Changes) -> Result<()> {
         "instructions: {}\nmend it; or, where it must be so, record it with: {BLESS}",
         faults.join("\n              ")
     )
+}
+
+/// An error if a typed call is not what the untyped one is.
+fn twins(rows: &[Row]) -> Result<()> {
+    let counts = by_name(rows);
+    for (typed, untyped) in TWINS {
+        let of = |name| {
+            let count = counts.get(&(name, 1)).copied();
+            count.with_context(|| format!("{name} was not run"))
+        };
+        let (with, without) = (of(typed)?, of(untyped)?);
+        if with != without {
+            bail!(
+                "{typed} takes {with} instructions, {untyped} {without}: types must cost nothing"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn summary(changes: &Changes) -> String {
@@ -277,6 +299,21 @@ mod tests {
         let text = |now: &[(&str, f64)]| verdict(&changes(now)).unwrap_err().to_string();
         assert!(text(&[("a", 100.0)]).contains("b is recorded, and was not run"));
         assert!(text(&[("a", 100.0), ("b", 7.0), ("c", 1.0)]).contains("c is not recorded"));
+    }
+
+    #[test]
+    fn a_typed_call_costs_what_the_untyped_one_costs() {
+        let with = |typed, untyped| {
+            let rows = [("kmalloc_typed_64", typed), ("kmalloc_kernel_64", untyped)];
+            twins(&recorded("1", &rows).rows)
+        };
+        assert!(with(133.0, 133.0).is_ok());
+        let text = with(134.0, 133.0).unwrap_err().to_string();
+        assert!(
+            text.contains("kmalloc_typed_64 takes 134 instructions"),
+            "{text}"
+        );
+        assert!(twins(&[]).is_err());
     }
 
     #[test]

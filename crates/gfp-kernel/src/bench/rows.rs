@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::hint::black_box;
 use core::ptr::null_mut;
+use gfp::context::{InTask, Kernel};
 use gfp::flags::{GFP_ATOMIC, GFP_KERNEL, Gfp};
 use gfp::frame::{PAGE_SIZE, Pfn};
 use gfp::platform::Platform;
@@ -47,6 +48,14 @@ fn kmalloc(report: &mut Report<'_>) {
         )*};
     }
     sizes!(8 16 32 64 96 128 192 256 512 1024 2048 4096 8192 16384 65536);
+    // SAFETY: the benchmark is a task, and no lock is held.
+    let task = unsafe { InTask::assume() };
+    report.pairs("kmalloc_typed_64", N, &mut |_| {
+        if let Ok(p) = mm().with(&task).kmalloc(64, Kernel) {
+            // SAFETY: freed once.
+            unsafe { mm().kfree(black_box(p.as_ptr())) }
+        }
+    });
     for size in [64, 256] {
         let name = format!("kmalloc_varsize_{size}");
         report.pairs(&name, N, &mut |_| pair(black_box(size), GFP_KERNEL));

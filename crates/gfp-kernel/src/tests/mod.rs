@@ -38,6 +38,7 @@ mod shootdown;
 mod start;
 mod stress;
 pub mod threads;
+mod typed;
 mod views;
 mod virtio;
 mod wakeups;
@@ -76,6 +77,7 @@ const TESTS: &[&[Test]] = &[
     sched::TESTS,
     wakeups::TESTS,
     scopes::TESTS,
+    typed::TESTS,
     sections::TESTS,
     death::TESTS,
     restart::TESTS,
