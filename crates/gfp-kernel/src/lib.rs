@@ -49,7 +49,7 @@ use arch::{apic, cpu, exit, serial, smp, time, traps};
 use boot::tables::cmdline::Mode;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
-use gfp::flags::GFP_KERNEL;
+use gfp::flags::GFP_NOWAIT;
 use gfp::frame::PAGE_SIZE;
 
 struct FirstCpu(UnsafeCell<PerCpu>);
@@ -113,8 +113,8 @@ fn start_others(options: &boot::Options) {
         .ilog2() as u8;
     for &cpu in options.other_cpus() {
         let apic_id = cpu.0;
-        let percpu = memory::mm().get_free_pages(GFP_KERNEL, order);
-        let stack = memory::mm().vmalloc(STACK_BYTES); // nothing is mapped below it
+        let percpu = memory::mm().get_free_pages(GFP_NOWAIT, order);
+        let stack = memory::mm().vmalloc_gfp(STACK_BYTES, GFP_NOWAIT); // nothing is mapped below it
         let (Ok(percpu), Ok(stack)) = (percpu, stack) else {
             println!("boot: no memory for CPU {apic_id}");
             break;

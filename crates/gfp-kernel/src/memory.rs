@@ -52,19 +52,20 @@ pub fn mm() -> &'static Mm<Machine> {
 /// vmalloc, in a task: up to 2 GiB.
 pub struct KernelAllocator;
 
-impl KernelAllocator {
-    fn flags(mm: &Mm<Machine>) -> Gfp {
-        match mm.platform().context() {
-            Context::Task => GFP_KERNEL,
-            _ => GFP_ATOMIC,
-        }
+/// What the caller may ask with, wherever it runs.
+pub fn flags_here(mm: &Mm<Machine>) -> Gfp {
+    match mm.platform().context() {
+        Context::Task => GFP_KERNEL,
+        _ => GFP_ATOMIC,
     }
+}
 
+impl KernelAllocator {
     fn get(layout: Layout, with: Gfp) -> *mut u8 {
         let Some(mm) = try_mm().filter(|_| layout.align() <= Order::MAX.bytes()) else {
             return null_mut();
         };
-        let gfp = Self::flags(mm) | with;
+        let gfp = flags_here(mm) | with;
         // What kmalloc and vmalloc give is aligned to the largest power of two that divides the
         // size (S13, V32).
         let size = match layout.align() {

@@ -101,7 +101,8 @@ pub unsafe trait Platform: Sync + Sized {
     fn enter(&self) -> Result<(CpuId, Self::Section<'_>), Nested>;
 
     /// [`Platform::enter`] where that takes a few plain instructions and no call: what fast paths
-    /// ask first. `None` means no more than that [`Platform::enter`] must be asked.
+    /// ask first. `None` means no more than that [`Platform::enter`] must be asked. It waits for
+    /// nobody, so that NMIs and holders of locks may ask: where `enter` may wait, this is not it.
     #[inline(always)]
     fn enter_quick(&self) -> Option<(CpuId, Self::Section<'_>)> {
         self.enter().ok()

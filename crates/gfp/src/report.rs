@@ -1,6 +1,7 @@
 //! What is said when somebody misuses memory, and when there is none.
 
 use crate::frame::{Order, Pfn};
+use crate::policy::context::Context;
 use core::fmt;
 use core::panic::Location;
 
@@ -67,6 +68,11 @@ pub enum Misuse {
     WrongCall,
     /// The cache was destroyed while this object lived.
     LiveObject,
+    /// A request that may sleep was made where the caller must not (P154). It concerns no address.
+    MaySleep {
+        /// Where that was.
+        context: Context,
+    },
 }
 
 impl fmt::Display for Misuse {
@@ -83,6 +89,9 @@ impl fmt::Display for Misuse {
             Misuse::WrongCache => f.write_str("free to the wrong cache"),
             Misuse::WrongCall => f.write_str("free by the wrong call"),
             Misuse::LiveObject => f.write_str("live object in a destroyed cache"),
+            Misuse::MaySleep { context } => {
+                write!(f, "request that may sleep in {} context", context.name())
+            }
         }
     }
 }
@@ -182,6 +191,9 @@ pub struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Misuse::MaySleep { .. } = self.misuse {
+            return write!(f, "gfp: {}, called from {}", self.misuse, self.caller);
+        }
         write!(
             f,
             "gfp: {} of {:#x} ({}), called from {}",

@@ -81,6 +81,10 @@ const CONTROLS: &[Control] = &[
         "no-reserve",
         &["oom::pages_to_the_last_and_the_reserves_still_serve"],
     ),
+    one(
+        "nested",
+        &["nolock::inside_a_section_there_is_none_and_a_free_is_put_off"],
+    ),
     one("red-zone", &["sched::the_red_zone_survives_interrupts"]),
     one(
         "share",

@@ -15,7 +15,7 @@ use crate::{memory, paging, println};
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use firmware::Firmware;
-use gfp::flags::GFP_KERNEL;
+use gfp::flags::GFP_NOWAIT;
 use gfp::frame::{MAX_NODES, NodeId, PhysAddr};
 use gfp::page::{BootConfig, MemoryRegion, RegionKind};
 use tables::acpi::CpuState;
@@ -108,7 +108,7 @@ pub unsafe fn machine(start_info: u64) -> &'static Options {
     let machine = unsafe { Machine::new(cpus.len() as u32 + 1) };
     let booted = memory::boot(machine, &memory_map(&survey.regions), &config);
     booted.unwrap_or_else(|e| panic!("boot: {e}"));
-    match memory::mm().kmalloc(100, GFP_KERNEL) {
+    match memory::mm().kmalloc(100, GFP_NOWAIT) {
         // SAFETY: freed once.
         Ok(p) => unsafe { memory::mm().kfree(p.as_ptr()) },
         Err(e) => panic!("boot: the first allocation: {e}"),

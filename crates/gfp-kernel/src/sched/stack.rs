@@ -1,6 +1,6 @@
 //! Stacks of tasks, and the one function that leaves one for another.
 
-use crate::memory::mm;
+use crate::memory::{flags_here, mm};
 use core::arch::global_asm;
 use core::ptr::NonNull;
 use gfp::error::AllocError;
@@ -38,7 +38,7 @@ impl Stack {
     /// As `vmalloc`.
     pub(super) fn new(bytes: usize) -> Result<Stack, AllocError> {
         let bytes = bytes.next_multiple_of(PAGE_SIZE);
-        let at = mm().vmalloc(bytes)?;
+        let at = mm().vmalloc_gfp(bytes, flags_here(mm()))?;
         Ok(Stack { at, bytes })
     }
 

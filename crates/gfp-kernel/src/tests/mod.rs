@@ -25,6 +25,7 @@ mod heap;
 mod hotplug;
 mod machine;
 mod misuse;
+mod nolock;
 mod numa;
 mod oom;
 mod owners;
@@ -78,6 +79,7 @@ const TESTS: &[&[Test]] = &[
     wakeups::TESTS,
     scopes::TESTS,
     typed::TESTS,
+    nolock::TESTS,
     sections::TESTS,
     death::TESTS,
     restart::TESTS,

@@ -8,7 +8,7 @@ use crate::sys;
 use core::ptr;
 use gfp::Mm;
 use gfp::frame::PAGE_SIZE;
-use gfp::page::BootConfig;
+use gfp::page::{BootConfig, SleepCheck};
 use gfp::report::{Caller, OnMisuse};
 use gfp::slab::CacheArgs;
 use gfp::vmalloc::AreaRequest;
@@ -41,6 +41,8 @@ impl Heap {
             dma32_end: None,
             memory_is_zero: true,
             on_misuse: OnMisuse::Callback(events::misuse),
+            // Whoever calls malloc in a signal handler is refused, and that is enough.
+            sleep_check: SleepCheck::Off,
             ..BootConfig::default()
         };
         let mut heap = Heap {

@@ -17,6 +17,7 @@ impl<P: Paging> Mm<P> {
     /// No memory, no addresses, size 0, more than the machine has (V3).
     #[track_caller]
     pub fn vmalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.vmalloc(size, Caller::here())
     }
 
@@ -26,6 +27,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::vmalloc`].
     #[track_caller]
     pub fn vzalloc(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.vzalloc(size, Caller::here())
     }
 
@@ -35,6 +37,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::vmalloc`].
     #[track_caller]
     pub fn vmalloc_node(&self, size: usize, node: NodeId) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.vmalloc_node(size, node, Caller::here())
     }
 
@@ -44,6 +47,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::vmalloc`].
     #[track_caller]
     pub fn vmalloc_user(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.vmalloc_user(size, Caller::here())
     }
 
@@ -53,6 +57,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::vmalloc`].
     #[track_caller]
     pub fn vmalloc_32(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.vmalloc_32(size, Caller::here())
     }
 
@@ -62,6 +67,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::vmalloc`]; flags that vmalloc does not take.
     #[track_caller]
     pub fn vmalloc_gfp(&self, size: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.vm.__vmalloc(size, gfp, Caller::here())
     }
 
@@ -71,6 +77,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::vmalloc`]; [`AllocError::Overflow`].
     #[track_caller]
     pub fn vmalloc_array(&self, n: usize, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.vmalloc_array(n, size, Caller::here())
     }
 
@@ -80,6 +87,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::vmalloc_array`].
     #[track_caller]
     pub fn vcalloc(&self, n: usize, size: usize) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.vcalloc(n, size, Caller::here())
     }
 
@@ -98,6 +106,7 @@ impl<P: Paging> Mm<P> {
         size: usize,
         gfp: Gfp,
     ) -> Result<Option<NonNull<u8>>, AllocError> {
+        self.enters(gfp);
         let caller = Caller::here();
         // SAFETY: promised by the caller.
         let result = unsafe { self.vm.vrealloc(ptr, size, gfp, caller) };
@@ -148,6 +157,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::kmalloc`] and [`Mm::vmalloc`].
     #[track_caller]
     pub fn kvmalloc(&self, size: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.vm.kvmalloc(size, gfp, None, Caller::here())
     }
 
@@ -157,6 +167,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::kvmalloc`].
     #[track_caller]
     pub fn kvzalloc(&self, size: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.vm.kvzalloc(size, gfp, Caller::here())
     }
 
@@ -171,6 +182,7 @@ impl<P: Paging> Mm<P> {
         gfp: Gfp,
         node: NodeId,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.vm.kvmalloc(size, gfp, Some(node), Caller::here())
     }
 
@@ -185,6 +197,7 @@ impl<P: Paging> Mm<P> {
         size: usize,
         gfp: Gfp,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.vm.kvmalloc_array(n, size, gfp, Caller::here())
     }
 
@@ -194,6 +207,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::kvmalloc_array`].
     #[track_caller]
     pub fn kvcalloc(&self, n: usize, size: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.vm.kvcalloc(n, size, gfp, Caller::here())
     }
 
@@ -203,6 +217,7 @@ impl<P: Paging> Mm<P> {
     /// As [`Mm::kvmalloc`].
     #[track_caller]
     pub fn kvmemdup(&self, src: &[u8]) -> Result<NonNull<u8>, AllocError> {
+        self.enters(GFP_KERNEL);
         self.vm.kvmemdup(src, GFP_KERNEL, Caller::here())
     }
 
@@ -221,6 +236,7 @@ impl<P: Paging> Mm<P> {
         size: usize,
         gfp: Gfp,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         let caller = Caller::here();
         // SAFETY: promised by the caller.
         let result = unsafe { self.vm.kvrealloc(ptr, size, gfp, caller) };

@@ -41,12 +41,14 @@ impl<P: Platform> Mm<P> {
     /// # unsafe { std::alloc::dealloc(ram, layout) };
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn dma_alloc_coherent(
         &self,
         device: &DmaDevice,
         size: usize,
         gfp: Gfp,
     ) -> Result<(NonNull<u8>, DmaAddr), AllocError> {
+        self.enters(gfp);
         let block = alloc_coherent(self.slabs(), device, size, gfp)?;
         Ok((self.page_address(block.pfn), block.dma))
     }

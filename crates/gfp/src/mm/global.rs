@@ -60,12 +60,15 @@ macro_rules! global {
             fn kfree(p: *mut u8) = kfree;
             /// See [`Mm::kfree_sensitive`](gfp::Mm::kfree_sensitive).
             fn kfree_sensitive(p: *mut u8) = kfree_sensitive;
+            /// See [`Mm::kfree_nolock`](gfp::Mm::kfree_nolock).
+            fn kfree_nolock(p: *mut u8) = kfree_nolock;
             /// See [`Mm::free_pages`](gfp::Mm::free_pages).
             fn free_pages(p: *mut u8, order: u8) = free_pages;
             /// See [`Mm::free_pages_exact`](gfp::Mm::free_pages_exact).
             fn free_pages_exact(p: *mut u8, size: usize) = free_pages_exact;
         }
         $crate::__global_dma! { $mm }
+        $crate::__global_nolock! { $mm }
         $crate::__global_scopes! { $mm;
             NOIO memalloc_noio_save memalloc_noio_restore scope_noio;
             NOFS memalloc_nofs_save memalloc_nofs_restore scope_nofs;
@@ -156,13 +159,63 @@ macro_rules! __global_frees {
     )*};
 }
 
+/// Part of [`global!`](crate::global): calls that wait for nobody. A node of -1 is any.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __global_nolock {
+    ($mm:expr) => {
+        /// See [`Mm::kmalloc_nolock`](gfp::Mm::kmalloc_nolock).
+        #[allow(dead_code)]
+        pub fn kmalloc_nolock(size: usize, gfp: $crate::flags::Gfp, node: i32) -> *mut u8 {
+            let node = u8::try_from(node).ok().map($crate::frame::NodeId);
+            match $mm.kmalloc_nolock(size, gfp, node) {
+                ::core::option::Option::Some(p) => p.as_ptr(),
+                ::core::option::Option::None => ::core::ptr::null_mut(),
+            }
+        }
+
+        /// See [`Mm::alloc_pages_nolock`](gfp::Mm::alloc_pages_nolock).
+        #[allow(dead_code)]
+        pub fn alloc_pages_nolock(
+            gfp: $crate::flags::Gfp,
+            nid: i32,
+            order: u8,
+        ) -> ::core::option::Option<$crate::frame::Pfn> {
+            $mm.alloc_pages_nolock(
+                gfp,
+                u8::try_from(nid).ok().map($crate::frame::NodeId),
+                order,
+            )
+        }
+
+        /// See [`Mm::free_pages_nolock`](gfp::Mm::free_pages_nolock).
+        ///
+        /// # Safety
+        /// As said there.
+        #[track_caller]
+        #[allow(dead_code)]
+        pub unsafe fn free_pages_nolock(pfn: $crate::frame::Pfn, order: u8) {
+            // SAFETY: promised by the caller.
+            unsafe { $mm.free_pages_nolock(pfn, order) }
+        }
+    };
+}
+
 /// Part of [`global!`](crate::global): memory for devices.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __global_dma {
     ($mm:expr) => {
+        /// See [`Mm::might_alloc`](gfp::Mm::might_alloc).
+        #[track_caller]
+        #[allow(dead_code)]
+        pub fn might_alloc(gfp: $crate::flags::Gfp) {
+            $mm.might_alloc(gfp)
+        }
+
         /// See [`Mm::dma_alloc_coherent`](gfp::Mm::dma_alloc_coherent). The device address is
         /// written to `dma_handle`, on failure nothing is.
+        #[track_caller]
         #[allow(dead_code)]
         pub fn dma_alloc_coherent(
             dev: &$crate::pool::dma::DmaDevice,

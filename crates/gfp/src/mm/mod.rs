@@ -6,8 +6,9 @@
 //! 2. **Structure.** `Mm` owns `vmalloc`, which owns `slab`, which owns `reclaim`, which owns
 //!    `page`: what stands higher may call what it owns, never the other way.
 //! 3. **What is here.** The public calls with Linux's names, each a thin call into one subsystem
-//!    (`pages`, `objects`, `areas`, `dma`, `scopes`); the report of every misuse, with the owner
-//!    that only the whole machine can name (`misuse`); the numbers for the text views (`source`).
+//!    (`pages`, `objects`, `areas`, `dma`, `scopes`, `nolock`); the report of every misuse, with
+//!    the owner that only the whole machine can name (`misuse`), and of who asks to sleep where he
+//!    must not (`might`); the numbers for the text views (`source`).
 //! 4. **Context.** Unless it says otherwise a call may be made from any context. From an interrupt
 //!    or a signal handler that came in the middle of another call on the same CPU, allocations
 //!    return [`AllocError::Nested`] and frees are put off.
@@ -15,7 +16,9 @@
 mod areas;
 mod dma;
 mod global;
+mod might;
 mod misuse;
+mod nolock;
 mod objects;
 mod pages;
 mod relief;
@@ -66,6 +69,7 @@ pub use crate::error::AllocError;
 /// ```
 pub struct Mm<P: Platform> {
     vm: Vmalloc<P>,
+    sleepers: might::Sleepers,
 }
 
 impl<P: Platform> Mm<P> {
@@ -82,6 +86,7 @@ impl<P: Platform> Mm<P> {
         let slabs = Slabs::boot(pages)?;
         Ok(Mm {
             vm: Vmalloc::boot(slabs),
+            sleepers: might::Sleepers::new(),
         })
     }
 

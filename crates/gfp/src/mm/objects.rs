@@ -17,8 +17,10 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// No memory, flags that slab refuses (S17), a size above 4 MiB (S11).
+    #[track_caller]
     #[inline]
     pub fn kmalloc(&self, size: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().kmalloc(size, gfp, None)
     }
 
@@ -26,12 +28,14 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`].
+    #[track_caller]
     pub fn kmalloc_node(
         &self,
         size: usize,
         gfp: Gfp,
         node: NodeId,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().kmalloc(size, gfp, Some(node))
     }
 
@@ -40,6 +44,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`]; [`AllocError::BadAlign`].
+    #[track_caller]
     #[inline]
     pub fn kmalloc_aligned(
         &self,
@@ -47,6 +52,7 @@ impl<P: Platform> Mm<P> {
         align: usize,
         gfp: Gfp,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().kmalloc_aligned(size, align, gfp)
     }
 
@@ -54,6 +60,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`].
+    #[track_caller]
     #[inline]
     pub fn kzalloc(&self, size: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.kmalloc(size, gfp | Gfp::ZERO)
@@ -63,6 +70,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`].
+    #[track_caller]
     pub fn kzalloc_node(
         &self,
         size: usize,
@@ -76,6 +84,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`]; [`AllocError::Overflow`].
+    #[track_caller]
     pub fn kmalloc_array(
         &self,
         n: usize,
@@ -89,6 +98,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc_array`].
+    #[track_caller]
     pub fn kcalloc(&self, n: usize, size: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.kmalloc_array(n, size, gfp | Gfp::ZERO)
     }
@@ -146,6 +156,7 @@ impl<P: Platform> Mm<P> {
         size: usize,
         gfp: Gfp,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         // SAFETY: promised by the caller.
         let result = unsafe { self.slabs().krealloc(ptr, size, gfp) };
         if result == Err(AllocError::BadPointer) {
@@ -190,7 +201,9 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`].
+    #[track_caller]
     pub fn kmemdup(&self, src: &[u8], gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().kmemdup(src, gfp)
     }
 
@@ -198,7 +211,9 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`].
+    #[track_caller]
     pub fn kmemdup_nul(&self, src: &[u8], gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().kmemdup_nul(src, gfp)
     }
 
@@ -206,7 +221,9 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`].
+    #[track_caller]
     pub fn kstrdup(&self, s: &CStr, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().kstrdup(s, gfp)
     }
 
@@ -214,7 +231,9 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`].
+    #[track_caller]
     pub fn kstrndup(&self, s: &[u8], max: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().kstrndup(s, max, gfp)
     }
 
@@ -230,8 +249,10 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmalloc`]; [`AllocError::BadPointer`] if the cache was destroyed.
+    #[track_caller]
     #[inline]
     pub fn kmem_cache_alloc(&self, cache: CacheRef, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().cache_alloc(cache, gfp, None)
     }
 
@@ -239,6 +260,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmem_cache_alloc`].
+    #[track_caller]
     pub fn kmem_cache_zalloc(&self, cache: CacheRef, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.kmem_cache_alloc(cache, gfp | Gfp::ZERO)
     }
@@ -247,12 +269,14 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmem_cache_alloc`].
+    #[track_caller]
     pub fn kmem_cache_alloc_node(
         &self,
         cache: CacheRef,
         gfp: Gfp,
         node: NodeId,
     ) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         self.slabs().cache_alloc(cache, gfp, Some(node))
     }
 
@@ -274,12 +298,14 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::kmem_cache_alloc`].
+    #[track_caller]
     pub fn kmem_cache_alloc_bulk(
         &self,
         cache: CacheRef,
         gfp: Gfp,
         out: &mut [*mut u8],
     ) -> Result<(), AllocError> {
+        self.enters(gfp);
         self.slabs().alloc_bulk(cache, gfp, out)
     }
 

@@ -25,7 +25,9 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// No memory, flags that contradict each other, an order above 10 (P52).
+    #[track_caller]
     pub fn alloc_pages(&self, gfp: Gfp, order: u8) -> Result<Pfn, AllocError> {
+        self.enters(gfp);
         let order = Order::new(order).ok_or(TOO_LARGE)?;
         self.slabs().alloc_pages(&PageRequest::new(gfp, order))
     }
@@ -35,7 +37,9 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::alloc_pages`].
+    #[track_caller]
     pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: u8) -> Result<Pfn, AllocError> {
+        self.enters(gfp);
         let order = Order::new(order).ok_or(TOO_LARGE)?;
         self.slabs().alloc_pages(&PageRequest {
             order,
@@ -49,6 +53,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::alloc_pages`].
+    #[track_caller]
     pub fn get_free_pages(&self, gfp: Gfp, order: u8) -> Result<NonNull<u8>, AllocError> {
         let (gfp, complaint) = gfp.sanitize_for(Entry::GetFreePages);
         match complaint {
@@ -61,6 +66,7 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::alloc_pages`].
+    #[track_caller]
     pub fn get_zeroed_page(&self, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         self.get_free_pages(gfp | Gfp::ZERO, 0)
     }
@@ -69,7 +75,9 @@ impl<P: Platform> Mm<P> {
     ///
     /// # Errors
     /// As [`Mm::alloc_pages`]; [`AllocError::ZeroSize`].
+    #[track_caller]
     pub fn alloc_pages_exact(&self, bytes: usize, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+        self.enters(gfp);
         let (pfn, _) = self.slabs().alloc_pages_exact(bytes, gfp)?;
         Ok(self.page_address(pfn))
     }
@@ -94,7 +102,9 @@ impl<P: Platform> Mm<P> {
 
     /// Fills the empty places of `out` with single pages (`alloc_pages_bulk`; P344). Returns how
     /// many places from the start on are filled; fewer than asked is no failure.
+    #[track_caller]
     pub fn alloc_pages_bulk(&self, gfp: Gfp, out: &mut [Option<Pfn>]) -> usize {
+        self.enters(gfp);
         self.slabs()
             .alloc_pages_bulk(&PageRequest::new(gfp, Order::ZERO), out)
     }

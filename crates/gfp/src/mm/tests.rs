@@ -12,6 +12,7 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
+mod might;
 mod scopes;
 
 fn machine_with(config: &BootConfig) -> Mm<TestPlatform> {

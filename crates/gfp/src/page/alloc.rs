@@ -139,20 +139,35 @@ impl<P: Platform> PageAllocator<P> {
             None => self.refill(local, zone, cache, order, kind, highest, flags)?,
         };
         if let Some(cache) = cache {
-            cache.events.alloc_pages.add(order.pages());
-            if zone.node != self.platform.node() {
-                cache.events.numa_other.add(1);
-            }
-            if mine || zone.node == preferred.node {
-                cache.events.numa_hit.add(1);
-            } else {
-                cache.events.numa_miss.add(1);
-                if let Some(wanted) = self.cache(local, preferred) {
-                    wanted.events.numa_foreign.add(1);
-                }
-            }
+            self.count_taken(cache, zone, order, preferred, || {
+                self.cache(local, preferred)
+            });
         }
         Some(pfn)
+    }
+
+    /// Counts a block that was taken from `zone` (P620).
+    #[inline(always)]
+    pub(super) fn count_taken<'c>(
+        &self,
+        cache: &ZoneCache,
+        zone: &Zone,
+        order: Order,
+        preferred: &Zone,
+        preferred_cache: impl FnOnce() -> Option<&'c ZoneCache>,
+    ) {
+        cache.events.alloc_pages.add(order.pages());
+        if zone.node != self.platform.node() {
+            cache.events.numa_other.add(1);
+        }
+        if core::ptr::eq(zone, preferred) || zone.node == preferred.node {
+            cache.events.numa_hit.add(1);
+        } else {
+            cache.events.numa_miss.add(1);
+            if let Some(wanted) = preferred_cache() {
+                wanted.events.numa_foreign.add(1);
+            }
+        }
     }
 
     /// Takes a batch from the zone under its lock: one block for the caller, the rest for the
@@ -284,11 +299,17 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        let Ok(req) = self.admit(&PageRequest {
+        let gfp = match req.is_special() {
+            false => req.gfp,
+            true => match self.admit(req) {
+                Ok(admitted) => admitted.gfp,
+                Err(_) => return out.iter().take_while(|p| p.is_some()).count(),
+            },
+        };
+        let req = PageRequest {
             order: Order::ZERO,
-            ..*req
-        }) else {
-            return out.iter().take_while(|p| p.is_some()).count();
+            gfp,
+            node: req.node,
         };
         let flags = AllocFlags::fast(req.gfp);
         let near = PageRequest {

@@ -33,7 +33,8 @@ impl<P: Platform> PageAllocator<P> {
             return Err(self.diagnose(pfn, order));
         }
         if word.payload() != 1 {
-            return self.drop_shared(pfn, word);
+            // SAFETY: the caller gave up its reference; so here and for what follows from it.
+            return self.drop_shared(pfn, word, &|pfn, order| unsafe { self.free(pfn, order) });
         }
         match Local::enter(&self.platform) {
             Ok(local) => self.free_local(&local, pfn, order),
@@ -44,8 +45,15 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Drops one of several references (P342): of a compound block nothing else happens; of another
     /// the pages after the first are freed, and the first follows with its last reference.
+    ///
+    /// `free` is the call that this is part of.
     #[cold]
-    fn drop_shared(&self, pfn: Pfn, word: FrameWord) -> Result<(), Misuse> {
+    pub(super) fn drop_shared(
+        &self,
+        pfn: Pfn,
+        word: FrameWord,
+        free: &dyn Fn(Pfn, Order) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
         let order = word.order();
         let Some(references) = word.payload().checked_sub(1) else {
             return Err(Misuse::DoubleFree);
@@ -57,16 +65,15 @@ impl<P: Platform> PageAllocator<P> {
         };
         let new = FrameWord::new(word.kind(), left, references);
         if !self.frames.replace(pfn, word, new) {
-            // Somebody else changed the count: look again.
-            // SAFETY: the caller of `free` gave up its reference, and it is still there.
-            return unsafe { self.free(pfn, order) };
+            // Somebody else changed the count: look again. The caller's reference is still there.
+            return free(pfn, order);
         }
         if left != order {
             for o in (0..order.get()).rev().filter_map(Order::new) {
                 let part = pfn.add(o.pages());
                 self.frames.set(part, FrameWord::new(FrameKind::Page, o, 1));
-                // SAFETY: these pages belonged to the reference that was dropped, and nobody else.
-                unsafe { self.free(part, o)? };
+                // These pages belonged to the reference that was dropped, and nobody else.
+                free(part, o)?;
             }
         }
         Ok(())
@@ -193,7 +200,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     #[cold]
-    fn complain_twice(&self, pfn: Pfn) {
+    pub(super) fn complain_twice(&self, pfn: Pfn) {
         self.complain(&Report {
             misuse: Misuse::DoubleFree,
             addr: self.ptr_of(pfn).addr().get(),

@@ -75,6 +75,18 @@ pub struct BootConfig {
     pub report_keep_blocks: usize,
     /// What to do on a double or wild free.
     pub on_misuse: OnMisuse,
+    /// Whether requests that may sleep where they must not are reported.
+    pub sleep_check: SleepCheck,
+}
+
+/// Whether requests that may sleep where they must not are reported (P154).
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum SleepCheck {
+    /// By allocations in debug builds, and by [`Mm::might_alloc`](crate::Mm::might_alloc) in all.
+    #[default]
+    On,
+    /// Never: for a machine whose callers do not know their contexts.
+    Off,
 }
 
 impl Default for BootConfig {
@@ -92,6 +104,7 @@ impl Default for BootConfig {
             memory_block_bytes: 128 << 20,
             report_keep_blocks: 16,
             on_misuse: OnMisuse::Report,
+            sleep_check: SleepCheck::On,
         }
     }
 }

@@ -36,6 +36,7 @@ mod known;
 mod large;
 mod lists;
 mod map;
+mod nolock;
 mod owner;
 mod plug;
 mod relief;
@@ -58,7 +59,7 @@ use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize};
 use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
-pub use map::{BootConfig, BootError, MemoryRegion, RegionKind};
+pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
 pub use plug::{AddMemoryError, AddedMemory};
 pub use relief::{Alone, Compacted, Need, Relief};
 pub use verify::VerifyError;
@@ -274,6 +275,11 @@ impl<P: Platform> PageAllocator<P> {
         core::array::from_fn(|i| self.failures[i].load(Relaxed))
     }
 
+    /// What the configuration says.
+    pub fn sleep_check(&self) -> SleepCheck {
+        self.config.sleep_check
+    }
+
     /// How often memory was misused.
     pub fn misuses(&self) -> usize {
         self.misuses.load(Relaxed)
@@ -286,6 +292,14 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     pub fn complain(&self, report: &Report<'_>) {
         self.misuses.fetch_add(1, Relaxed);
+        self.tell(report);
+    }
+
+    /// As [`PageAllocator::complain`], of what is no misuse of memory and not counted as such.
+    ///
+    /// # Panics
+    /// As there.
+    pub(crate) fn tell(&self, report: &Report<'_>) {
         match self.config.on_misuse {
             OnMisuse::Report => self.platform.report(report),
             OnMisuse::Callback(f) => f(report),

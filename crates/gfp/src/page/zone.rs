@@ -325,4 +325,14 @@ impl Zone {
     ) -> ZoneGuard<'z> {
         ZoneGuard::new(self, blocks, self.lock.lock(local))
     }
+
+    /// Takes the zone's lock if it is free.
+    pub(crate) fn try_lock<'z, P: Platform>(
+        &'z self,
+        blocks: &'z Blocks,
+        local: &'z Local<'_, P>,
+    ) -> Option<ZoneGuard<'z>> {
+        let guard = self.lock.try_lock(local)?;
+        Some(ZoneGuard::new(self, blocks, guard))
+    }
 }

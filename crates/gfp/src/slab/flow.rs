@@ -339,7 +339,7 @@ impl<P: Platform> Slabs<P> {
     /// A free from inside the allocator (an interrupt, a signal handler): marks the object, and
     /// puts its slab on the stack of slabs that have such objects.
     #[cold]
-    fn defer(&self, slab: SlabPtr, index: usize) -> Result<(), Misuse> {
+    pub(super) fn defer(&self, slab: SlabPtr, index: usize) -> Result<(), Misuse> {
         if slab.has(super::desc::ON_SLAB) {
             return Err(Misuse::WildFree);
         }

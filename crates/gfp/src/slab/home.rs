@@ -50,6 +50,14 @@ impl Home {
     ) -> LockGuard<'l, HomeSlabs, RANK> {
         self.0.lock(local)
     }
+
+    /// Takes the lock if it is free.
+    pub(super) fn try_lock<'l, P: Platform>(
+        &'l self,
+        local: &'l Local<'_, P>,
+    ) -> Option<LockGuard<'l, HomeSlabs, RANK>> {
+        self.0.try_lock(local)
+    }
 }
 
 /// Pages of the slabs of one home of all caches: unreclaimable, reclaimable.
@@ -127,7 +135,7 @@ impl HomeMap {
     }
 
     /// All homes, those of `node` first.
-    fn starting_on(self, node: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn starting_on(self, node: usize) -> impl Iterator<Item = usize> {
         (0..self.len()).map(move |i| (node % self.nodes * self.shards + i) % self.len())
     }
 

@@ -37,6 +37,7 @@ mod home;
 mod kmalloc;
 mod kmem_cache;
 mod lists;
+mod nolock;
 mod owner;
 mod pages;
 mod resize;

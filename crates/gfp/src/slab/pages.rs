@@ -67,6 +67,16 @@ impl Plan {
     }
 }
 
+/// What a new slab is made of.
+pub(super) struct SlabBlock {
+    pub(super) pfn: Pfn,
+    pub(super) order: Order,
+    pub(super) objects: usize,
+    /// Where its first object stands.
+    pub(super) base: NonNull<u8>,
+    pub(super) desc: NonNull<u8>,
+}
+
 impl<P: Platform> Above for Slabs<P> {
     fn give_back(&self) -> usize {
         self.shrink_all()
@@ -156,6 +166,20 @@ impl<P: Platform> Slabs<P> {
                 }
             }
         };
+        let block = SlabBlock {
+            pfn,
+            order,
+            objects,
+            base,
+            desc,
+        };
+        Ok(self.build_slab(plan, &block))
+    }
+
+    /// Makes a slab of a block and a descriptor that are ours.
+    #[inline(always)]
+    pub(super) fn build_slab(&self, plan: &Plan, block: &SlabBlock) -> SlabPtr {
+        let (pfn, order) = (block.pfn, block.order);
         let on_slab = if plan.shape.place == DescPlace::OnSlab {
             ON_SLAB
         } else {
@@ -163,10 +187,10 @@ impl<P: Platform> Slabs<P> {
         };
         let flags = on_slab | if plan.reclaimable { RECLAIMABLE } else { 0 };
         let new = NewSlab {
-            base,
+            base: block.base,
             cache: plan.cache,
             stride: plan.shape.stride,
-            objects,
+            objects: block.objects,
             id: plan.sheaf_id,
             order,
             flags,
@@ -174,18 +198,18 @@ impl<P: Platform> Slabs<P> {
         };
         // SAFETY: `desc` has room for a descriptor of `objects` objects, is aligned to 16, and
         // ours.
-        let slab = unsafe { SlabPtr::init(desc, &new) };
-        let at = self.pages().direct_map().phys(desc.addr().get());
+        let slab = unsafe { SlabPtr::init(block.desc, &new) };
+        let at = self.pages().direct_map().phys(block.desc.addr().get());
         let word = FrameWord::new(FrameKind::Slab, order, at.0);
         for i in 0..order.pages() {
             self.pages().set_word(pfn.add(i), word);
         }
         if let Some(ctor) = plan.ctor {
-            for index in 0..objects {
+            for index in 0..block.objects {
                 ctor(slab.object(index).as_ptr()); // S53
             }
         }
-        Ok(slab)
+        slab
     }
 
     /// Gives the memory of slabs back that are on no list any more. Returns their pages.
@@ -456,7 +480,7 @@ impl<P: Platform> Slabs<P> {
 }
 
 /// The internal cache for descriptors of slabs with this many objects.
-fn desc_cache(objects: usize) -> usize {
+pub(super) fn desc_cache(objects: usize) -> usize {
     // `Shape::out_of_line` lets no slab have more objects than the largest has room for.
     let size = desc_size(objects);
     DESC_SIZES.iter().take_while(|s| **s < size).count()

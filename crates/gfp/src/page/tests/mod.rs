@@ -5,6 +5,7 @@ mod edges;
 mod growth;
 mod maps;
 mod model;
+mod nolock;
 mod plug;
 mod rules;
 mod scopes;

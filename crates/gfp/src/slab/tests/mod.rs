@@ -6,6 +6,7 @@ mod homes;
 mod kmalloc;
 mod misuse;
 mod model;
+mod nolock;
 mod threads;
 
 use super::Slabs;
