@@ -79,6 +79,7 @@ pub use token::{
 
 use crate::mm::Mm;
 use crate::platform::{Context, Platform, Reason, ScopeError};
+use crate::policy::effort::Scopes;
 
 impl<P: Platform> Mm<P> {
     /// The calls that the context of `token` permits.
@@ -87,13 +88,17 @@ impl<P: Platform> Mm<P> {
         With::new(self, token)
     }
 
-    /// A token, if the platform says that the caller is a task that may sleep now. Ask once, where
-    /// the code begins, and pass the token on: it does not learn of locks that are taken without
-    /// [`InTask::holding`].
+    /// A token, if the platform says that the caller is a task that may sleep now, and no scope is
+    /// open that forbids it file systems, I/O or reclaim. Ask once, where the code begins, and pass
+    /// the token on: it does not learn of locks that are taken without [`InTask::holding`], nor of
+    /// scopes that are opened without a token.
     pub fn in_task(&self) -> Option<InTask> {
+        let narrowed = [Scopes::NOFS, Scopes::NOIO, Scopes::NORECLAIM];
+        let open = self.scopes().scopes();
+        let free = !narrowed.into_iter().any(|scope| open.contains(scope));
         // SAFETY: the platform says so.
         let task = || unsafe { InTask::assume() };
-        (self.platform().context() == Context::Task).then(task)
+        (self.platform().context() == Context::Task && free).then(task)
     }
 
     /// [`InTask::nofs`] that untyped calls below obey too: [`Mm::scope_nofs`] is open around `f`.

@@ -203,3 +203,17 @@ fn a_scope_of_the_machine_narrows_the_token_and_the_untyped_calls() {
     .unwrap();
     assert_eq!(open(&mm), Scopes::NONE);
 }
+
+#[test]
+fn nobody_gets_a_wide_token_inside_a_scope() {
+    let mm = machine();
+    // P150
+    for scope in [Scopes::NOFS, Scopes::NOIO, Scopes::NORECLAIM] {
+        let guard = mm.scope(scope, &"narrow").unwrap();
+        assert!(mm.in_task().is_none(), "{scope:?}");
+        drop(guard);
+        assert!(mm.in_task().is_some());
+    }
+    let _pinned = mm.scope_pin(&"long").unwrap();
+    assert!(mm.in_task().is_some());
+}
