@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod boot;
 mod elf;
@@ -54,19 +54,24 @@ enum Command {
 /// Run an unmodified program whose malloc is gfp
 ///
 /// PROGRAM gets all its memory from gfp, over SIZE of managed RAM. When that is used up, the
-/// program sees NULL and ENOMEM. At its end a summary is printed on stderr. Every process of the
-/// program's tree has a budget of its own, and is named in the summary.
+/// program sees NULL and ENOMEM, or is killed (--oom kill). At its end a summary is printed on
+/// stderr. Every process of the program's tree has a budget of its own, and is named in it.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = AFTER_RUN,
     verbatim_doc_comment,
-    override_usage = "gfp run [--memory SIZE] [--report FILE.json] [--proc DIR] -- PROGRAM ARGS..."
+    override_usage = "gfp run [--memory SIZE] [--oom fail|kill] [--report FILE.json] [--proc DIR] \
+                      -- PROGRAM ARGS..."
 )]
 struct RunArgs {
     /// Memory of each process: bytes, or a number with K, M, G, T (powers of 1024) [default: half
     /// of the machine's memory]
     #[arg(short, long, value_name = "SIZE", value_parser = size::parse)]
     memory: Option<u64>,
+
+    /// What follows a request that memory is used up for
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Oom::Fail)]
+    oom: Oom,
 
     /// Write what the summary says, of all processes, to FILE as JSON
     #[arg(long, value_name = "FILE.json")]
@@ -80,6 +85,25 @@ struct RunArgs {
     /// The program, looked up in PATH, and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
+}
+
+/// What follows when a process has used its memory up.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+enum Oom {
+    /// The program sees NULL and ENOMEM
+    Fail,
+    /// The process ends by SIGKILL, after a report: who asked for how much, and the biggest caches
+    Kill,
+}
+
+impl Oom {
+    /// The value of `GFP_OOM`.
+    const fn name(self) -> &'static str {
+        match self {
+            Oom::Fail => "fail",
+            Oom::Kill => "kill",
+        }
+    }
 }
 
 const AFTER_RUN: &str = "\
@@ -149,7 +173,10 @@ mod tests {
         assert_eq!(args.command, ["ls", "--memory", "x"]);
         let args = parse(&["gfp", "run", "--", "--odd", "--", "y"]);
         assert_eq!(args.command, ["--odd", "--", "y"]);
-        assert_eq!(args.memory, None);
+        assert_eq!((args.memory, args.oom), (None, Oom::Fail));
+        let args = parse(&["gfp", "run", "--oom", "kill", "ls"]);
+        assert_eq!(args.oom, Oom::Kill);
+        assert!(Cli::try_parse_from(["gfp", "run", "--oom", "x", "ls"]).is_err());
         assert!(Cli::try_parse_from(["gfp", "run", "--memory", "64M"]).is_err());
         assert!(Cli::try_parse_from(["gfp", "run", "--memroy", "64M", "ls"]).is_err());
     }

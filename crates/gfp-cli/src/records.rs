@@ -75,6 +75,8 @@ pub(crate) enum Fate {
     Ended,
     /// Ended by the library, after a misuse.
     Aborted,
+    /// Ended by the library, because its memory was used up (`--oom kill`).
+    OutOfMemory,
     /// Replaced by `execve`; the next image of this pid has its own record.
     Replaced,
     /// Still there.
@@ -142,6 +144,7 @@ impl Images {
             images.all[at].fate = match record.state {
                 State::Exited => Fate::Exited,
                 State::Aborted => Fate::Aborted,
+                State::OutOfMemory => Fate::OutOfMemory,
                 State::Running | State::Unknown if replaced => Fate::Replaced,
                 State::Running | State::Unknown if is_alive(pid) => Fate::Running,
                 State::Running | State::Unknown => Fate::Ended,

@@ -18,7 +18,8 @@
 //!   pid, ppid, name, cmdline, exe, started_ns (CLOCK_MONOTONIC)
 //!   main            true for the program's own (last) image
 //!   state           exited | ended (by _exit or a signal) | aborted (by the library, after a
-//!                   misuse) | replaced (by exec) | running (outlived the program)
+//!                   misuse) | out_of_memory (by the library: --oom kill) | replaced (by exec) |
+//!                   running (outlived the program)
 //!   managed_bytes, in_use_bytes (at the end), peak_bytes
 //!   zones           [{name, node, managed_pages, free_pages, min_pages, low_pages, high_pages}]
 //!   caches          {total, total_bytes, largest: [{name, objects, slabs, bytes}]}: the ten
@@ -186,6 +187,7 @@ fn process(image: &Image, is_main: bool) -> Process {
             Fate::Exited => "exited",
             Fate::Ended => "ended",
             Fate::Aborted => "aborted",
+            Fate::OutOfMemory => "out_of_memory",
             Fate::Replaced => "replaced",
             Fate::Running => "running",
         },

@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use crate::RunArgs;
 use crate::failure::{Failure, say};
 use crate::records::{Images, TempDir, is_alive};
 use crate::report::Target;
 use crate::signals::Blocked;
+use crate::{Oom, RunArgs};
 use crate::{library, machine, program, summary};
 
 /// How the program ended.
@@ -92,6 +92,7 @@ struct Prepared<'a> {
     program: PathBuf,
     library: PathBuf,
     memory_bytes: u64,
+    oom: Oom,
     proc_dir: Option<PathBuf>,
 }
 
@@ -115,6 +116,7 @@ impl Prepared<'_> {
             program,
             library,
             memory_bytes,
+            oom: args.oom,
             proc_dir,
         })
     }
@@ -165,6 +167,7 @@ impl Prepared<'_> {
             .args(&self.command[1..])
             .env("LD_PRELOAD", preload)
             .env("GFP_MEMORY", self.memory_bytes.to_string())
+            .env("GFP_OOM", self.oom.name())
             .env("GFP_RECORD_DIR", records)
             // Set or not by us alone: it would be that of a gfp around us.
             .env_remove("GFP_PROC_DIR");
@@ -210,6 +213,7 @@ mod tests {
             program: "/bin/prog".into(),
             library: "/lib/l.so".into(),
             memory_bytes: 4096,
+            oom: Oom::Kill,
             proc_dir: Some("/tmp/p".into()),
         };
         let command = prepared.child_command(Path::new("/tmp/r"));
@@ -220,6 +224,7 @@ mod tests {
                 .map(|value| value.to_str().unwrap().to_string())
         };
         assert_eq!(value("GFP_MEMORY").unwrap(), "4096");
+        assert_eq!(value("GFP_OOM").unwrap(), "kill");
         assert_eq!(value("GFP_RECORD_DIR").unwrap(), "/tmp/r");
         assert_eq!(value("GFP_PROC_DIR").unwrap(), "/tmp/p");
         assert!(value("LD_PRELOAD").unwrap().starts_with("/lib/l.so"));

@@ -85,6 +85,12 @@ fn head(out: &mut String, outcome: &Outcome, main: Option<usize>) {
         out,
         format_args!("gfp: {name} (pid {pid}): {end}, {seconds:.2} s"),
     );
+    if main.is_some_and(|main| outcome.images.all[main].fate == Fate::OutOfMemory) {
+        line(
+            out,
+            format_args!("gfp: it was gfp that killed it: its memory was used up (--oom kill)"),
+        );
+    }
     if main.is_none() {
         let who = match outcome.images.all.is_empty() {
             true => "no process left a record",
@@ -269,6 +275,7 @@ fn further_processes(out: &mut String, mut images: Vec<&Image>) {
         let note = match image.fate {
             Fate::Exited | Fate::Ended => "",
             Fate::Aborted => "  aborted after a misuse",
+            Fate::OutOfMemory => "  killed by gfp: its memory was used up",
             Fate::Replaced => "  replaced by exec",
             Fate::Running => "  still running",
         };

@@ -245,3 +245,65 @@ int main(void) {
         output.stderr
     );
 }
+
+/// Takes blocks until there are no more.
+const HOG: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) {
+    for (;;)
+        if (!malloc(4000)) {
+            puts("null");
+            return 3;
+        }
+}
+"#;
+
+#[test]
+fn a_program_that_uses_its_memory_up_is_killed_if_that_is_wanted() {
+    let dir = Dir::new();
+    let program = compile(&dir, "hog", HOG, &["-O0"]);
+    let program = program.to_str().unwrap();
+    let path = dir.path().join("report.json");
+    let report = path.to_str().unwrap();
+    let options = [
+        "run", "-m", "32M", "--oom", "kill", "--report", report, "--", program,
+    ];
+    let output = support::run(&options);
+    assert_eq!(
+        (output.status, output.signal),
+        (None, Some(9)),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(output.stdout, "");
+    for part in [
+        "asked for 4000 bytes",
+        "biggest caches: kmalloc-4k ",
+        "killed by signal 9 (SIGKILL)",
+        "it was gfp that killed it: its memory was used up (--oom kill)",
+    ] {
+        assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
+    }
+    let report = support::json(&fs::read_to_string(&path).unwrap());
+    assert_eq!(main_process(&report)["state"], "out_of_memory");
+    assert_eq!(report["exit"]["signal"], 9);
+}
+
+#[test]
+fn a_program_that_uses_its_memory_up_sees_null_otherwise() {
+    let dir = Dir::new();
+    let program = compile(&dir, "hog", HOG, &["-O0"]);
+    let program = program.to_str().unwrap();
+    // A gfp around us does not decide for us.
+    for options in [&["--oom", "fail"][..], &[]] {
+        let args = [&["run", "-m", "32M"], options, &["--", program]].concat();
+        let output = support::finish(gfp(&args).env("GFP_OOM", "kill"));
+        assert_eq!((output.status, output.stdout.as_str()), (Some(3), "null\n"));
+        assert!(
+            !output.stderr.contains("out of memory"),
+            "{}",
+            output.stderr
+        );
+    }
+}

@@ -5,6 +5,7 @@
 //! | `GFP_MEMORY` | bytes of managed RAM | half of the machine's |
 //! | `GFP_RECORD_DIR` | where to keep its [`Record`](crate::record::Record) | no record |
 //! | `GFP_PROC_DIR` | where to keep the text views up to date | no views |
+//! | `GFP_OOM` | `fail` or `kill`: what follows a request that memory is used up for | `fail` |
 //! | `GFP_MALLOC_REPORT` | `report` or `abort`: what follows the line about a misuse | `report` |
 //!
 //! `getenv` is not used: the first `malloc` may come before the C library is ready, when `environ`
@@ -23,6 +24,15 @@ pub enum AfterMisuse {
     Abort,
 }
 
+/// What follows a request that fails because the machine's memory is used up.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum OutOfMemory {
+    /// The program sees a null pointer and `ENOMEM`.
+    Fail,
+    /// The process dies by `SIGKILL`, after a report.
+    Kill,
+}
+
 /// The settings of a process.
 pub struct Settings {
     /// Bytes of managed RAM, if the environment says.
@@ -33,6 +43,8 @@ pub struct Settings {
     pub proc_dir: Path,
     /// What follows a misuse.
     pub after_misuse: AfterMisuse,
+    /// What follows when memory is used up.
+    pub out_of_memory: OutOfMemory,
 }
 
 impl Settings {
@@ -42,6 +54,7 @@ impl Settings {
         record_dir: Path::new(),
         proc_dir: Path::new(),
         after_misuse: AfterMisuse::Continue,
+        out_of_memory: OutOfMemory::Fail,
     };
 
     /// Reads the environment into `self`.
@@ -110,6 +123,12 @@ impl Settings {
             b"GFP_MEMORY" => self.memory = number(value),
             b"GFP_RECORD_DIR" => set(&mut self.record_dir, value),
             b"GFP_PROC_DIR" => set(&mut self.proc_dir, value),
+            b"GFP_OOM" => {
+                self.out_of_memory = match value {
+                    b"kill" => OutOfMemory::Kill,
+                    _ => OutOfMemory::Fail,
+                }
+            }
             b"GFP_MALLOC_REPORT" => {
                 self.after_misuse = match value {
                     b"abort" => AfterMisuse::Abort,
@@ -143,12 +162,14 @@ mod tests {
             b"GFP_PROC_DIR=/tmp/a b",
             b"NO_EQUALS",
             b"GFP_MALLOC_REPORT=abort",
+            b"GFP_OOM=kill",
         ] {
             settings.take(entry);
         }
         assert_eq!(settings.memory, Some(1 << 20));
         assert_eq!(settings.proc_dir.bytes(), b"/tmp/a b");
         assert_eq!(settings.after_misuse, AfterMisuse::Abort);
+        assert_eq!(settings.out_of_memory, OutOfMemory::Kill);
         assert_eq!(settings.record_dir.bytes(), b"");
     }
 
@@ -157,6 +178,9 @@ mod tests {
         let mut settings = Settings::DEFAULT;
         settings.take(b"GFP_MEMORY=64M");
         assert_eq!(settings.memory, None);
+        settings.out_of_memory = OutOfMemory::Kill;
+        settings.take(b"GFP_OOM=maybe");
+        assert_eq!(settings.out_of_memory, OutOfMemory::Fail);
         settings.take(b"GFP_MALLOC_REPORT=loudly");
         assert_eq!(settings.after_misuse, AfterMisuse::Continue);
         let mut long = [b'x'; 5000];

@@ -2,7 +2,7 @@
 //!
 //! This is the process's, not one heap's: the library reports misuse to a plain function.
 
-use crate::env::AfterMisuse;
+use crate::env::{AfterMisuse, OutOfMemory};
 use crate::heap::Heap;
 use crate::record::{
     CacheRecord, CacheTable, Record, State, Text, VmallocRecord, ZONES_MAX, ZoneRecord,
@@ -16,6 +16,7 @@ use gfp::report::Report;
 
 static RECORD: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
 static ABORT: AtomicBool = AtomicBool::new(false);
+static KILL: AtomicBool = AtomicBool::new(false);
 static MISUSES: AtomicU64 = AtomicU64::new(0);
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 static NO_MACHINE: AtomicBool = AtomicBool::new(false);
@@ -31,6 +32,16 @@ const LEAST_GROWTH: u64 = 256 << 10;
 /// Sets what follows a misuse.
 pub fn set_after_misuse(what: AfterMisuse) {
     ABORT.store(what == AfterMisuse::Abort, Ordering::Relaxed);
+}
+
+/// Sets what follows when memory is used up.
+pub fn set_out_of_memory(what: OutOfMemory) {
+    KILL.store(what == OutOfMemory::Kill, Ordering::Relaxed);
+}
+
+/// True if the process dies when memory is used up.
+pub fn kills() -> bool {
+    KILL.load(Ordering::Relaxed)
 }
 
 /// From now on numbers go to `record`, too; `None`: to none.
@@ -77,6 +88,52 @@ pub fn failure(bytes: usize) {
     if let Some(record) = record() {
         record.count_failure(bytes as u64);
     }
+}
+
+/// Counts a request that memory is used up for; ends the process if that is asked for. A request
+/// for more than the machine has in all only fails: nobody's death would help it.
+///
+/// Context: outside of the allocator.
+#[cold]
+pub fn out_of_memory(heap: &Heap, bytes: usize, align: usize, caller: usize) {
+    failure(bytes);
+    let usage = heap.usage();
+    if !kills() || bytes > usage.managed_bytes {
+        return;
+    }
+    update_all(heap);
+    let pid = sys::getpid();
+    let mut line = Line::new();
+    let _ = write!(
+        line,
+        "gfp: out of memory: process {pid} asked for {bytes} bytes"
+    );
+    if align > crate::heap::MIN_ALIGN {
+        let _ = write!(line, " aligned to {align}");
+    }
+    if caller != 0 {
+        let _ = write!(line, ", called from {caller:#x}");
+    }
+    let (used, all) = (usage.in_use_bytes >> 10, usage.managed_bytes >> 10);
+    let _ = write!(
+        line,
+        "; {used} of {all} KiB are in use, {} in vmalloc",
+        usage.vmalloc_bytes >> 10
+    );
+    let mut caches = CacheTable::EMPTY;
+    offer_caches(heap, &mut caches);
+    for (at, cache) in caches.rows().iter().take(3).enumerate() {
+        let name = core::str::from_utf8(cache.name.bytes()).unwrap_or("?");
+        let before = if at == 0 { "; biggest caches:" } else { "," };
+        let _ = write!(line, "{before} {name} {} KiB", cache.bytes >> 10);
+    }
+    let _ = line.write_str("; killed");
+    let _ = sys::write(libc::STDERR_FILENO, line.finish());
+    // The record of a parent that lent us its memory (vfork) is not ours.
+    if let Some(record) = record().filter(|record| record.pid() == pid) {
+        record.set_state(State::OutOfMemory);
+    }
+    sys::kill_self()
 }
 
 /// Writes the sums of `heap` into the record, if there is one. Any context.
@@ -136,7 +193,12 @@ pub fn update_all(heap: &Heap) {
     });
     let _ = record.set_zones(&zones[..used]);
     let mut caches = CacheTable::EMPTY;
-    source.for_each_cache(&mut |cache| {
+    offer_caches(heap, &mut caches);
+    let _ = record.set_caches(&caches);
+}
+
+fn offer_caches(heap: &Heap, caches: &mut CacheTable) {
+    heap.source().for_each_cache(&mut |cache| {
         caches.offer(CacheRecord {
             name: Text::new(cache.name.as_bytes()),
             objects: cache.in_use() as u64,
@@ -144,7 +206,6 @@ pub fn update_all(heap: &Heap) {
             bytes: cache.bytes() as u64,
         });
     });
-    let _ = record.set_caches(&caches);
 }
 
 /// One line on standard error, the text in the record, and death if that was asked for. Any

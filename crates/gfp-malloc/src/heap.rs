@@ -249,7 +249,10 @@ impl Heap {
             }
             return Some(block);
         }
-        events::failure(size);
+        match why {
+            AllocError::NoMemory { .. } => events::out_of_memory(self, size, align, caller),
+            _ => events::failure(size),
+        }
         None
     }
 
@@ -363,6 +366,10 @@ impl Heap {
         if size <= usable && size >= usable / 2 {
             return Some(old);
         }
+        // A smaller block is no reason to die: there is one already.
+        if size <= usable && events::kills() && !self.has_plenty_beside(size) {
+            return Some(old);
+        }
         let Some(new) = self.alloc(size, align, Fill::None, caller) else {
             // No memory to move to: who wants less keeps what there is.
             return (size <= usable).then_some(old);
@@ -372,6 +379,12 @@ impl Heap {
         // SAFETY: the caller's promise.
         unsafe { self.free(old, caller) };
         Some(new)
+    }
+
+    /// True if a request for `size` bytes will hardly be what uses memory up.
+    fn has_plenty_beside(&self, size: usize) -> bool {
+        let free = self.mm.pages().free_page_count() * PAGE_SIZE;
+        free / 2 > size.saturating_add(self.usage().managed_bytes / 16)
     }
 
     /// Reports a resize of what is no start of live memory, by what it is.

@@ -68,6 +68,8 @@ pub enum State {
     Exited,
     /// The library itself ended the process after a misuse (`GFP_MALLOC_REPORT=abort`).
     Aborted,
+    /// The library itself ended the process, whose memory was used up (`GFP_OOM=kill`).
+    OutOfMemory,
     /// A value that this version does not know.
     Unknown,
 }
@@ -79,6 +81,7 @@ impl State {
             State::Running => 1,
             State::Exited => 2,
             State::Aborted => 3,
+            State::OutOfMemory => 4,
         }
     }
 
@@ -87,6 +90,7 @@ impl State {
             1 => State::Running,
             2 => State::Exited,
             3 => State::Aborted,
+            4 => State::OutOfMemory,
             _ => State::Unknown,
         }
     }

@@ -37,6 +37,7 @@ pub(crate) fn memory() -> Option<usize> {
 /// The heap works from here on, so what allocates may be called.
 pub(crate) fn ready(heap: &'static Heap) {
     events::set_after_misuse(asked().after_misuse);
+    events::set_out_of_memory(asked().out_of_memory);
     // First of all: handlers before a fork run last-in-first-out, so others may allocate before
     // ours brings everything to rest, and after ours let it go on. The list of handlers may itself
     // allocate.

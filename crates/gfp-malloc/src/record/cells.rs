@@ -125,6 +125,11 @@ impl Record {
         })
     }
 
+    /// The process that the record belongs to.
+    pub fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
     /// Sets the state.
     pub fn set_state(&self, state: State) {
         self.state.store(state.word(), Ordering::Relaxed);

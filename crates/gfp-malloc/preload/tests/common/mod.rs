@@ -90,7 +90,12 @@ pub(crate) fn preloaded(program: &Path) -> Command {
     command
         .env("LD_PRELOAD", library())
         .env("GFP_MEMORY", "268435456");
-    for name in ["GFP_RECORD_DIR", "GFP_PROC_DIR", "GFP_MALLOC_REPORT"] {
+    for name in [
+        "GFP_RECORD_DIR",
+        "GFP_PROC_DIR",
+        "GFP_MALLOC_REPORT",
+        "GFP_OOM",
+    ] {
         command.env_remove(name);
     }
     command
