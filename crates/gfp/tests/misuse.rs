@@ -45,8 +45,16 @@ const MISUSES: &[Misuse] = misuses! {
         "`InAtomic` must not sleep, and this request may", "allocate before the lock is taken";
     // P170
     "an NMI allocates":
-        "mm.with(nmi).kmalloc(64, Atomic)" => "mm.with(irq).kmalloc(64, Atomic)",
-        "`InNmi` must not wait for a lock", "allocate in advance, in a task";
+        "mm.with(nmi).kmalloc(64, Atomic)" => "mm.with(nmi).kmalloc_nolock(64, Nolock)",
+        "`InNmi` must not wait for a lock", "use `kmalloc_nolock` or `alloc_pages_nolock`";
+    // S36
+    "a no-lock call that is to try harder":
+        "mm.with(nmi).alloc_pages_nolock(Atomic, 0)"
+            => "mm.with(nmi).alloc_pages_nolock(Nolock, 0)",
+        "this call waits for nobody", "use `Nolock`, with `zeroed()` or `account()`";
+    "a no-lock class for a call that may wait":
+        "mm.with(irq).kmalloc(64, Nolock)" => "mm.with(irq).kmalloc_nolock(64, Nolock.zeroed())",
+        "`Nolock` is no class that `InHardIrq` permits", "use `Usual`, or one of";
     // P150, P151
     "kernel in a nofs scope":
         "task.nofs(|task| mm.with(task).kmalloc(64, Kernel))"

@@ -15,7 +15,8 @@
 //!    constant of the pair ([`AllowedIn::GFP`]).
 //! 4. **Calls** are those of [`Mm::with`]. Each has the untyped call's name and hands it that
 //!    constant: the instructions are the same. Calls that never fail return no `Result`, and exist
-//!    only for what may sleep and is at most two pages.
+//!    only for what may sleep and is at most two pages. The no-lock calls take [`Nolock`], and are
+//!    all that an NMI has.
 //! 5. **Rights** ([`rights`]) are the traits behind the errors; their messages name the fix.
 //! 6. **What is not here.** A token narrows typed calls. Untyped calls made below, with a [`Gfp`]
 //!    word, do not see it; [`Mm::nofs`] and [`Mm::noio`] open the run-time scope as well. No memory
@@ -62,6 +63,7 @@ mod areas;
 mod calls;
 mod class;
 mod kbox;
+mod nolock;
 pub mod rights;
 #[cfg(test)]
 mod tests;
@@ -73,6 +75,7 @@ pub use class::{
     Usual, Zeroed,
 };
 pub use kbox::KBox;
+pub use nolock::{Nolock, WaitsForNobody};
 pub use token::{
     Free, Holding, InAtomic, InHardIrq, InNmi, InSoftIrq, InTask, NoFs, NoIo, Scope, Token,
 };

@@ -17,10 +17,11 @@ pub trait MaySleep: Token {}
 
 /// Contexts that may wait for a lock: all but an NMI.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` must not wait for a lock, so it cannot allocate",
-    label = "would take a lock here",
-    note = "allocate in advance, in a task, and let the NMI use what is there; free it in a \
-        task too"
+    message = "`{Self}` must not wait for a lock, and this call may",
+    label = "may take a lock here",
+    note = "use `kmalloc_nolock` or `alloc_pages_nolock` with the class `Nolock`, and handle \
+        `None`",
+    note = "or allocate in advance, in a task"
 )]
 pub trait MaySpin: Token {}
 

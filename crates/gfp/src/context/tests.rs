@@ -1,7 +1,10 @@
 //! What typed calls do; what they refuse is in `tests/misuse.rs`.
 
-use super::{AllowedIn, Atomic, Class, InAtomic, InHardIrq, InSoftIrq, InTask, KBox, Kernel};
-use super::{NoFs, NoIo, Nofs, Noio, Nowait, Token, Usual};
+use super::{
+    Accounted, AllowedIn, Atomic, Class, InAtomic, InHardIrq, InNmi, InSoftIrq, InTask, KBox,
+    Kernel,
+};
+use super::{NoFs, NoIo, Nofs, Noio, Nolock, Nowait, Token, Usual, WaitsForNobody, Zeroed};
 use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOFS, GFP_NOIO, GFP_NOWAIT, Gfp};
 use crate::frame::PAGE_SIZE;
 use crate::mm::Mm;
@@ -216,4 +219,32 @@ fn nobody_gets_a_wide_token_inside_a_scope() {
     }
     let _pinned = mm.scope_pin(&"long").unwrap();
     assert!(mm.in_task().is_some());
+}
+
+// P170, S36
+#[test]
+fn an_nmi_gets_what_needs_no_lock() {
+    let mm = machine();
+    // SAFETY: a test may call itself an NMI.
+    let nmi = unsafe { InNmi::assume() };
+    let words = <Zeroed<Accounted<Nolock>> as WaitsForNobody>::GFP;
+    assert_eq!(words, Gfp::ZERO | Gfp::ACCOUNT);
+    // So that objects and pages are at hand.
+    let task = mm.in_task().unwrap();
+    drop(mm.with(&task).kmalloc_obj([1u8; 64], Kernel).unwrap());
+    let object = mm.with(&nmi).kmalloc_nolock(64, Nolock.zeroed()).unwrap();
+    let page = mm
+        .with(&nmi)
+        .alloc_pages_nolock(Nolock.zeroed(), 0)
+        .unwrap();
+    // SAFETY: each is ours, of the size asked for, and freed once.
+    unsafe {
+        assert!((0..64).all(|i| object.add(i).read() == 0));
+        mm.kfree_nolock(object.as_ptr());
+        mm.free_pages_nolock(page, 0);
+    }
+    mm.platform().nested.store(true, Ordering::Relaxed);
+    assert!(mm.with(&nmi).kmalloc_nolock(64, Nolock).is_none());
+    mm.platform().nested.store(false, Ordering::Relaxed);
+    assert!(mm.platform().reports().is_empty());
 }

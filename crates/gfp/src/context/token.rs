@@ -177,8 +177,8 @@ sleepless! {
     InSoftIrq: "a softirq";
     /// A hardware interrupt.
     InHardIrq: "a hardware interrupt";
-    /// An interrupt that can come at any instruction; in a process a signal handler. Nothing can be
-    /// allocated with it.
+    /// An interrupt that can come at any instruction; in a process a signal handler. It has the
+    /// no-lock calls only.
     InNmi: "an NMI";
 }
 impl MaySpin for InAtomic {}
