@@ -96,11 +96,13 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
     }
 
     fn oom_unlock(&self, pages: &PageAllocator<P>) {
-        self.reclaim.oom.unlock(pages.platform());
+        // SAFETY: [INV-OOM-1] the slow path asks for it only while its request holds the lock.
+        unsafe { self.reclaim.oom.unlock(pages.platform()) };
     }
 
     fn oom_kill(&self, _: &PageAllocator<P>, need: &Need<'_>) -> bool {
-        self.reclaim.oom_kill(need)
+        // SAFETY: [INV-OOM-1] as above.
+        unsafe { self.reclaim.oom_kill(need) }
     }
 
     fn report_failure(&self, _: &PageAllocator<P>, need: &Need<'_>) {

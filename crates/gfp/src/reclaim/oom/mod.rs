@@ -102,7 +102,8 @@ impl<P: Platform> Held<'_, P> {
 
 impl<P: Platform> Drop for Held<'_, P> {
     fn drop(&mut self) {
-        self.0.unlock(self.1);
+        // SAFETY: [INV-OOM-1] we hold it.
+        unsafe { self.0.unlock(self.1) };
     }
 }
 
@@ -134,8 +135,11 @@ impl Oom {
         self.locked.swap(1, Ordering::Acquire) == 0
     }
 
-    /// Only for who holds the lock.
-    pub(super) fn unlock<P: Platform>(&self, platform: &P) {
+    /// Gives the lock back.
+    ///
+    /// # Safety
+    /// [INV-OOM-1] The caller holds the lock.
+    pub(super) unsafe fn unlock<P: Platform>(&self, platform: &P) {
         // Release: pairs with the Acquire in `try_lock`.
         self.locked.store(0, Ordering::Release);
         self.waiting.wake_one(platform);
@@ -242,10 +246,13 @@ impl<P: Platform> Reclaim<P> {
         held.inside().notifiers[id.0] = None;
     }
 
-    /// P430-P435. True if that made progress. Only for who holds the lock.
-    pub(super) fn oom_kill(&self, need: &Need<'_>) -> bool {
-        // SAFETY: [INV-OOM-1] the slow path calls this while it holds the lock. Who is called from
-        // here does not get the lock, and so does not come here.
+    /// P430-P435. True if that made progress.
+    ///
+    /// # Safety
+    /// [INV-OOM-1] The caller holds the lock.
+    pub(super) unsafe fn oom_kill(&self, need: &Need<'_>) -> bool {
+        // SAFETY: [INV-OOM-1] the caller holds the lock. Who is called from here does not get it,
+        // and so does not come here.
         let inside = unsafe { &mut *self.oom.inside.get() };
         let Some(source) = inside.source else {
             return false;

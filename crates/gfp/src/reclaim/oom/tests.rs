@@ -5,7 +5,7 @@ extern crate std;
 mod script;
 
 use super::{NOTIFIERS_MAX, OomCaller, OomId, OomNotifier, OomRegisterError, OomSource};
-use crate::flags::{GFP_ATOMIC, Gfp};
+use crate::flags::{GFP_ATOMIC, GFP_NOFS, Gfp};
 use crate::frame::Order;
 use crate::page::{Need, PageAllocator, PageRequest, Relief};
 use crate::platform::{Fact, Platform};
@@ -225,10 +225,28 @@ fn memory_that_comes_in_between_saves_everybody_and_the_lock_is_given_back() {
         assert_eq!(script.killed(), []);
         assert_eq!(late.unlocks.load(Relaxed), 1);
         assert!(reclaim.oom.try_lock(), "nobody holds it");
-        reclaim.oom.unlock(mm.platform());
+        // SAFETY: [INV-OOM-1] taken above.
+        unsafe { reclaim.oom.unlock(mm.platform()) };
         // SAFETY: ours, freed once.
         unsafe { mm.pages().free(page, Order::ZERO) }.unwrap();
     });
+}
+
+/// When somebody waits next, the first task gives its memory back, and the OOM lock too if it is
+/// `locked`.
+fn when_somebody_waits(script: &Script<'_>, locked: bool) {
+    let raw = core::ptr::from_ref(script).expose_provenance();
+    let meanwhile = std::boxed::Box::new(move || {
+        // SAFETY: the test keeps `script` until the request has ended that runs this.
+        let script = unsafe { &*core::ptr::with_exposed_provenance::<Script<'_>>(raw) };
+        script.free_all(&script.tasks[0]);
+        if locked {
+            let oom = &script.mm.slabs().reclaim().oom;
+            // SAFETY: [INV-OOM-1] the test took it.
+            unsafe { oom.unlock(script.mm.platform()) };
+        }
+    });
+    *script.mm.platform().on_relax.lock().unwrap() = Some(meanwhile);
 }
 
 #[test]
@@ -237,19 +255,28 @@ fn who_finds_the_lock_taken_waits_for_the_other() {
     let mm = boot();
     let script = Script::new(&mm, &[(1, 2000, 0)]);
     script.run(|| {
-        let reclaim = mm.slabs().reclaim();
-        assert!(reclaim.oom.try_lock());
-        let raw = core::ptr::from_ref(&script).addr();
-        let meanwhile = std::boxed::Box::new(move || {
-            // SAFETY: `script` lives until the request below has ended, which runs this.
-            let script = unsafe { &*core::ptr::with_exposed_provenance::<Script<'_>>(raw) };
-            script.free_all(&script.tasks[0]);
-            let reclaim = script.mm.slabs().reclaim();
-            reclaim.oom.unlock(script.mm.platform());
-        });
-        let _exposed = core::ptr::from_ref(&script).expose_provenance();
-        *mm.platform().on_relax.lock().unwrap() = Some(meanwhile);
+        assert!(mm.slabs().reclaim().oom.try_lock());
+        when_somebody_waits(&script, true);
         assert!(one(&mm, QUIET));
+    });
+    assert_eq!(script.killed(), []);
+}
+
+#[test]
+fn a_request_without_fs_kills_nobody_and_waits() {
+    // P129, P431
+    let mm = boot();
+    let script = Script::new(&mm, &[(1, 2000, 0)]);
+    script.run(|| {
+        when_somebody_waits(&script, false);
+        assert!(one(&mm, GFP_NOFS | Gfp::NOWARN));
+        assert!(
+            mm.platform().on_relax.lock().unwrap().is_none(),
+            "it waited"
+        );
+        assert!(mm.slabs().reclaim().oom.try_lock(), "nobody holds it");
+        // SAFETY: [INV-OOM-1] taken just now.
+        unsafe { mm.slabs().reclaim().oom.unlock(mm.platform()) };
     });
     assert_eq!(script.killed(), []);
 }
