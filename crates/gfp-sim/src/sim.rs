@@ -1,7 +1,7 @@
 //! A run: its tasks, its handlers, its scheduler.
 
 use crate::capture;
-use crate::config::Config;
+use crate::config::{Config, Rates};
 use crate::outcome::{Failure, FailureKind, Outcome};
 use crate::platform::SimPlatform;
 use crate::rng::Rng;
@@ -153,6 +153,11 @@ impl Sim {
     /// True if another CPU's place is refused at times: a fault of this run.
     pub(crate) fn may_refuse_remote(&self) -> bool {
         self.0.world.borrow().config.rates.refuse_remote != 0
+    }
+
+    /// From now on nothing happens but what tasks do.
+    pub(crate) fn end_faults(&self) {
+        self.0.world.borrow_mut().config.rates = Rates::default();
     }
 
     /// Notes a number in the trace: runs that differ in it have different hashes. Never an address

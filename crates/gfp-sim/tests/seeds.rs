@@ -38,5 +38,6 @@ scenarios! {
     interrupts: 100,
     drains: 60,
     oom: 10,
+    reclaim: 40,
     mixed: 60,
 }

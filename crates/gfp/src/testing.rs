@@ -2,7 +2,7 @@
 
 use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
-use crate::platform::{Context, DirectMap, Nested, Platform, TaskWord, ThisTask};
+use crate::platform::{Context, DirectMap, Nested, Platform, Sleep, TaskWord, ThisTask, Wake};
 use crate::report::{AllocFailure, Report};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
@@ -40,8 +40,13 @@ pub(crate) struct TestPlatform {
     pub(crate) on_relax: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// What [`Platform::report_failure`] was told, as text.
     pub(crate) failures: Mutex<Vec<String>>,
+    /// What happens while a task sleeps, until the deadline or for ever; `None`: tasks cannot.
+    pub(crate) on_sleep: Mutex<Option<OnSleep>>,
     ticks: AtomicU64,
 }
+
+/// See [`TestPlatform::on_sleep`].
+pub(crate) type OnSleep = Box<dyn FnMut(&TestPlatform, Option<u64>) + Send>;
 
 // SAFETY: the pointer is only the address of RAM, which the allocator under test governs.
 unsafe impl Sync for TestPlatform {}
@@ -71,6 +76,7 @@ impl TestPlatform {
             discarding: AtomicBool::new(false),
             on_relax: Mutex::new(None),
             failures: Mutex::default(),
+            on_sleep: Mutex::new(None),
             ticks: AtomicU64::new(0),
         }
     }
@@ -90,6 +96,11 @@ impl TestPlatform {
     /// Lets time pass.
     pub(crate) fn pass_ns(&self, ns: u64) {
         self.ticks.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Time passes.
+    pub(crate) fn advance(&self, ms: u64) {
+        self.ticks.fetch_add(ms * 1_000_000, Ordering::Relaxed);
     }
 
     /// What was reported so far.
@@ -176,6 +187,11 @@ unsafe impl Platform for TestPlatform {
         assert!(spins < 1 << 20, "a test machine waits for ever");
     }
 
+    fn sleep(&self) -> Option<&dyn Sleep> {
+        let sleeps = self.on_sleep.lock().unwrap().is_some();
+        sleeps.then_some(self as &dyn Sleep)
+    }
+
     fn report(&self, report: &Report<'_>) {
         self.reports.lock().unwrap().push(report.to_string());
     }
@@ -196,6 +212,17 @@ unsafe impl Platform for TestPlatform {
         self.discarding.store(false, Ordering::Release);
         true
     }
+}
+
+impl Sleep for TestPlatform {
+    fn wait(&self, _: &AtomicU32, _: u32, deadline_ns: Option<u64>) {
+        let on_sleep = self.on_sleep.lock().unwrap().take();
+        let mut on_sleep = on_sleep.expect("this machine sleeps");
+        on_sleep(self, deadline_ns);
+        *self.on_sleep.lock().unwrap() = Some(on_sleep);
+    }
+
+    fn wake(&self, _: &AtomicU32, _: Wake) {}
 }
 
 /// A usable region of node 0.

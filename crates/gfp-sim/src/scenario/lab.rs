@@ -7,6 +7,8 @@ use crate::sim::Sim;
 use gfp::Mm;
 use gfp::flags::GFP_KERNEL;
 use gfp::frame::{FrameKind, PAGE_SIZE, Pfn};
+use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
+use gfp::reclaim::{ShrinkControl, Shrinker};
 use gfp::slab::CacheRef;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -72,6 +74,7 @@ impl Lab {
             pages_at_start: 0,
         };
         lab.touch_all_cpus();
+        lab.touch_shrinkers();
         lab.give_back();
         lab.pages_at_start = lab.pages_in_use();
         Rc::new(lab)
@@ -87,6 +90,22 @@ impl Lab {
             unsafe { self.mm.kfree(object.as_ptr()) };
         }
         self.sim.act_as(0);
+    }
+
+    /// The table of shrinkers is made with the first one.
+    fn touch_shrinkers(&self) {
+        struct Nothing;
+        impl Shrinker for Nothing {
+            fn count(&self, _: &ShrinkControl) -> Counted {
+                Counted::Empty
+            }
+            fn scan(&self, _: &ShrinkControl) -> Scanned {
+                Scanned::Stop
+            }
+        }
+        let reclaim = self.mm.slabs().reclaim();
+        let first = reclaim.register_shrinker(&Nothing, Settings::default());
+        reclaim.unregister_shrinker(first.expect("an empty machine"));
     }
 
     /// The run.

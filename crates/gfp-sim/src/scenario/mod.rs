@@ -10,10 +10,12 @@
 mod caches;
 mod lab;
 mod ops;
+mod reclaim;
 mod storms;
 
 pub use lab::{Block, Lab};
 pub use ops::Op;
+pub use reclaim::CALM_STEPS;
 
 use crate::capture;
 use crate::config::Config;
@@ -76,6 +78,12 @@ pub const ALL: &[Scenario] = &[
         about: "more is wanted than there is; requests that may not fail are served",
         bytes: 8 << 20,
         set_up: storms::oom,
+    },
+    Scenario {
+        name: "reclaim",
+        about: "all levels and interrupts with 5 % free; shrinkers that allocate, kswapd",
+        bytes: 16 << 20,
+        set_up: reclaim::reclaim,
     },
     Scenario {
         name: "mixed",

@@ -1,11 +1,12 @@
-//! Where memory comes from when none is free: caches that give way, and who dies.
+//! Where memory comes from when none is free: caches that give way, the background, and who dies.
 
 use super::Mm;
 use crate::error::AllocError;
-use crate::platform::Platform;
+use crate::frame::NodeId;
+use crate::platform::{Platform, Sleep};
 use crate::policy::reclaim::shrink::Settings;
 use crate::reclaim::oom::{OomNotifier, OomNotifierId, OomRegisterError, OomSource, OomSourceId};
-use crate::reclaim::{Shrinker, ShrinkerId};
+use crate::reclaim::{KswapdError, Shrinker, ShrinkerId};
 use core::ptr::NonNull;
 
 impl<P: Platform> Mm<P> {
@@ -89,5 +90,29 @@ impl<P: Platform> Mm<P> {
     /// Context: as [`Mm::register_oom_source`].
     pub fn unregister_oom_notifier(&self, id: OomNotifierId) {
         self.slabs().reclaim().unregister_oom_notifier(id);
+    }
+
+    /// Background reclaim of one node (P400): frees memory when requests find the node below its
+    /// low watermark, until it is above high, so that they need not do it themselves. The platform
+    /// runs this in a task of its own, one for each node; no node must have one.
+    ///
+    /// Returns when `stop` says so, which is asked whenever the task is woken and between two
+    /// passes over the shrinkers: make it true, then call [`Mm::stop_kswapd`].
+    ///
+    /// Context: a task that may sleep. Shrinkers are called in it. While it runs, direct reclaimers
+    /// wait for it when the reserve runs low (P406).
+    ///
+    /// # Errors
+    /// [`KswapdError`]: there is no such node, or it has a task.
+    pub fn kswapd(&self, node: NodeId, stop: impl Fn() -> bool) -> Result<(), KswapdError>
+    where
+        P: Sleep,
+    {
+        self.slabs().reclaim().kswapd(node, self.slabs(), stop)
+    }
+
+    /// Has the task in [`Mm::kswapd`] look whether it is to stop. Context: any but an NMI.
+    pub fn stop_kswapd(&self, node: NodeId) {
+        self.slabs().reclaim().stop_kswapd(node);
     }
 }

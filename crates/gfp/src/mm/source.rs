@@ -76,6 +76,7 @@ impl<P: Platform> Source for Mm<P> {
                     view.counters.set(which, pages as i64);
                 }
             }
+            view.unreclaimable = self.slabs().reclaim().is_hopeless(node);
             visit(&view);
         }
     }
@@ -151,6 +152,19 @@ impl<P: Platform> Source for Mm<P> {
         for zone in self.pages().zone_stats() {
             events.add(VmEvent::pgalloc(zone.kind), zone.events.alloc_pages);
             events.add(VmEvent::Pgfree, zone.events.free_pages);
+        }
+        let reclaim = self.slabs().reclaim().events();
+        for kind in ZoneKind::ALL {
+            events.add(VmEvent::allocstall(kind), reclaim.stalls[kind as usize]);
+        }
+        for (which, n) in [
+            (VmEvent::PgscanDirectThrottle, reclaim.throttled),
+            (VmEvent::SlabsScanned, reclaim.objects_scanned),
+            (VmEvent::Pageoutrun, reclaim.runs),
+            (VmEvent::KswapdLowWmarkHitQuickly, reclaim.low_hit_quickly),
+            (VmEvent::KswapdHighWmarkHitQuickly, reclaim.high_hit_quickly),
+        ] {
+            events.add(which, n);
         }
         events
     }

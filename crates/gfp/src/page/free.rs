@@ -196,6 +196,7 @@ impl<P: Platform> PageAllocator<P> {
         if let Some(pfn) = twice {
             self.complain_twice(pfn);
         }
+        zone.hope_again();
         self.report_free(local, zone, self.config.report_keep_blocks, REPORT_MOST);
     }
 

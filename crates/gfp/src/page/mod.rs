@@ -25,6 +25,7 @@
 //!    isolation, CMA, taking memory out of a running machine (issue 5).
 
 mod alloc;
+mod balance;
 mod block;
 mod boot;
 mod cache;
@@ -340,7 +341,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// The highest zone that a request may use (P47, P201).
     #[inline]
-    fn highest(&self, gfp: Gfp) -> ZoneKind {
+    pub(crate) fn highest(&self, gfp: Gfp) -> ZoneKind {
         let zeroed = gfp.contains(Gfp::ZERO) as usize;
         self.highest[zeroed][gfp.highest_zone_checked_before() as usize]
     }

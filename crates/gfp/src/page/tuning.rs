@@ -51,6 +51,7 @@ impl<P: Platform> PageAllocator<P> {
             let managed = zone.managed_pages();
             let marks = watermark::zone_watermarks(zone.kind, managed, &low_memory);
             zone.set_watermarks(marks);
+            zone.regain_hope();
             let limits = PcpLimits::new(managed, marks.low, cpus, None);
             self.sizing[zone.id as usize].set(&limits);
             above_high += managed.saturating_sub(marks.high);

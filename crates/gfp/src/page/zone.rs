@@ -78,6 +78,8 @@ pub(crate) struct Zone {
     pub(crate) nr_blocks: usize,
     mark: [AtomicUsize; 4],
     boost: AtomicUsize,
+    /// More free pages than this end a hopelessness (P404); `usize::MAX`: there is none.
+    hope: AtomicUsize,
     reserve: [AtomicUsize; ZoneKind::COUNT],
     pub(super) index: [[BlockIndex; NR_ORDERS]; NR_LISTS],
     /// Wholly free blocks whose memory the operating system does not have yet.
@@ -138,6 +140,7 @@ impl Zone {
             hidden: AtomicUsize::new(0),
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
             boost: AtomicUsize::new(0),
+            hope: AtomicUsize::new(usize::MAX),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
             lock: Lock::new(()),
             _written: LineBreak,
@@ -243,6 +246,33 @@ impl Zone {
         for (to, from) in self.mark.iter().zip([w.min, w.low, w.high, w.promo]) {
             to.store(from, Relaxed);
         }
+    }
+
+    /// P404: from now on it is noticed when this zone has enough free again: above high.
+    pub(crate) fn lose_hope(&self) {
+        let enough = self.watermarks().high + self.reserve(ZoneKind::Movable);
+        // Relaxed, as in all of these: a hint by itself. Who frees at the same time may miss it;
+        // who frees next does not.
+        self.hope.store(enough, Relaxed);
+    }
+
+    /// P404: true when enough came free since [`Zone::lose_hope`], or if that was never called.
+    pub(crate) fn has_hope(&self) -> bool {
+        self.hope.load(Relaxed) == usize::MAX
+    }
+
+    /// Called when pages came free.
+    #[inline]
+    pub(super) fn hope_again(&self) {
+        if self.free_pages() > self.hope.load(Relaxed) {
+            self.regain_hope();
+        }
+    }
+
+    /// Ends what [`Zone::lose_hope`] began.
+    #[cold]
+    pub(super) fn regain_hope(&self) {
+        self.hope.store(usize::MAX, Relaxed);
     }
 
     pub(crate) fn boost(&self) -> usize {

@@ -1,30 +1,50 @@
-//! Direct reclaim: a request that found nothing frees memory itself (P405).
+//! Direct reclaim: a request that found nothing frees memory itself (P405, P406).
 
 use super::{Above, Reclaim};
-use crate::flags::Gfp;
+use crate::flags::{Gfp, ZoneKind};
 use crate::frame::NodeId;
 use crate::page::Need;
-use crate::platform::Platform;
-use crate::policy::reclaim::PassResult;
+use crate::platform::{Platform, Reason, ScopeError, ScopeGuard, now_of};
+use crate::policy::effort::Scopes;
 use crate::policy::reclaim::direct::{Compactable, Ladder, Spared};
+use crate::policy::reclaim::kswapd::Wake;
+use crate::policy::reclaim::throttle::{AfterWait, Entry, Reclaimer, Woken, after_wait, at_entry};
+use crate::policy::reclaim::{PassResult, Priority};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// The right to reclaim; whoever has it is not entered again from its own allocations.
-struct Busy<'a>(&'a AtomicUsize);
+/// A killable wait looks so often whether the task was killed, and whether somebody is still
+/// at work for it.
+const LOOK_NS: u64 = 100_000_000;
 
-impl Drop for Busy<'_> {
+/// The right to reclaim; whoever has it is not entered again from its own allocations (P133).
+pub(super) enum Reclaiming<'a> {
+    /// The task has noted it: others may reclaim meanwhile.
+    Scope(#[allow(dead_code, reason = "it is dropped")] ScopeGuard<'a>),
+    /// The machine has noted it, for one at a time: tasks cannot.
+    Alone(&'a AtomicUsize),
+}
+
+impl Drop for Reclaiming<'_> {
     fn drop(&mut self) {
-        // Release: pairs with the Acquire in `begin`.
-        self.0.store(0, Ordering::Release);
+        if let Reclaiming::Alone(busy) = self {
+            // Release: pairs with the Acquire in `begin`.
+            busy.store(0, Ordering::Release);
+        }
     }
 }
 
 impl<P: Platform> Reclaim<P> {
-    /// P133.
-    fn begin(&self) -> Option<Busy<'_>> {
-        // Acquire: pairs with the Release in `Busy::drop`.
-        let busy = self.reclaiming.swap(1, Ordering::Acquire);
-        (busy == 0).then(|| Busy(&self.reclaiming))
+    /// P133. `None`: somebody else reclaims, on a machine whose tasks cannot note it.
+    pub(super) fn begin(&self, why: Reason) -> Option<Reclaiming<'_>> {
+        match ScopeGuard::open(self.pages.platform(), Scopes::NORECLAIM, Some(why)) {
+            Ok(scope) => Some(Reclaiming::Scope(scope)),
+            Err(ScopeError::NoTask) => None,
+            Err(ScopeError::NotKept) => {
+                // Acquire: pairs with the Release in `Reclaiming::drop`.
+                let busy = self.reclaiming.swap(1, Ordering::Acquire);
+                (busy == 0).then(|| Reclaiming::Alone(&self.reclaiming))
+            }
+        }
     }
 
     /// Climbs down the ladder until enough is free. Returns pages of progress (P122).
@@ -34,16 +54,73 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
-        let Some(_busy) = self.begin() else {
+        let highest = self.pages.highest(need.request.gfp);
+        if self.throttle(need, highest) == AfterWait::PretendProgress {
+            return 1;
+        }
+        let Some(_reclaiming) = self.begin(&"direct reclaim") else {
             return 0;
         };
+        self.events.stalls[highest as usize].add(1);
         let mut ladder = Ladder::new();
         while let Some(pass) = ladder.step() {
             let gfp = need.effort.gfp;
             let done = self.pass(gfp, pass.priority, self.nodes_of(need), above);
             ladder.after(done, Spared::default(), Compactable::No);
         }
-        ladder.end().progress()
+        let progress = ladder.end().progress();
+        if progress != 0 {
+            self.nodes_of(need)
+                .for_each(|node| self.freed_directly(node, highest));
+        }
+        progress
+    }
+
+    /// P406: waits while reclaim would live on the last of the reserve, if there is a background
+    /// task to wait for.
+    fn throttle(&self, need: &Need<'_>, highest: ZoneKind) -> AfterWait {
+        let platform = self.pages.platform();
+        let id = need.request.node.unwrap_or(platform.node());
+        let node = match self.nodes.get(usize::from(id.0)) {
+            Some(node) if node.has_task() && platform.sleep().is_some() => node,
+            _ => return AfterWait::Reclaim,
+        };
+        let reserve = || {
+            let hopeless = self.failures(id, node).is_hopeless() || !node.has_task();
+            self.pages.reserve_of(id, hopeless)
+        };
+        let is_killed = || now_of(platform).fatal_signal;
+        let reclaimer = Reclaimer {
+            gfp: need.effort.gfp,
+            kernel_task: false,
+            dying: is_killed(),
+        };
+        let entry = at_entry(&reclaimer, &reserve());
+        if entry == Entry::Reclaim || !platform.context().is_task() {
+            return AfterWait::Reclaim;
+        }
+        self.events.throttled.add(1);
+        let now = platform.now_ns();
+        let end = match entry {
+            Entry::WaitAtMost { ms } => now.saturating_add(u64::from(ms) * 1_000_000),
+            _ => u64::MAX,
+        };
+        loop {
+            let woken = self.wake_background(id, need.request.order.get().into(), highest);
+            if matches!(woken, Wake::Nothing | Wake::Kcompactd) {
+                return after_wait(Woken::GoOn); // nobody would end the wait
+            }
+            let look = platform.now_ns().saturating_add(LOOK_NS).min(end);
+            let enough = node
+                .throttled
+                .wait_until_ns(platform, look, || reserve().allows_reclaim());
+            if end == u64::MAX && is_killed() {
+                return after_wait(Woken::Killed);
+            }
+            if enough || platform.now_ns() >= end {
+                return after_wait(Woken::GoOn);
+            }
+        }
     }
 
     /// The nodes that a request could take memory from.
@@ -56,10 +133,10 @@ impl<P: Platform> Reclaim<P> {
     }
 
     /// Asks everybody once, at one priority.
-    fn pass<A>(
+    pub(super) fn pass<A>(
         &self,
         gfp: Gfp,
-        priority: crate::policy::reclaim::Priority,
+        priority: Priority,
         nodes: impl Iterator<Item = NodeId>,
         above: &A,
     ) -> PassResult
@@ -73,6 +150,7 @@ impl<P: Platform> Reclaim<P> {
             scanned += looked_at;
             freed += objects;
         }
+        self.events.objects_scanned.add(scanned);
         if freed == 0 {
             return PassResult { scanned, freed: 0 };
         }

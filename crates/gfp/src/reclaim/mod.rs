@@ -5,19 +5,24 @@
 //!    taken back, and the rooms above are asked for what they can do without.
 //! 2. **Structure.** `Reclaim` owns the page allocator, and is owned by the slabs: who stands above
 //!    allocates through it and hands itself in as [`Above`], so nobody keeps pointers upwards.
-//! 3. **Locking.** None of its own. It is called outside of sections, with no lock held.
+//! 3. **Locking.** None of its own. Tasks reclaim side by side where the platform keeps a word for
+//!    each; elsewhere one at a time. It is called outside of sections, with no lock held.
 //! 4. **Failure.** The request's: [`AllocError`] with the reason.
-//! 5. **What it does not do yet.** Background reclaim, the LRU of movable pages, compaction
-//!    (issue 4). Deferred work of shrinkers is kept by node, not by group (issue 8).
+//! 5. **What it does not do yet.** The LRU of movable pages, compaction (issue 4). Deferred work of
+//!    shrinkers is kept by node, not by group (issue 8).
 //!
 //! | module | what |
 //! |---|---|
 //! | `shrinker` | caches whose owner is asked to give objects up |
-//! | `direct` | what a request does that found nothing |
+//! | `direct` | what a request does that found nothing, and when it waits instead |
+//! | `kswapd` | the background: one task a node, run by the platform |
 //! | `oom` | one dies so that the others go on |
 //! | `shortages`, `warn` | why a request ended without memory |
+//! | `events` | what was done, in numbers |
 
 mod direct;
+mod events;
+mod kswapd;
 pub mod oom;
 mod shortages;
 mod shrinker;
@@ -26,16 +31,20 @@ mod tests;
 mod warn;
 
 use crate::error::AllocError;
-use crate::flags::Gfp;
-use crate::frame::Pfn;
+use crate::flags::{Gfp, ZoneKind};
+use crate::frame::{MAX_NODES, NodeId, Pfn};
 use crate::page::{Alone, Need, PageAllocator, PageRequest, Relief};
 use crate::platform::Platform;
 use crate::policy::effort::Machine;
 use crate::sync::atomic::AtomicUsize;
+use events::Counters;
+use kswapd::Node;
 use oom::Oom;
 use shrinker::Shrinkers;
 use warn::RateLimit;
 
+pub use events::ReclaimEvents;
+pub use kswapd::KswapdError;
 pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
 pub use warn::REPORT_EVERY_NS;
 
@@ -62,6 +71,8 @@ impl Above for Nobody {
 pub struct Reclaim<P: Platform> {
     pages: PageAllocator<P>,
     shrinkers: Shrinkers,
+    nodes: [Node; MAX_NODES],
+    events: Counters,
     /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
     reclaiming: AtomicUsize,
     oom: Oom,
@@ -76,6 +87,10 @@ struct Way<'a, P: Platform, A: ?Sized> {
 }
 
 impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
+    fn wake_background(&self, _: &PageAllocator<P>, node: NodeId, order: u32, highest: ZoneKind) {
+        self.reclaim.wake_background(node, order, highest);
+    }
+
     fn reclaim(&self, _: &PageAllocator<P>, need: &Need<'_>, _: u32) -> usize {
         self.reclaim.direct(need, self.above)
     }
@@ -116,6 +131,8 @@ impl<P: Platform> Reclaim<P> {
         Reclaim {
             pages,
             shrinkers: Shrinkers::new(),
+            nodes: [const { Node::new() }; MAX_NODES],
+            events: Counters::new(),
             reclaiming: AtomicUsize::new(0),
             oom: Oom::new(),
             failures: RateLimit::new(),
@@ -126,6 +143,11 @@ impl<P: Platform> Reclaim<P> {
     #[inline]
     pub fn pages(&self) -> &PageAllocator<P> {
         &self.pages
+    }
+
+    /// What reclaim did since boot.
+    pub fn events(&self) -> ReclaimEvents {
+        self.events.get()
     }
 
     /// [`PageAllocator::alloc`] with everything that can free memory.

@@ -2,6 +2,9 @@
 
 extern crate std;
 
+mod kswapd;
+mod throttle;
+
 use super::{ShrinkControl, Shrinker};
 use crate::Mm;
 use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOFS, Gfp};

@@ -57,6 +57,11 @@ pub enum HopeReason {
 pub struct Failures(u32);
 
 impl Failures {
+    /// So many; what [`Failures::get`] gave, from where the executor keeps it.
+    pub const fn new(runs: u32) -> Failures {
+        Failures(runs)
+    }
+
     /// How many.
     pub const fn get(self) -> u32 {
         self.0
