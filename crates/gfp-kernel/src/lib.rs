@@ -94,7 +94,10 @@ pub unsafe fn start(start_info: u64) -> ! {
             bench::run(options.command.filter.unwrap_or(""))
         }
         Mode::Idle => exit::exit(exit::Outcome::Passed),
-        Mode::Shell => first_task(|| shell::run()),
+        Mode::Shell => first_task(|| {
+            memory::start_kswapd();
+            shell::run()
+        }),
     }
 }
 

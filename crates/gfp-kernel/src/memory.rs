@@ -2,6 +2,7 @@
 
 use crate::once::Once;
 use crate::platform::Machine;
+use crate::sched;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
 use gfp::Mm;
@@ -40,6 +41,19 @@ pub fn mm() -> &'static Mm<Machine> {
     match try_mm() {
         Some(mm) => mm,
         None => panic!("memory is used before memory::boot"),
+    }
+}
+
+/// Starts background reclaim: a task for each node with memory, for ever.
+///
+/// Context: a task.
+///
+/// # Panics
+/// Without memory for them.
+pub fn start_kswapd() {
+    for node in mm().pages().nodes() {
+        // Nobody waits for it: it does not end.
+        drop(sched::spawn("kswapd", move || mm().kswapd(node, || false)));
     }
 }
 

@@ -30,6 +30,7 @@ mod numa;
 mod oom;
 mod owners;
 mod paging;
+mod reclaim;
 mod restart;
 mod restart_owned;
 mod sched;
@@ -98,6 +99,7 @@ const TESTS: &[&[Test]] = &[
     hotplug::TESTS,
     stress::TESTS,
     oom::TESTS,
+    reclaim::TESTS,
     virtio::TESTS,
 ];
 
