@@ -76,6 +76,8 @@ fn a_task_of_the_node_frees_memory_before_requests_must() {
     let books = Ledger::open();
     let nodes: Vec<NodeId> = mm().pages().nodes().collect();
     let stop = Arc::new(AtomicBool::new(false));
+    // Before the tasks: interrupts wake them at any time from then on.
+    let before = mm().slabs().reclaim().events();
     let start = |&node: &NodeId| {
         let stop = stop.clone();
         sched::spawn("kswapd", move || mm().kswapd(node, || stop.load(Relaxed)))
@@ -84,7 +86,6 @@ fn a_task_of_the_node_frees_memory_before_requests_must() {
     let (all, _) = Chain::pages((GFP_KERNEL & !Gfp::RECLAIM) | Gfp::NOWARN, 0);
     let taken = all.len;
     cache.0.lock().0 = all;
-    let before = mm().slabs().reclaim().events();
     let deadline = time::now_ns() + LONG_NS;
     while !nodes.iter().all(|node| is_well_off(*node)) && time::now_ns() < deadline {
         if let Ok(pfn) = mm().alloc_pages(GFP_NOWAIT | Gfp::NOWARN, 0) {
