@@ -199,7 +199,9 @@ fn skipped(lines: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for line in lines {
         needs |= line.starts_with("    needs ");
-        let ended = line.strip_prefix("test ").and_then(|l| l.split_once(" ... "));
+        let ended = line
+            .strip_prefix("test ")
+            .and_then(|l| l.split_once(" ... "));
         if let Some((test, _)) = ended
             && std::mem::take(&mut needs)
         {
