@@ -18,6 +18,8 @@
 //! 6. **Several machines.** Each [`HostPlatform`] is a machine of its own, but the slots are the
 //!    process's: a thread is inside at most one section, of whatever machine. A section of machine
 //!    A inside a section of machine B is refused as nested.
+//! 7. **Services.** [`Host`] is a machine for a Rust program, without unsafe code: buffers, caches
+//!    that give way, background threads. `service/`, the only part that uses std.
 #![no_std]
 
 #[cfg(test)]
@@ -38,6 +40,8 @@ pub mod raw;
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 pub mod rseq;
 #[cfg(not(loom))]
+pub mod service;
+#[cfg(not(loom))]
 mod sleep;
 #[cfg(not(loom))]
 pub mod slots;
@@ -48,5 +52,7 @@ mod sys;
 pub use platform::{HostPlatform, MemoryMap};
 #[cfg(not(loom))]
 pub use ram::{Backing, HostConfig, HostError};
+#[cfg(not(loom))]
+pub use service::{Background, Buffer, Host, ShrinkerGuard};
 #[cfg(not(loom))]
 pub use slots::{NR_SLOTS, Section, fork};

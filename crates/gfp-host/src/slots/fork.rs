@@ -41,6 +41,8 @@ pub fn resume_child() {
     REGISTRY.resume_child(ThisThread);
     // A fork inside a hook is forbidden, so this thread does not hold it but for `quiesce`.
     HOOKS.lock.reset();
+    #[cfg(not(loom))]
+    crate::service::background::is_gone_in_child();
 }
 
 extern "C" fn prepare() {

@@ -115,4 +115,11 @@ impl<P: Platform> Mm<P> {
     pub fn stop_kswapd(&self, node: NodeId) {
         self.slabs().reclaim().stop_kswapd(node);
     }
+
+    /// The task in [`Mm::kswapd`] has ended without returning: this process is the child of a fork,
+    /// which copied the machine and not the thread. Nobody wakes it or waits for it any more, and
+    /// another may take its place. Context: any but an NMI.
+    pub fn kswapd_is_gone(&self, node: NodeId) {
+        self.slabs().reclaim().kswapd_is_gone(node);
+    }
 }

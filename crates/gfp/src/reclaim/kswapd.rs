@@ -254,6 +254,14 @@ impl<P: Platform> Reclaim<P> {
         }
     }
 
+    /// What [`Mm::kswapd_is_gone`](crate::Mm::kswapd_is_gone) describes.
+    pub fn kswapd_is_gone(&self, node: NodeId) {
+        if let Some(node) = self.nodes.get(usize::from(node.0)) {
+            node.task.store(NO_TASK, SeqCst);
+            node.throttled.wake_all(self.pages.platform());
+        }
+    }
+
     /// Called: works until the node is off well for 100 ms, or hopeless.
     fn work<A>(&self, id: NodeId, node: &Node, above: &A, stop: &impl Fn() -> bool)
     where

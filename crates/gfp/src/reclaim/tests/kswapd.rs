@@ -337,3 +337,21 @@ fn vmstat_shows_what_reclaim_did() {
     }
     cache.give(usize::MAX);
 }
+
+#[test]
+fn a_task_that_a_fork_did_not_copy_is_not_waited_for() {
+    // P406
+    let mm = boot();
+    let cache = Cache::new(&mm);
+    cache.fill();
+    play_task(&mm, true);
+    assert_eq!(wake(&mm, 0), Wake::Record);
+    mm.kswapd_is_gone(NODE);
+    mm.kswapd_is_gone(NodeId(u8::MAX));
+    assert_eq!(wake(&mm, 0), Wake::Nothing);
+    let throttled = events(&mm).throttled;
+    assert!(mm.kmalloc(4096, GFP_KERNEL).is_err(), "it does not hang");
+    assert_eq!(events(&mm).throttled, throttled);
+    run(&mm, |_| true);
+    cache.give(usize::MAX);
+}

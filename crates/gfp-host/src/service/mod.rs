@@ -1,0 +1,115 @@
+//! Memory for a Rust program that gives way: safe faces over one machine of this process.
+//!
+//! 1. **Concept.** A [`Host`] is a machine that threads share. What it gives out is [`Buffer`]s,
+//!    freed when dropped. Caches register shrinkers, and are asked for memory before a request
+//!    fails; background threads ask them before a request must.
+//! 2. **Structure.** A [`Host`] is a counted reference: every buffer, guard and thread has one, so
+//!    the machine ends when the last of them does. Each guard undoes on drop what made it.
+//! 3. **Cycles.** A cache that keeps buffers keeps the machine. Its guard keeps the cache. So keep
+//!    the guard beside the cache, not inside.
+//! 4. **Fork.** A child has a copy of the machine and none of its threads. Its copies of guards do
+//!    not wait for threads that it has not got.
+//! 5. **std.** This module uses it, for threads and counted references. The rest of the crate does
+//!    not, and nothing here runs inside `malloc`.
+//!
+//! | module | what |
+//! |---|---|
+//! | `background` | a thread for each node, which frees memory before requests must |
+//! | `buffer` | bytes of one's own |
+//! | `shrinker` | caches that give way, registered without unsafe code |
+
+pub(crate) mod background;
+mod buffer;
+mod shrinker;
+
+extern crate std;
+
+use self::std::sync::Arc;
+use crate::{HostConfig, HostError, HostPlatform};
+use core::fmt;
+use core::ops::Deref;
+use gfp::Mm;
+use gfp::page::{BootConfig, BootError};
+
+pub use background::{BACKGROUNDS_MAX, Background, BackgroundError};
+pub use buffer::Buffer;
+pub use shrinker::ShrinkerGuard;
+
+/// A machine of this process, shared by its threads. A clone is the same machine.
+///
+/// It is an [`Mm`] for everything that an `Mm` can do.
+///
+/// ```
+/// use gfp::flags::GFP_KERNEL;
+/// use gfp_host::{Host, HostConfig};
+/// let host = Host::boot(&HostConfig::new(16 << 20))?;
+/// let mut buffer = host.buffer(10_000, GFP_KERNEL)?;
+/// buffer[..5].copy_from_slice(b"hello");
+/// assert!(host.pages().free_page_count() < 4096);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Host {
+    mm: Arc<Mm<HostPlatform>>,
+}
+
+/// Why a machine could not be made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum HostBootError {
+    /// Its RAM.
+    Ram(HostError),
+    /// What the library says of it.
+    Boot(BootError),
+}
+
+impl fmt::Display for HostBootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostBootError::Ram(error) => error.fmt(f),
+            HostBootError::Boot(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for HostBootError {}
+
+impl Host {
+    /// Reserves the addresses of a machine and brings it up.
+    ///
+    /// # Errors
+    /// [`HostBootError`]: the configuration is impossible, or too small, or the operating system
+    /// refuses.
+    pub fn boot(config: &HostConfig) -> Result<Host, HostBootError> {
+        Self::boot_with(config, &BootConfig::default())
+    }
+
+    /// [`Host::boot`] with choices of the library's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn boot_with(config: &HostConfig, boot: &BootConfig) -> Result<Host, HostBootError> {
+        let platform = HostPlatform::new(config).map_err(HostBootError::Ram)?;
+        let map = platform.memory_map();
+        let mm = Mm::boot(platform, &map, boot).map_err(HostBootError::Boot)?;
+        Ok(Host { mm: Arc::new(mm) })
+    }
+}
+
+impl Deref for Host {
+    type Target = Mm<HostPlatform>;
+
+    fn deref(&self) -> &Mm<HostPlatform> {
+        &self.mm
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pages = self.mm.pages();
+        f.debug_struct("Host")
+            .field("managed_pages", &pages.managed_pages())
+            .field("free_pages", &pages.free_page_count())
+            .finish()
+    }
+}

@@ -1,0 +1,240 @@
+//! A machine for a Rust program: buffers, caches that give way, the background.
+//!
+//! Seen to fail with: a child whose machine still waits for the parent's background (it hangs); a
+//! guard whose drop in the child leaves the shrinker in use.
+#![cfg(not(loom))]
+
+use gfp::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp};
+use gfp::frame::NodeId;
+use gfp::platform::Platform;
+use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
+use gfp::reclaim::{KswapdError, ShrinkControl, Shrinker};
+use gfp_host::service::BackgroundError;
+use gfp_host::{Buffer, Host, HostConfig, ShrinkerGuard, fork};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread;
+
+#[path = "common/child.rs"]
+mod child;
+#[path = "common/shared.rs"]
+mod shared;
+use child::in_child;
+use shared::Shared;
+
+const RAM: usize = 16 << 20;
+const PAGE: usize = 4096;
+
+fn boot() -> Host {
+    Host::boot(&HostConfig::new(RAM)).unwrap()
+}
+
+/// Pages that can be made again.
+#[derive(Default)]
+struct Cache {
+    values: Shared<Vec<Buffer>>,
+    scans: AtomicUsize,
+}
+
+impl Cache {
+    /// Takes all memory that a request gets which asks nobody.
+    fn fill(&self, host: &Host) -> usize {
+        let mut values = Vec::new();
+        while let Ok(value) = host.buffer(PAGE, GFP_NOWAIT & !Gfp::RECLAIM) {
+            values.push(value);
+        }
+        self.values.with(|mine| {
+            mine.extend(values);
+            mine.len()
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.values.with(|values| values.len())
+    }
+
+    fn clear(&self) {
+        self.values.with(std::mem::take);
+    }
+}
+
+impl Shrinker for Cache {
+    fn count(&self, _: &ShrinkControl) -> Counted {
+        Counted::Objects(self.len())
+    }
+
+    fn scan(&self, control: &ShrinkControl) -> Scanned {
+        self.scans.fetch_add(1, Relaxed);
+        let given = self.values.with(|values| {
+            let keep = values.len().saturating_sub(control.objects);
+            values.split_off(keep)
+        });
+        Scanned::Done {
+            looked_at: control.objects,
+            freed: given.len(),
+        }
+    }
+}
+
+fn register(host: &Host, cache: &Arc<Cache>) -> ShrinkerGuard {
+    let shrinker: Arc<Cache> = Arc::clone(cache);
+    host.register_shrinker(shrinker, Settings::default())
+        .unwrap()
+}
+
+/// Free pages at which the background has done its work.
+fn high(host: &Host) -> usize {
+    let mut zones = host.pages().zone_stats();
+    zones.next().unwrap().watermarks.high
+}
+
+#[test]
+fn a_buffer_reads_as_zero_is_its_owners_alone_and_is_given_back() {
+    let host = boot();
+    let free = || {
+        host.trim();
+        host.pages().free_page_count()
+    };
+    drop(host.buffer(100, GFP_KERNEL));
+    let before = free();
+    for len in [0, 1, 100, PAGE, 100_000, RAM / 2] {
+        let mut first = host.buffer(len, GFP_KERNEL).unwrap();
+        assert!(first.len() == len && first.iter().all(|b| *b == 0));
+        first.fill(1);
+        let second = host.buffer(len.min(PAGE), GFP_KERNEL).unwrap();
+        assert!(second.iter().all(|b| *b == 0) && first.iter().all(|b| *b == 1));
+        let thread = thread::spawn(move || first.iter().map(|b| usize::from(*b)).sum::<usize>());
+        assert_eq!(thread.join().unwrap(), len);
+    }
+    assert!(host.buffer(2 * RAM, GFP_KERNEL).is_err());
+    assert!(before - free() <= 64, "what is kept is little");
+    host.verify().unwrap();
+}
+
+#[test]
+fn a_machine_lives_as_long_as_its_last_buffer() {
+    let buffer = boot().buffer(PAGE, GFP_KERNEL).unwrap();
+    assert!(buffer.iter().all(|b| *b == 0));
+}
+
+#[test]
+fn a_cache_gives_way_until_its_guard_is_dropped() {
+    // P411, P415
+    let host = boot();
+    let cache = Arc::new(Cache::default());
+    let guard = register(&host, &cache);
+    let full = cache.fill(&host);
+    assert_eq!(guard.freed_objects(), 0);
+    let buffer = host.buffer(PAGE, GFP_KERNEL).unwrap();
+    let freed = guard.freed_objects() as usize;
+    assert!(freed >= 32 && freed < full / 2, "{freed} of {full}");
+    assert_eq!(cache.len(), full - freed);
+    drop((guard, buffer));
+    assert_eq!(Arc::strong_count(&cache), 1);
+    let scans = cache.scans.load(Relaxed);
+    cache.fill(&host);
+    let mut more = Vec::new();
+    while let Ok(buffer) = host.buffer(PAGE, GFP_KERNEL) {
+        more.push(buffer);
+    }
+    assert_eq!(cache.scans.load(Relaxed), scans);
+    drop(more);
+    cache.clear();
+    host.verify().unwrap();
+}
+
+#[test]
+fn the_background_gives_to_requests_that_may_not_wait() {
+    // P101, P400, P401
+    let host = boot();
+    let cache = Arc::new(Cache::default());
+    let guard = register(&host, &cache);
+    let background = host.start_background().unwrap();
+    cache.fill(&host);
+    assert!(host.pages().free_page_count() < high(&host));
+    drop(host.buffer(PAGE, GFP_NOWAIT)); // wakes it
+    while host.pages().free_page_count() < high(&host) {
+        thread::yield_now();
+    }
+    assert!(host.buffer(PAGE, GFP_NOWAIT).is_ok());
+    drop(background);
+    let events = host.slabs().reclaim().events();
+    assert_eq!(events.stalls.iter().sum::<u64>(), 0, "no request reclaimed");
+    assert!(events.runs > 0 && guard.freed_objects() > 0);
+    drop(guard);
+    cache.clear();
+    host.verify().unwrap();
+}
+
+#[test]
+fn a_node_has_one_background_which_can_be_stopped_and_started_again() {
+    const BYTES: usize = 16 << 20;
+    let config = HostConfig::new(BYTES).node(NodeId(1), BYTES);
+    let host = Host::boot(&config).unwrap();
+    let first = host.start_background().unwrap();
+    let again = host.start_background();
+    assert!(matches!(
+        again,
+        Err(BackgroundError::Kswapd(KswapdError::HasOne))
+    ));
+    drop(first);
+    for _ in 0..20 {
+        host.start_background().unwrap();
+    }
+    // Part of it is taken: what was started is stopped again.
+    let (asked, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    let stopped = || {
+        asked.store(true, Release);
+        stop.load(Acquire)
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| host.kswapd(NodeId(1), stopped).unwrap());
+        while !asked.load(Acquire) {
+            thread::yield_now();
+        }
+        assert!(host.start_background().is_err());
+        stop.store(true, Release);
+        host.stop_kswapd(NodeId(1));
+    });
+    host.start_background().unwrap();
+}
+
+#[test]
+fn a_child_of_a_fork_has_no_background_and_waits_for_none() {
+    // P406
+    fork::install().unwrap();
+    let host = boot();
+    let cache = Arc::new(Cache::default());
+    let guard = register(&host, &cache);
+    let background = host.start_background().unwrap();
+    cache.fill(&host);
+    let mut of_child = Some((background, guard));
+    let answer = in_child(|| {
+        let in_cache = cache.len();
+        drop(of_child.take());
+        {
+            // With the reserve gone a request would wait for the background.
+            let _mine = host.scope_noreclaim(&"all of it").unwrap();
+            while host.kmalloc(PAGE, GFP_KERNEL).is_ok() {}
+        }
+        if host.kmalloc(PAGE, GFP_KERNEL).is_ok() || cache.len() != in_cache {
+            return 1; // it was asked, though the guard is gone
+        }
+        cache.clear();
+        match host.kswapd(NodeId(0), || true) {
+            Ok(()) => 0,
+            Err(_) => 2, // its place is not free
+        }
+    });
+    assert_eq!(answer, 0);
+    // The parent's is there.
+    let (background, guard) = of_child.take().unwrap();
+    drop(host.buffer(PAGE, GFP_NOWAIT));
+    while host.pages().free_page_count() < high(&host) {
+        thread::yield_now();
+    }
+    drop((background, guard));
+    cache.clear();
+    assert!(host.platform().sleep().is_some());
+}
