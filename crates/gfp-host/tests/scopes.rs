@@ -44,7 +44,7 @@ static SEEN: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn look(_: i32) {
     let task = slots::this_task();
-    let has = u32::from(task.word().has(Fact::Realtime));
+    let has = u32::from(task.has(Fact::Realtime));
     SEEN.store(
         has << 8 | u32::from(task.scopes().bits()),
         Ordering::Relaxed,
@@ -57,12 +57,12 @@ fn a_signal_handler_finds_the_word_of_its_thread() {
     // SAFETY: the handler is async-signal-safe.
     let old = unsafe { libc::signal(libc::SIGUSR1, look as extern "C" fn(i32) as usize) };
     assert_ne!(old, libc::SIG_ERR);
-    let word = mm.platform().this_task().unwrap().word();
-    word.note(Fact::Realtime);
+    let task = mm.platform().this_task().unwrap();
+    task.note(Fact::Realtime);
     let _scope = mm.scope_nofs(&"interrupted").unwrap();
     // SAFETY: the handler is async-signal-safe.
     assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
     let seen = SEEN.load(Ordering::Relaxed);
     assert_eq!(seen, 1 << 8 | u32::from(Scopes::NOFS.bits()));
-    word.forget(Fact::Realtime);
+    task.forget(Fact::Realtime);
 }

@@ -24,6 +24,10 @@ mod interleavings;
 mod known;
 #[cfg(not(loom))]
 pub mod mm;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "reclaim/oom/lock.rs"]
+mod oom_lock;
 pub mod overflow;
 #[cfg(not(loom))]
 pub mod page;

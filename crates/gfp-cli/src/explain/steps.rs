@@ -70,6 +70,8 @@ fn pass_rule(rights: AllocFlags, effort: &Effort) -> &'static str {
         "P128"
     } else if Some(rights) == effort.slow {
         "P113"
+    } else if rights.contains(AllocFlags::NO_WATERMARKS) && effort.reserves.is_none() {
+        "P130"
     } else if Some(rights) == effort.reserves {
         "P115"
     } else {

@@ -6,5 +6,6 @@
 
 mod deferred;
 mod known;
+mod oom_lock;
 mod postponed;
 mod wait;

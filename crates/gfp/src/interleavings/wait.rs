@@ -11,7 +11,7 @@ use loom::thread;
 
 /// A machine that can only sleep: one queue for all words.
 #[derive(Default)]
-struct Sleeper {
+pub(super) struct Sleeper {
     /// How often somebody was woken.
     woken: Mutex<u32>,
     changed: Condvar,

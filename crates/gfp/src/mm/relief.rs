@@ -47,6 +47,9 @@ impl<P: Platform> Mm<P> {
     /// Has it asked no more (`unregister_shrinker`). When this returns no call of it is under way.
     ///
     /// Context: a task that may sleep; not from the shrinker itself.
+    ///
+    /// # Panics
+    /// If another machine gave the id.
     pub fn unregister_shrinker(&self, id: ShrinkerId) {
         self.slabs().reclaim().unregister_shrinker(id);
     }
@@ -67,6 +70,9 @@ impl<P: Platform> Mm<P> {
     /// Nobody is killed any more. When this returns no call of the source is under way.
     ///
     /// Context: as [`Mm::register_oom_source`].
+    ///
+    /// # Panics
+    /// If another machine gave the id.
     pub fn unregister_oom_source(&self, id: OomSourceId) {
         self.slabs().reclaim().unregister_oom_source(id);
     }
@@ -88,6 +94,9 @@ impl<P: Platform> Mm<P> {
     /// way.
     ///
     /// Context: as [`Mm::register_oom_source`].
+    ///
+    /// # Panics
+    /// If another machine gave the id.
     pub fn unregister_oom_notifier(&self, id: OomNotifierId) {
         self.slabs().reclaim().unregister_oom_notifier(id);
     }

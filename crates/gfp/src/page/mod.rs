@@ -62,7 +62,7 @@ use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
 pub use plug::{AddMemoryError, AddedMemory};
-pub use relief::{Alone, Compacted, Need, Relief};
+pub use relief::{Alone, Compacted, Need, Reclaimed, Relief};
 pub use verify::VerifyError;
 pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};

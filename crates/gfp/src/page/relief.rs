@@ -21,6 +21,15 @@ pub enum Compacted {
     Ended(CompactOutcome),
 }
 
+/// What came of a round of reclaim, in pages.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Freed (P122).
+    pub pages: usize,
+    /// Another round could free so many, somewhere (P121).
+    pub left: usize,
+}
+
 /// One request in need: what it asked for and what it may do.
 #[derive(Copy, Clone, Debug)]
 pub struct Need<'r> {
@@ -67,10 +76,10 @@ pub trait Relief<P: Platform> {
         let _ = (pages, node, order, highest);
     }
 
-    /// P118: reclaims. Returns the pages that it freed.
-    fn reclaim(&self, pages: &PageAllocator<P>, need: &Need<'_>, order: u32) -> usize {
+    /// P118: reclaims.
+    fn reclaim(&self, pages: &PageAllocator<P>, need: &Need<'_>, order: u32) -> Reclaimed {
         let _ = (pages, need, order);
-        0
+        Reclaimed::default()
     }
 
     /// P118: gives back what is kept for speed only.
@@ -90,7 +99,7 @@ pub trait Relief<P: Platform> {
         Compacted::Ended(CompactOutcome::Skipped)
     }
 
-    /// P121: pages of a zone that reclaim could free.
+    /// P121: pages of a zone that reclaim could free, beside [`Reclaimed::left`].
     fn reclaimable(&self, pages: &PageAllocator<P>, zone: usize) -> usize {
         let _ = (pages, zone);
         0

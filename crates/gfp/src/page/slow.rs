@@ -25,6 +25,8 @@ struct Run<'r, P: Platform, R: Relief<P> + ?Sized> {
     /// When the first turn began; read only by requests that may wait.
     since_ns: u64,
     turns: u32,
+    /// P121: [`Reclaimed::left`](super::Reclaimed::left) of the last round.
+    left: usize,
     /// P128: we hold the machine's OOM lock.
     oom_locked: bool,
 }
@@ -67,6 +69,7 @@ impl<P: Platform> PageAllocator<P> {
             seen,
             since_ns: 0,
             turns: 0,
+            left: 0,
             oom_locked: false,
         };
         if self.candidates(request).next().is_none() && !run.have_zones_changed() {
@@ -196,7 +199,11 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 relief.check_stall(pages, need, self.since_ns);
                 Event::Done
             }
-            Step::DirectReclaim { order } => Event::Reclaimed(relief.reclaim(pages, need, order)),
+            Step::DirectReclaim { order } => {
+                let reclaimed = relief.reclaim(pages, need, order);
+                self.left = reclaimed.left;
+                Event::Reclaimed(reclaimed.pages)
+            }
             Step::TakeBack => {
                 relief.take_back(pages, need);
                 pages.drain_all();
@@ -252,7 +259,8 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
         match question {
             Question::HaveZonesChanged => self.have_zones_changed(),
             Question::WouldReclaimSuffice => pages.candidates(need.request).any(|zone| {
-                let more = self.relief.reclaimable(pages, zone.id.into());
+                let lists = self.relief.reclaimable(pages, zone.id.into());
+                let more = lists.saturating_add(self.left);
                 zone.watermark_ok_with(more, order, highest, min)
             }),
             Question::IsOnePageLeft => pages

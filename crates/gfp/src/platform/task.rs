@@ -131,9 +131,35 @@ impl<'a> ThisTask<'a> {
         }
     }
 
-    /// The word itself: facts may be noted there by others too.
-    pub fn word(self) -> &'a TaskWord {
+    /// The word itself, for others to note facts there.
+    ///
+    /// ```compile_fail,E0133
+    /// use gfp::platform::{TaskWord, ThisTask};
+    /// fn outlives_the_thread(task: ThisTask<'static>) -> &'static TaskWord {
+    ///     task.word()
+    /// }
+    /// ```
+    ///
+    /// # Safety
+    /// [INV-TASK-1] Nobody uses it after the task has ended. Unlike this, it may go to other tasks,
+    /// and no lifetime says when this one ends.
+    pub unsafe fn word(self) -> &'a TaskWord {
         self.word
+    }
+
+    /// As [`TaskWord::note`].
+    pub fn note(self, fact: Fact) {
+        self.word.note(fact);
+    }
+
+    /// As [`TaskWord::forget`].
+    pub fn forget(self, fact: Fact) {
+        self.word.forget(fact);
+    }
+
+    /// As [`TaskWord::has`].
+    pub fn has(self, fact: Fact) -> bool {
+        self.word.has(fact)
     }
 
     /// The scopes that are open.
@@ -238,7 +264,6 @@ mod tests {
         let platform = SingleCore::for_test();
         let task = platform.this_task().unwrap();
         let saved = task.save(Scopes::NOFS);
-        let word = task.word();
         for fact in [
             Fact::OomVictim,
             Fact::Realtime,
@@ -246,15 +271,15 @@ mod tests {
             Fact::PoolWorker,
             Fact::FatalSignal,
         ] {
-            word.note(fact);
+            task.note(fact);
         }
         let caller = caller_of(&platform);
         assert_eq!(caller.scopes, Scopes::NOFS);
         assert!(caller.oom_victim && caller.realtime && caller.dumping_core && caller.pool_worker);
         let now = now_of(&platform);
         assert!(now.oom_victim && now.fatal_signal);
-        word.forget(Fact::OomVictim);
-        word.forget(Fact::FatalSignal);
+        task.forget(Fact::OomVictim);
+        task.forget(Fact::FatalSignal);
         assert_eq!(now_of(&platform), Now::default());
         assert!(caller_of(&platform).realtime);
         task.restore(saved);

@@ -1,9 +1,10 @@
 //! Direct reclaim: a request that found nothing frees memory itself (P405, P406).
 
+use super::shrinker::Shrunk;
 use super::{Above, Reclaim};
 use crate::flags::{Gfp, ZoneKind};
 use crate::frame::NodeId;
-use crate::page::Need;
+use crate::page::{Need, Reclaimed};
 use crate::platform::{Platform, Reason, ScopeError, ScopeGuard, now_of};
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::direct::{Compactable, Ladder, Spared};
@@ -33,6 +34,13 @@ impl Drop for Reclaiming<'_> {
     }
 }
 
+/// What one pass over everybody did.
+pub(super) struct Passed {
+    pub(super) pages: PassResult,
+    /// Objects that another pass could free.
+    pub(super) left: usize,
+}
+
 impl<P: Platform> Reclaim<P> {
     /// P133. `None`: somebody else reclaims, on a machine whose tasks cannot note it.
     pub(super) fn begin(&self, why: Reason) -> Option<Reclaiming<'_>> {
@@ -47,33 +55,37 @@ impl<P: Platform> Reclaim<P> {
         }
     }
 
-    /// Climbs down the ladder until enough is free. Returns pages of progress (P122).
+    /// Climbs down the ladder until enough is free.
     ///
     /// Context: of a request that may sleep; outside of sections and locks.
-    pub(super) fn direct<A>(&self, need: &Need<'_>, above: &A) -> usize
+    pub(super) fn direct<A>(&self, need: &Need<'_>, above: &A) -> Reclaimed
     where
         A: Above + ?Sized,
     {
         let highest = self.pages.highest(need.request.gfp);
         if self.throttle(need, highest) == AfterWait::PretendProgress {
-            return 1;
+            return Reclaimed { pages: 1, left: 0 };
         }
         let Some(_reclaiming) = self.begin(&"direct reclaim") else {
-            return 0;
+            return Reclaimed::default();
         };
         self.events.stalls[highest as usize].add(1);
         let mut ladder = Ladder::new();
+        let mut left = 0;
         while let Some(pass) = ladder.step() {
             let gfp = need.effort.gfp;
             let done = self.pass(gfp, pass.priority, self.nodes_of(need), above);
-            ladder.after(done, Spared::default(), Compactable::No);
+            left = done.left;
+            ladder.after(done.pages, Spared::default(), Compactable::No);
         }
-        let progress = ladder.end().progress();
-        if progress != 0 {
+        let pages = ladder.end().progress();
+        if pages != 0 {
             self.nodes_of(need)
                 .for_each(|node| self.freed_directly(node, highest));
         }
-        progress
+        // What a page of objects is worth only their owners know: one each. Too much of a promise
+        // costs rounds without progress, which are counted (P122); too little, somebody's life.
+        Reclaimed { pages, left }
     }
 
     /// P406: waits while reclaim would live on the last of the reserve, if there is a background
@@ -139,27 +151,25 @@ impl<P: Platform> Reclaim<P> {
         priority: Priority,
         nodes: impl Iterator<Item = NodeId>,
         above: &A,
-    ) -> PassResult
+    ) -> Passed
     where
         A: Above + ?Sized,
     {
         let before = self.pages.free_page_count();
-        let (mut scanned, mut freed) = (0, 0);
-        for node in nodes {
-            let (looked_at, objects) = self.shrink(gfp, node, priority);
-            scanned += looked_at;
-            freed += objects;
-        }
-        self.events.objects_scanned.add(scanned);
-        if freed == 0 {
-            return PassResult { scanned, freed: 0 };
+        let mut shrunk = Shrunk::default();
+        nodes.for_each(|node| shrunk.add(self.shrink(gfp, node, priority)));
+        self.events.objects_scanned.add(shrunk.looked_at);
+        let scanned = shrunk.looked_at;
+        let left = shrunk.left;
+        if shrunk.freed == 0 {
+            let pages = PassResult { scanned, freed: 0 };
+            return Passed { pages, left };
         }
         // Objects are in sheaves and slabs now: only whole pages help.
         let given = above.give_back();
         let more = self.pages.free_page_count().saturating_sub(before);
-        PassResult {
-            scanned,
-            freed: given.max(more),
-        }
+        let freed = given.max(more);
+        let pages = PassResult { scanned, freed };
+        Passed { pages, left }
     }
 }

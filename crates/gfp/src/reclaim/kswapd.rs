@@ -354,7 +354,7 @@ impl<P: Platform> Reclaim<P> {
         A: Above + ?Sized,
     {
         match self.begin(&"kswapd") {
-            Some(_reclaiming) => self.pass(GFP_KERNEL, pass.priority, once(id), above),
+            Some(_reclaiming) => self.pass(GFP_KERNEL, pass.priority, once(id), above).pages,
             None => PassResult::default(),
         }
     }

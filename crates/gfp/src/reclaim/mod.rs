@@ -33,7 +33,7 @@ mod warn;
 use crate::error::AllocError;
 use crate::flags::{Gfp, ZoneKind};
 use crate::frame::{MAX_NODES, NodeId, Pfn};
-use crate::page::{Alone, Need, PageAllocator, PageRequest, Relief};
+use crate::page::{Alone, Need, PageAllocator, PageRequest, Reclaimed, Relief};
 use crate::platform::Platform;
 use crate::policy::effort::Machine;
 use crate::sync::atomic::AtomicUsize;
@@ -91,7 +91,7 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
         self.reclaim.wake_background(node, order, highest);
     }
 
-    fn reclaim(&self, _: &PageAllocator<P>, need: &Need<'_>, _: u32) -> usize {
+    fn reclaim(&self, _: &PageAllocator<P>, need: &Need<'_>, _: u32) -> Reclaimed {
         self.reclaim.direct(need, self.above)
     }
 

@@ -258,9 +258,13 @@ impl<P: Platform> Reclaim<P> {
     /// Has the shrinker asked no more. When this returns no call of it is under way.
     ///
     /// Context: a task that may sleep; not from the shrinker itself, which would wait for itself.
+    ///
+    /// # Panics
+    /// If another machine gave the id: that machine may be gone, and its slots with it.
     pub fn unregister_shrinker(&self, id: ShrinkerId) {
-        // SAFETY: [INV-RECLAIM-1] slots stay where they are.
-        let slot = unsafe { id.slot.as_ref() };
+        let mut slots = self.shrinkers.slots();
+        let slot = slots.find(|slot| core::ptr::eq(*slot, id.slot.as_ptr()));
+        let slot = slot.expect("the shrinker is registered with this machine");
         slot.state.fetch_or(LEAVING, Relaxed);
         // Acquire: pairs with the Release in `Calling::drop`.
         let idle = || slot.state.load(Ordering::Acquire) == LIVE | LEAVING;
@@ -271,10 +275,9 @@ impl<P: Platform> Reclaim<P> {
         slot.state.store(FREE, Ordering::Release);
     }
 
-    /// P412: asks every shrinker once, at this priority, for a node. Returns objects looked at and
-    /// freed.
-    pub(super) fn shrink(&self, gfp: Gfp, node: NodeId, priority: Priority) -> (usize, usize) {
-        let (mut looked_at, mut freed) = (0, 0);
+    /// P412: asks every shrinker once, at this priority, for a node.
+    pub(super) fn shrink(&self, gfp: Gfp, node: NodeId, priority: Priority) -> Shrunk {
+        let mut all = Shrunk::default();
         for slot in self.shrinkers.slots() {
             if !slot.begin() {
                 continue;
@@ -287,10 +290,35 @@ impl<P: Platform> Reclaim<P> {
             // SAFETY: [INV-RECLAIM-1] a call is under way, so it stays as it was written.
             let what = unsafe { (*slot.what.get()).assume_init() };
             let pass = shrink_one(slot, &what, gfp, node, priority);
-            looked_at += pass.looked_at();
-            freed += pass.freed();
+            let left = match what.settings.allowed_by(gfp) {
+                true => pass.left(),
+                false => 0,
+            };
+            all.add(Shrunk {
+                looked_at: pass.looked_at(),
+                freed: pass.freed(),
+                left,
+            });
         }
-        (looked_at, freed)
+        all
+    }
+}
+
+/// What came of asking shrinkers, in objects.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Shrunk {
+    pub(super) looked_at: usize,
+    pub(super) freed: usize,
+    /// Those that another pass could free.
+    pub(super) left: usize,
+}
+
+impl Shrunk {
+    /// What their owners say is not to be trusted: it may be more than there is memory.
+    pub(super) const fn add(&mut self, other: Shrunk) {
+        self.looked_at = self.looked_at.saturating_add(other.looked_at);
+        self.freed = self.freed.saturating_add(other.freed);
+        self.left = self.left.saturating_add(other.left);
     }
 }
 
@@ -306,7 +334,8 @@ fn shrink_one(slot: &Slot, what: &What, gfp: Gfp, node: NodeId, priority: Priori
     };
     let freeable = match shrinker.count(&control) {
         Counted::Objects(objects) => objects,
-        Counted::Nothing | Counted::Empty => 0,
+        // What is deferred stays so: nothing can be done for it now.
+        Counted::Nothing | Counted::Empty => return Pass::new(&what.settings, 0, 0, priority),
     };
     // Taken whole, so that two reclaimers do not both do it.
     let deferred = counter.swap(0, Relaxed);

@@ -7,10 +7,15 @@ mod throttle;
 
 use super::{ShrinkControl, Shrinker};
 use crate::Mm;
-use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOFS, Gfp};
+use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOFS, GFP_NOWAIT, Gfp};
+use crate::frame::NodeId;
 use crate::page::BootConfig;
+use crate::policy::oom::Candidate;
+use crate::policy::reclaim::Priority;
 use crate::policy::reclaim::shrink::{Counted, Scanned, Settings};
+use crate::reclaim::oom::{OomId, OomSource};
 use crate::testing::{TestPlatform, region};
+use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -199,6 +204,127 @@ fn a_shrinker_with_nothing_to_give_lets_the_request_fail() {
     });
     assert_eq!(empty.scans.load(Relaxed), 0);
     cache.give(usize::MAX);
+}
+
+/// Somebody who may be killed, and is not there to be.
+#[derive(Default)]
+struct Scapegoat {
+    kills: AtomicUsize,
+}
+
+impl OomSource for Scapegoat {
+    fn for_each(&self, visit: &mut dyn FnMut(OomId, &Candidate) -> ControlFlow<()>) {
+        let candidate = Candidate {
+            rss: 100,
+            ..Candidate::default()
+        };
+        _ = visit(OomId(1), &candidate);
+    }
+    fn mark(&self, _: OomId) {}
+    fn kill(&self, _: OomId) {
+        self.kills.fetch_add(1, Relaxed);
+    }
+    fn has_ended(&self, _: OomId) -> bool {
+        true
+    }
+}
+
+#[test]
+fn nobody_dies_while_a_cache_has_more_to_give_than_one_round_takes() {
+    // P121, P127: a round frees 32 pages, and more than that is missing up to the watermark.
+    let mm = boot();
+    let scapegoat: &'static Scapegoat = std::boxed::Box::leak(std::boxed::Box::default());
+    let id = mm.register_oom_source(scapegoat).unwrap();
+    let cache = Cache::new(&mm);
+    cache.asleep.store(true, Relaxed);
+    // So that a pass does not free much more than it was asked for.
+    let settings = Settings {
+        batch: 8,
+        ..Settings::default()
+    };
+    with(&cache, settings, || {
+        let quiet = GFP_KERNEL | Gfp::NORETRY | Gfp::NOWARN;
+        let mut objects = cache.objects.lock().unwrap();
+        while let Ok(p) = mm.kmalloc(4096, quiet) {
+            objects.push(p);
+        }
+        drop(objects);
+        let reserves = mm.scope_noreclaim(&"uses up the reserves").unwrap();
+        let mut taken = Vec::new();
+        while let Ok(p) = mm.kmalloc(4096, GFP_NOWAIT) {
+            taken.push(p);
+        }
+        drop(reserves);
+        let zone = mm.pages().zone_stats().next().unwrap();
+        assert!(zone.free.free + 2 * 32 < zone.watermarks.min);
+        cache.asleep.store(false, Relaxed);
+        let p = mm.kmalloc(4096, GFP_KERNEL).unwrap();
+        assert_eq!(scapegoat.kills.load(Relaxed), 0);
+        taken.push(p);
+        // SAFETY: all freed once.
+        taken.iter().for_each(|p| unsafe { mm.kfree(p.as_ptr()) });
+    });
+    cache.give(usize::MAX);
+    mm.unregister_oom_source(id);
+    mm.verify().unwrap();
+}
+
+/// Says that it has nothing just now, the first time that it is asked.
+#[derive(Default)]
+struct Busy {
+    counts: AtomicUsize,
+    asked_for: AtomicUsize,
+}
+
+impl Shrinker for Busy {
+    fn count(&self, _: &ShrinkControl) -> Counted {
+        match self.counts.fetch_add(1, Relaxed) {
+            1 => Counted::Nothing,
+            _ => Counted::Objects(10_000),
+        }
+    }
+    fn scan(&self, control: &ShrinkControl) -> Scanned {
+        self.asked_for.fetch_add(control.objects, Relaxed);
+        Scanned::Done {
+            looked_at: control.objects,
+            freed: 0,
+        }
+    }
+}
+
+#[test]
+fn what_was_deferred_waits_while_a_cache_cannot_be_counted() {
+    // P411, P412
+    let mm = boot();
+    let busy: &'static Busy = std::boxed::Box::leak(std::boxed::Box::default());
+    let needs_fs = Settings {
+        needs: Gfp::FS,
+        ..Settings::default()
+    };
+    let id = mm.register_shrinker(busy, needs_fs).unwrap();
+    let pass = |gfp, n| {
+        let priority = Priority::new(n).unwrap();
+        mm.slabs().reclaim().shrink(gfp, NodeId(0), priority)
+    };
+    // 2,500 objects at priority 3, which NOFS leaves for later.
+    assert_eq!(pass(GFP_NOFS, 3).looked_at, 0);
+    assert_eq!(pass(GFP_KERNEL, 3).looked_at, 0, "it cannot be counted");
+    // Half of them, and 10,000 of this pass, in whole batches.
+    assert_eq!(pass(GFP_KERNEL, 1).looked_at, 11_250 / 128 * 128);
+    assert_eq!(busy.asked_for.load(Relaxed), 11_136);
+    mm.unregister_shrinker(id);
+}
+
+#[test]
+#[should_panic(expected = "registered with this machine")]
+fn a_shrinker_of_another_machine_is_told_apart() {
+    let (here, there) = (boot(), boot());
+    let busy: &'static Busy = std::boxed::Box::leak(std::boxed::Box::default());
+    let register = |mm: &Mm<TestPlatform>| mm.register_shrinker(busy, Settings::default());
+    let (mine, theirs) = (register(&here).unwrap(), register(&there).unwrap());
+    here.unregister_shrinker(mine);
+    drop(there); // and its slots with it
+    here.unregister_shrinker(theirs);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the running task's scopes and rights change.
 
-use super::super::relief::{Need, Relief};
+use super::super::relief::{Need, Reclaimed, Relief};
 use crate::error::AllocError;
 use crate::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOFS, GFP_NOIO, Gfp, MigrateType};
 use crate::frame::{Order, Pfn};
@@ -29,9 +29,9 @@ fn exhaust(machine: &Machine, gfp: Gfp) -> Vec<Pfn> {
 struct Seen(Cell<Gfp>);
 
 impl Relief<TestPlatform> for Seen {
-    fn reclaim(&self, _: &Machine, need: &Need<'_>, _: u32) -> usize {
+    fn reclaim(&self, _: &Machine, need: &Need<'_>, _: u32) -> Reclaimed {
         self.0.set(need.effort.gfp);
-        0
+        Reclaimed::default()
     }
 }
 
@@ -85,10 +85,10 @@ fn a_victim_may_use_half_of_min_while_it_is_one() {
     let min = zone.watermarks().min;
     assert!(zone.free_pages() >= min);
     let task = machine.platform().this_task().unwrap();
-    task.word().note(Fact::OomVictim);
+    task.note(Fact::OomVictim);
     exhaust(&machine, GFP_KERNEL | Gfp::NORETRY);
     assert_eq!(zone.free_pages(), min - min / 2);
-    task.word().forget(Fact::OomVictim);
+    task.forget(Fact::OomVictim);
     assert!(get(&machine, GFP_KERNEL | Gfp::NORETRY).is_err());
 }
 

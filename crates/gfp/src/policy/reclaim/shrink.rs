@@ -282,6 +282,15 @@ impl Pass {
         self.freed
     }
 
+    /// P121: objects that another pass could free: none, if the provider cannot go on.
+    pub const fn left(&self) -> usize {
+        if self.stopped {
+            0
+        } else {
+            self.freeable.saturating_sub(self.freed)
+        }
+    }
+
     /// P413: what this pass adds to the counter `slabs_scanned`.
     pub const fn looked_at(&self) -> usize {
         self.looked_at

@@ -16,6 +16,7 @@
 //!    killed and none has ended.
 //! 5. **Not done.** Shortages of groups (issue 8), of cpusets and of memory policies.
 
+mod lock;
 mod report;
 mod source;
 #[cfg(test)]
@@ -31,11 +32,11 @@ use crate::policy::oom::{
     Before, Candidate, Considered, Constraint, Outcome, ScanFacts, Selection, Trigger, Verdict,
     after_scan, before_scan, runs_notifiers, score,
 };
-use crate::sync::WaitQueue;
-use crate::sync::atomic::{AtomicU32, Ordering, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use core::cell::UnsafeCell;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
+use lock::OomLock;
 use victims::{State, Victims};
 
 pub use report::{OomEnd, OomReport};
@@ -57,11 +58,21 @@ pub enum OomRegisterError {
 
 /// A registered source: what [`Reclaim::unregister_oom_source`] takes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct OomSourceId(());
+pub struct OomSourceId {
+    addr: usize,
+}
 
 /// A registered notifier: what [`Reclaim::unregister_oom_notifier`] takes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct OomNotifierId(usize);
+pub struct OomNotifierId {
+    at: usize,
+    addr: usize,
+}
+
+/// What tells one who is registered from others, of other machines too.
+fn addr_of<T: ?Sized>(registered: NonNull<T>) -> usize {
+    registered.addr().get()
+}
 
 /// What the lock protects.
 struct Inside {
@@ -72,10 +83,7 @@ struct Inside {
 
 /// The killer of a machine.
 pub(super) struct Oom {
-    /// 1 while somebody holds the lock.
-    locked: AtomicU32,
-    /// Who waits for the lock to register something.
-    waiting: WaitQueue,
+    lock: OomLock,
     /// 1 while there is a source.
     can_kill: AtomicU32,
     /// Reports of "nobody can be killed".
@@ -108,10 +116,9 @@ impl<P: Platform> Drop for Held<'_, P> {
 }
 
 impl Oom {
-    pub(super) const fn new() -> Oom {
+    pub(super) fn new() -> Oom {
         Oom {
-            locked: AtomicU32::new(0),
-            waiting: WaitQueue::new(),
+            lock: OomLock::default(),
             can_kill: AtomicU32::new(0),
             deadlocks: RateLimit::new(),
             inside: UnsafeCell::new(Inside {
@@ -131,8 +138,7 @@ impl Oom {
 
     /// P128.
     pub(super) fn try_lock(&self) -> bool {
-        // Acquire: pairs with the Release in `unlock`.
-        self.locked.swap(1, Ordering::Acquire) == 0
+        self.lock.try_lock()
     }
 
     /// Gives the lock back.
@@ -140,13 +146,12 @@ impl Oom {
     /// # Safety
     /// [INV-OOM-1] The caller holds the lock.
     pub(super) unsafe fn unlock<P: Platform>(&self, platform: &P) {
-        // Release: pairs with the Acquire in `try_lock`.
-        self.locked.store(0, Ordering::Release);
-        self.waiting.wake_one(platform);
+        // SAFETY: promised by the caller.
+        unsafe { self.lock.unlock(platform) };
     }
 
     fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Held<'a, P> {
-        self.waiting.wait_until(platform, || self.try_lock());
+        self.lock.lock(platform);
         Held(self, platform)
     }
 }
@@ -193,15 +198,20 @@ impl<P: Platform> Reclaim<P> {
         inside.source = Some(source);
         inside.victims = Victims::new();
         self.oom.can_kill.store(1, Relaxed);
-        Ok(OomSourceId(()))
+        let addr = addr_of(source);
+        Ok(OomSourceId { addr })
     }
 
     /// Nobody is killed any more. When this returns no call of the source is under way.
     ///
     /// Context: as [`Reclaim::register_oom_source`].
-    pub fn unregister_oom_source(&self, _: OomSourceId) {
+    ///
+    /// # Panics
+    /// If another machine gave the id: its source goes on being called.
+    pub fn unregister_oom_source(&self, id: OomSourceId) {
         let mut held = self.oom.lock(self.pages.platform());
-        held.inside().source = None;
+        let mine = held.inside().source.take_if(|s| addr_of(*s) == id.addr);
+        assert!(mine.is_some(), "the source is registered with this machine");
         self.oom.can_kill.store(0, Relaxed);
     }
 
@@ -235,15 +245,24 @@ impl<P: Platform> Reclaim<P> {
         let free = notifiers.iter().position(Option::is_none);
         let at = free.ok_or(OomRegisterError::Full)?;
         notifiers[at] = Some(notifier);
-        Ok(OomNotifierId(at))
+        let addr = addr_of(notifier);
+        Ok(OomNotifierId { at, addr })
     }
 
     /// Has the notifier asked no more. When this returns no call of it is under way.
     ///
     /// Context: as [`Reclaim::register_oom_source`].
+    ///
+    /// # Panics
+    /// If another machine gave the id: its notifier goes on being called.
     pub fn unregister_oom_notifier(&self, id: OomNotifierId) {
         let mut held = self.oom.lock(self.pages.platform());
-        held.inside().notifiers[id.0] = None;
+        let place = &mut held.inside().notifiers[id.at];
+        let mine = place.take_if(|notifier| addr_of(*notifier) == id.addr);
+        assert!(
+            mine.is_some(),
+            "the notifier is registered with this machine"
+        );
     }
 
     /// P430-P435. True if that made progress.
@@ -286,7 +305,8 @@ impl<P: Platform> Call<'_, P> {
     fn kill(&self, victims: &mut Victims, notifiers_freed: usize) -> bool {
         let caller = self.source.caller();
         let settings = self.source.settings();
-        let killable = caller.id.and_then(|who| self.killable(who, victims));
+        let caller_dies = caller.id.filter(|_| settings.kills_caller);
+        let killable = caller_dies.and_then(|who| self.killable(who, victims));
         let facts = ScanFacts {
             trigger: Trigger::Request,
             gfp: self.need.effort.gfp,
@@ -294,7 +314,7 @@ impl<P: Platform> Call<'_, P> {
             notifiers_freed,
             current_is_dying: caller.is_dying,
             panic_on_oom: settings.panic_on_oom,
-            kills_current: settings.kills_caller && killable.is_some(),
+            kills_current: killable.is_some(),
         };
         match (before_scan(&facts), caller.id) {
             (Before::Retry | Before::PretendProgress, _) => true,

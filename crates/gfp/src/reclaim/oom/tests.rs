@@ -306,7 +306,7 @@ fn a_caller_that_is_chosen_lives_on_reserves_and_then_fails() {
         mine.len()
     );
     let task = mm.platform().this_task().unwrap();
-    task.word().forget(Fact::OomVictim);
+    task.forget(Fact::OomVictim);
     // SAFETY: ours, freed once.
     mine.iter().for_each(|p| unsafe { mm.kfree(p.as_ptr()) });
 }
@@ -324,7 +324,7 @@ fn a_caller_that_dies_anyway_is_marked_and_nobody_is_killed() {
     assert_eq!(*script.marks.lock().unwrap(), [1]);
     assert_eq!(script.killed(), []);
     let task = mm.platform().this_task().unwrap();
-    task.word().forget(Fact::OomVictim);
+    task.forget(Fact::OomVictim);
 }
 
 #[test]
@@ -373,6 +373,16 @@ fn one_source_a_machine_and_without_it_nobody_dies() {
     assert_eq!(script.killed(), []);
     let again = mm.register_oom_source(&Nothing).unwrap();
     mm.unregister_oom_source(again);
+}
+
+#[test]
+#[should_panic(expected = "registered with this machine")]
+fn a_source_of_another_machine_is_told_apart() {
+    // Its owner would believe that nobody calls it any more.
+    let (here, there) = (boot(), boot());
+    let theirs = Script::new(&there, &[(1, 9, 0)]);
+    let mine = here.register_oom_source(&Nothing).unwrap();
+    theirs.run(|| there.unregister_oom_source(mine));
 }
 
 #[test]

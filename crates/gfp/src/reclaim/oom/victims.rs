@@ -47,7 +47,7 @@ impl Victims {
             *room = Some(Victim {
                 who,
                 state: State::Dying,
-                due_ns: now_ns + u64::from(Reaper::FIRST_MS) * NS_PER_MS,
+                due_ns: now_ns.saturating_add(u64::from(Reaper::FIRST_MS) * NS_PER_MS),
                 reaper,
             });
         }
@@ -92,7 +92,10 @@ impl Victim {
             }
             self.reaper.failed();
             match self.reaper.next() {
-                Reap::After { ms } => self.due_ns += u64::from(ms) * NS_PER_MS,
+                Reap::After { ms } => {
+                    let wait_ns = u64::from(ms) * NS_PER_MS;
+                    self.due_ns = self.due_ns.saturating_add(wait_ns);
+                }
                 Reap::GiveUp => self.state = State::Reaped,
             }
         }

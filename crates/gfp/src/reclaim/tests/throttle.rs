@@ -84,7 +84,7 @@ fn with_fs_a_reclaimer_waits_until_it_is_killed_and_does_not_reclaim() {
     let [throttled, ms, stalls] = wait(GFP_KERNEL, move |platform, deadline| {
         until_deadline(platform, deadline);
         if counted.fetch_add(1, Relaxed) == 30 {
-            platform.this_task().unwrap().word().note(Fact::FatalSignal);
+            platform.this_task().unwrap().note(Fact::FatalSignal);
         }
     });
     assert_eq!((throttled, stalls), (1, 0));
@@ -103,7 +103,7 @@ fn a_dying_task_does_not_wait() {
         let never: OnSleep = Box::new(|_, _| panic!("it waits"));
         *mm.platform().on_sleep.lock().unwrap() = Some(never);
         let task = mm.platform().this_task().unwrap();
-        task.word().note(Fact::FatalSignal);
+        task.note(Fact::FatalSignal);
         let p = mm.kmalloc(4096, GFP_KERNEL).unwrap();
         *mm.platform().on_sleep.lock().unwrap() = None;
         // SAFETY: all freed once.

@@ -47,12 +47,15 @@ impl Plan {
 
     /// P129.
     pub(super) fn after_oom_pass(&mut self) -> Step {
-        self.oom_progress = match self.effort.oom {
-            OomRule::Kill => return self.to(At::OomKill, Step::OomKill),
-            OomRule::WaitForOthers => Progress::Some,
-            OomRule::Never(_) => Progress::None,
-        };
-        self.to(At::OomUnlock, Step::OomUnlock)
+        match self.effort.oom {
+            OomRule::Kill => self.to(At::OomKill, Step::OomKill),
+            // As if somebody had killed: nobody may, and then it waits for ever.
+            OomRule::WaitForOthers => self.after_kill(true),
+            OomRule::Never(_) => {
+                self.oom_progress = Progress::None;
+                self.to(At::OomUnlock, Step::OomUnlock)
+            }
+        }
     }
 
     /// P130.

@@ -86,6 +86,12 @@ fn the_oom_step() {
     let step = "HaveZonesChanged? lock pass:HIGH|CPUSET kill \
         pass:MIN|NO_WATERMARKS|CPUSET|KSWAPD unlock";
     assert!(nofail.contains(step), "{nofail}");
+    // Nor may it depend on others who kill (P129): without FS it gets that pass too.
+    let nofs = words(&effort(GFP_NOFS | Gfp::NOFAIL, 0), &BARREN);
+    let step = "lock pass:HIGH|CPUSET pass:MIN|NO_WATERMARKS|CPUSET|KSWAPD unlock backoff";
+    assert!(nofs.contains(step), "{nofs}");
+    let nofs = words(&effort(GFP_NOFS, 0), &BARREN);
+    assert!(nofs.contains("lock pass:HIGH|CPUSET unlock"), "{nofs}");
     // P132: then MIN_RESERVE, and again.
     let end = "pass:MIN|MIN_RESERVE|CPUSET|KSWAPD backoff:Reschedule wake:0";
     assert!(nofail.contains(end), "{nofail}");

@@ -149,7 +149,7 @@ impl OomSource for Script<'_> {
         self.marks.lock().unwrap().push(who.0);
         if self.caller.id == Some(who) {
             let task = self.mm.platform().this_task().unwrap();
-            task.word().note(Fact::OomVictim);
+            task.note(Fact::OomVictim);
         }
     }
 
