@@ -36,6 +36,8 @@ controls! {
     Restart = "restart",
     /// Interrupts are taken on the interrupted stack, over its red zone.
     RedZone = "red-zone",
+    /// The handler of an NMI lets the next one in.
+    NmisNest = "nmis-nest",
     /// A device is given another page than the driver reads.
     Share = "share",
     /// Other CPUs are not told to forget mappings.

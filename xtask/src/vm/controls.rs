@@ -87,6 +87,10 @@ const CONTROLS: &[Control] = &[
     ),
     one("red-zone", &["sched::the_red_zone_survives_interrupts"]),
     one(
+        "nmis-nest",
+        &["machine::an_nmi_waits_for_the_end_of_the_one_before"],
+    ),
+    one(
         "share",
         &["virtio::a_disk_keeps_what_was_written_and_nothing_else_changes"],
     ),

@@ -7,6 +7,7 @@
 //! | [`traps`] | gates, frames, who handles what |
 //! | [`apic`] | local interrupt controllers: timer, messages between CPUs |
 //! | [`smp`] | starting the other CPUs |
+//! | `nmi` | what must hold around NMIs, and is looked at |
 //! | [`time`] | the clock |
 //! | [`serial`] | the console |
 //! | [`exit`] | the end of the virtual machine |
@@ -14,6 +15,7 @@
 pub mod apic;
 pub mod cpu;
 pub mod exit;
+mod nmi;
 pub mod percpu;
 pub mod serial;
 pub mod smp;

@@ -46,6 +46,31 @@ struct Stacks {
     double_fault: [u8; 8192],
 }
 
+/// The lowest bytes of each stack: who writes there had too little room.
+const MARK: [u8; 8] = *b"the end.";
+
+impl Stacks {
+    fn mark(&mut self) {
+        let Stacks {
+            interrupt,
+            fault,
+            nmi,
+            double_fault,
+        } = self;
+        let others = [&mut interrupt[..], nmi, double_fault];
+        for stack in fault.chunks_exact_mut(FAULT_SLICE).chain(others) {
+            stack[..MARK.len()].copy_from_slice(&MARK);
+        }
+    }
+
+    fn are_whole(&self) -> bool {
+        let others = [&self.interrupt[..], &self.nmi, &self.double_fault];
+        let mut all = self.fault.chunks_exact(FAULT_SLICE).chain(others);
+        // SAFETY: each is larger than the mark. Volatile: a handler may be at the next byte.
+        all.all(|stack| unsafe { stack.as_ptr().cast::<[u8; 8]>().read_volatile() } == MARK)
+    }
+}
+
 /// One CPU.
 #[repr(C, align(64))]
 pub struct PerCpu {
@@ -58,6 +83,8 @@ pub struct PerCpu {
     pub irq_depth: AtomicU32,
     /// NMI handlers under way.
     pub nmi_depth: AtomicU32,
+    /// What the NMI that is being handled interrupted: `rip` and `rsp`; `rip` 0 if there is none.
+    pub(super) nmi_at: [AtomicU64; 2],
     /// Reasons not to switch tasks here; bare counts, [`preempt_off`] is the guard.
     pub preempt_depth: AtomicU32,
     /// The running task should give way when it can. Others may set it.
@@ -102,6 +129,7 @@ impl PerCpu {
             inside: AtomicU32::new(OUTSIDE),
             irq_depth: AtomicU32::new(0),
             nmi_depth: AtomicU32::new(0),
+            nmi_at: [const { AtomicU64::new(0) }; 2],
             preempt_depth: AtomicU32::new(0),
             need_resched: AtomicU32::new(0),
             locks: AtomicU32::new(0),
@@ -148,6 +176,7 @@ impl PerCpu {
         // SAFETY: [INV-RESTART-2] this is that CPU, and nobody uses its area yet.
         unsafe { this.boot_area.set_cpu(cpu, node) };
         *this.area.get_mut() = &raw mut this.boot_area;
+        this.stacks.mark();
         let top = |stack: &[u8]| stack.as_ptr_range().end.addr() as u64;
         let stacks = &this.stacks;
         let ist = [
@@ -199,6 +228,18 @@ impl PerCpu {
         // An NMI that comes now finds this CPU's number in both.
         self.area
             .store(core::ptr::from_ref(area).cast_mut(), Relaxed);
+    }
+
+    /// True if a stack pointer of this value is one of the stack of NMIs.
+    pub(super) fn is_nmi_stack(&self, rsp: u64) -> bool {
+        let stack = self.stacks.nmi.as_ptr_range();
+        // Empty it is at its upper end; at its lower end the next stack is empty.
+        (stack.start.addr() as u64) < rsp && rsp <= stack.end.addr() as u64
+    }
+
+    /// True unless somebody ran over the lower end of a gate's stack.
+    pub(super) fn stacks_are_whole(&self) -> bool {
+        self.stacks.are_whole()
     }
 
     /// Says whether somebody is in the allocator on this CPU; for the platform.

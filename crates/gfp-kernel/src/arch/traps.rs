@@ -9,7 +9,7 @@
 //!    switches right there, on the interrupted task's stack.
 
 use super::percpu::{self, FAULT_SLICE, IST2};
-use super::{apic, cpu, exit};
+use super::{apic, cpu, exit, nmi};
 use crate::controls::{Control, broken};
 use crate::{paging, println, sched};
 use core::arch::{asm, global_asm};
@@ -31,7 +31,7 @@ pub const PAGE_FAULT: u64 = 14;
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the registers' own names")]
 pub struct Frame {
-    pub fx: FxArea,
+    pub sse: Sse,
     pub r15: u64,
     pub r14: u64,
     pub r13: u64,
@@ -56,18 +56,23 @@ pub struct Frame {
     pub ss: u64,
 }
 
-/// Registers of the floating point unit.
+/// Control word and registers of SSE.
 #[repr(C, align(16))]
-pub struct FxArea([u8; 512]);
+pub struct Sse {
+    mxcsr: u32,
+    _pad: [u32; 3],
+    xmm: [u128; 16],
+}
 
-impl core::fmt::Debug for FxArea {
+impl core::fmt::Debug for Sse {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("..")
+        write!(f, "mxcsr {:#x}", self.mxcsr)
     }
 }
 
-/// As `traps.s` lays it down: 22 words after the floating point registers.
-const _: () = assert!(size_of::<Frame>() == 512 + 22 * 8);
+/// As `traps.s` lays it down: 17 units of 16 bytes, and 22 words.
+const _: () = assert!(size_of::<Frame>() == 17 * 16 + 22 * 8);
+const _: () = assert!(core::mem::offset_of!(Sse, xmm) == 16);
 
 #[repr(C, align(16))]
 struct Idt(UnsafeCell<[[u64; 2]; 256]>);
@@ -158,6 +163,7 @@ pub static ON_DEBUG: Hook = Hook::new();
 #[unsafe(no_mangle)]
 extern "C" fn trap_interrupt(frame: &mut Frame) {
     let this = percpu::this();
+    nmi::assert_outside(frame);
     restart(frame);
     if sched::death::interrupt_without_room(frame) {
         return;
@@ -194,6 +200,7 @@ extern "C" fn trap_fixed(frame: &mut Frame) {
     if frame.vector != NMI {
         fatal(frame);
     }
+    nmi::begin(frame);
     let this = percpu::this();
     // What this handler runs uses the area too; and it may have come before the look of an
     // interrupt or of an exception on this CPU, which must find the area as it was.
@@ -210,17 +217,13 @@ extern "C" fn trap_fixed(frame: &mut Frame) {
     this.nmi_depth
         .store(this.nmi_depth.load(Relaxed) - 1, Relaxed);
     percpu::area().resume(before);
+    nmi::end(frame);
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn trap_fault(frame: &mut Frame) {
     let (vector, error, rip) = (frame.vector, frame.error, frame.rip);
-    if percpu::this().nmi_depth.load(Relaxed) > 0 {
-        // The return from an exception lets NMIs in, and the next would overwrite the frame of the
-        // one being handled.
-        println!("an exception in the handler of an NMI");
-        fatal(frame);
-    }
+    nmi::assert_outside(frame);
     // A handler sees where the exception was; the interrupted code does not go on from there.
     let restart_at = percpu::area().interrupted(rip as usize);
     if vector == DEBUG && ON_DEBUG.call(frame) {
@@ -268,7 +271,7 @@ fn fatal_in_task(frame: &mut Frame, why: fmt::Arguments<'_>) {
 }
 
 /// The end of the machine.
-fn fatal(frame: &Frame) -> ! {
+pub(super) fn fatal(frame: &Frame) -> ! {
     println!(
         "fatal exception {} on cpu {}: {frame:#x?}",
         frame.vector,

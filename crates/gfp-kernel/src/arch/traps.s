@@ -6,13 +6,14 @@
 #   vector   IST   what the stub does
 #   >= 32    1     moves the frame to the interrupted stack, 128 bytes down; IST1 is free again
 #                  before any Rust runs, so a handler may nest to any depth or switch threads
-#   NMI      3     stays on it: NMIs do not nest, since its handler takes no exceptions, whose return
-#                  would let the next one in
+#   NMI      3     stays on it: NMIs do not nest (nmi.rs)
 #   #DF      4     stays on it: it does not return
 #   others   2     stays on it, and moves IST2 down by a slice until it returns: a fault inside a
 #                  fault handler takes the next slice
 #
-# Frame, from low to high: 512 bytes of fxsave, r15..rax, vector, error code, rip cs rflags rsp ss.
+# Frame, from low to high: mxcsr in 16 bytes, xmm0..xmm15, r15..rax, vector, error code, rip cs rflags
+# rsp ss. All that compiled code computes with is there: what is compiled for x86_64 uses neither x87
+# nor MMX. So no fxrstor, which costs more, and in an emulator lets NMIs in (nmi.rs).
 
     .macro SAVE                 # rax is pushed already
     push rcx
@@ -29,18 +30,23 @@
     push r13
     push r14
     push r15
-    sub rsp, 512
-    fxsave64 [rsp]
-    fninit                      # handlers have control words of their own
-    ldmxcsr [rip + handler_mxcsr]
+    sub rsp, 272
+    stmxcsr [rsp]
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    movaps [rsp + 16 + 16 * \n], xmm\n
+    .endr
+    ldmxcsr [rip + handler_mxcsr] # handlers have a control word of their own
     cld                         # memmove may have been interrupted with DF set
     mov rdi, rsp
     xor ebp, ebp
     .endm
 
     .macro RESTORE
-    fxrstor64 [rsp]
-    add rsp, 512
+    ldmxcsr [rsp]
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    movaps xmm\n, [rsp + 16 + 16 * \n]
+    .endr
+    add rsp, 272
     pop r15
     pop r14
     pop r13

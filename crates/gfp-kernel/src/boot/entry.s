@@ -24,7 +24,7 @@ pvh_start:
     movl $boot_stack_low_end, %esp
     movl $boot_pml4, %esi
 enter_long:                     # esi: the tables to start with
-    movl $0x6a0, %eax           # PAE, PGE, OSFXSR, OSXMMEXCPT; OSXSAVE stays 0: fxsave covers all
+    movl $0x6a0, %eax           # PAE, PGE, OSFXSR, OSXMMEXCPT; OSXSAVE stays 0: gates save all but AVX
     movl %eax, %cr4
     movl %esi, %cr3
     movl $0xc0000080, %ecx      # EFER
