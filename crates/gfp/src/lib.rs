@@ -29,6 +29,10 @@ pub mod mm;
 #[path = "reclaim/oom/lock.rs"]
 mod oom_lock;
 pub mod overflow;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "page/owners.rs"]
+mod owners;
 #[cfg(not(loom))]
 pub mod page;
 pub mod platform;

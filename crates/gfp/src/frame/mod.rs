@@ -11,12 +11,15 @@
 //!    frame.
 //! 5. **What it does not do.** It does not know zones, lists or caches.
 
+mod movable;
 mod stack;
 mod table;
 #[cfg(all(test, loom))]
 mod tests;
 mod types;
 
+#[cfg_attr(loom, allow(unused_imports))]
+pub(crate) use movable::{Freed, LetGo, MovableBlock, OWNERS, Unfit};
 pub(crate) use stack::FrameStack;
 pub use table::{FrameKind, FrameTable, FrameWord};
 pub use types::*;

@@ -24,6 +24,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// | `Vmalloc` | every frame of a vmalloc area | page number in the window | vmalloc | `Page` |
 /// | `DmaCoherent` | first frame of a block for a device | bytes asked for | dma | `Page` |
 /// | `Deferred` | first frame of a block freed inside the allocator | next + 1 | free | `None` |
+/// | `Movable` | first frame of a block that its owner can move | `movable.rs` | owner | `Page` |
 ///
 /// A frame whose word is `None` and whose bitmap bit says "not free" is a later frame of an
 /// allocated block, or was never given to the allocator: freeing it is an error in both cases.
@@ -48,6 +49,8 @@ pub enum FrameKind {
     Deferred = 7,
     /// First frame of a block of coherent memory.
     DmaCoherent = 8,
+    /// First frame of an allocated block whose owner can move it.
+    Movable = 9,
 }
 
 impl FrameKind {
@@ -61,6 +64,7 @@ impl FrameKind {
             6 => FrameKind::Vmalloc,
             7 => FrameKind::Deferred,
             8 => FrameKind::DmaCoherent,
+            9 => FrameKind::Movable,
             _ => FrameKind::None,
         }
     }

@@ -6,6 +6,7 @@
 
 mod deferred;
 mod known;
+mod movable;
 mod oom_lock;
 mod postponed;
 mod wait;

@@ -52,7 +52,8 @@ impl<P: Platform> Mm<P> {
     pub fn order_of(&self, addr: usize) -> Option<Order> {
         let pfn = self.pages().pfn_of(addr);
         let word = self.pages().frames().get(pfn);
-        let page = word.is(FrameKind::Page) || word.is(FrameKind::Compound);
+        let kinds = [FrameKind::Page, FrameKind::Compound, FrameKind::Movable];
+        let page = kinds.into_iter().any(|kind| word.is(kind));
         page.then(|| word.order())
     }
 }

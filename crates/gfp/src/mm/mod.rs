@@ -18,6 +18,7 @@ mod dma;
 mod global;
 mod might;
 mod misuse;
+mod mobile;
 mod nolock;
 mod objects;
 mod pages;

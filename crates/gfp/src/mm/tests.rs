@@ -13,6 +13,7 @@ use std::string::String;
 use std::vec::Vec;
 
 mod might;
+mod mobile;
 mod scopes;
 
 fn machine_with(config: &BootConfig) -> Mm<TestPlatform> {

@@ -11,6 +11,7 @@ use super::block::{Block, Line};
 use super::cache::ZoneCache;
 use super::lists::MAX_ZONES;
 use super::map::{BootConfig, BootError, Extents, MemoryRegion, Presence};
+use super::mobile::{OwnerTable, Owners};
 use super::tuning::MinFreeRule;
 use super::zone::{Blocks, Zone, ZoneSpec};
 use crate::flags::ZoneKind;
@@ -20,6 +21,17 @@ use crate::platform::{DirectMap, Platform};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
 use crate::sync::{Carved, Local};
 use core::ptr::NonNull;
+
+/// What a machine's page allocator keeps in memory that it took at boot.
+pub(super) struct Tables {
+    pub(super) frames: FrameTable,
+    pub(super) blocks: Blocks,
+    pub(super) zones: Carved<Zone>,
+    pub(super) cpus: Carved<AtomicPtr<ZoneCache>>,
+    pub(super) owners: Owners,
+    /// Pages that all of it takes.
+    pub(super) pages: usize,
+}
 
 /// Hands out pieces of one stretch of RAM.
 struct Carver {
@@ -107,6 +119,7 @@ impl<P: Platform> PageAllocator<P> {
             + room::<Zone>(nr_zones)
             + room::<AtomicU64>(index_words)
             + room::<AtomicPtr<ZoneCache>>(nr_cpus)
+            + room::<OwnerTable>(1)
             + PAGE_SIZE;
         let pages = bytes.div_ceil(PAGE_SIZE);
         let home = extents
@@ -142,8 +155,15 @@ impl<P: Platform> PageAllocator<P> {
             })
         });
         let cpus = carver.take(nr_cpus, |_| AtomicPtr::new(core::ptr::null_mut()));
-        let allocator =
-            PageAllocator::assemble(platform, frames, blocks, zones, cpus, config, pages);
+        let tables = Tables {
+            frames,
+            blocks,
+            zones,
+            cpus,
+            owners: Owners::new(carver.take(1, |_| OwnerTable::new())),
+            pages,
+        };
+        let allocator = PageAllocator::assemble(platform, tables, config);
         allocator.free_extents(&extents, meta, config)?;
         allocator.retune(MinFreeRule::Boot);
         Ok(allocator)

@@ -30,7 +30,8 @@ impl<P: Platform> PageAllocator<P> {
         let mine =
             word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
         if !mine {
-            return Err(self.diagnose(pfn, order));
+            // SAFETY: the caller gave up the block; so here and for what follows from it.
+            return self.free_other(pfn, order, &|pfn, order| unsafe { self.free(pfn, order) });
         }
         if word.payload() != 1 {
             // SAFETY: the caller gave up its reference; so here and for what follows from it.

@@ -11,7 +11,6 @@
 //! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for
 //!    a batch and looks at the watermarks then. `slow` tries with more rights, and takes back what
 //!    other CPUs cached, before it fails.
-//!    `boost` raises a zone's watermarks when blocks of two types are mixed.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
@@ -28,7 +27,6 @@
 mod alloc;
 mod balance;
 mod block;
-mod boost;
 mod boot;
 mod cache;
 mod claim;
@@ -39,13 +37,15 @@ mod known;
 mod large;
 mod lists;
 mod map;
+mod mobile;
 mod nolock;
 mod owner;
+mod owners;
 mod plug;
 mod relief;
 mod slow;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tuning;
 mod verify;
 mod view;
@@ -63,15 +63,21 @@ use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
+pub use mobile::{
+    GivenUp, MigrateError, MigrateMode, Migrated, OWNERS_MAX, OwnerId, PageOwner, PageOwnerError,
+    ReclaimMode,
+};
 pub use plug::{AddMemoryError, AddedMemory};
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief};
 pub use verify::VerifyError;
 pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};
 
+use boot::Tables;
 use cache::{Sizing, ZoneCache};
 use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
+use mobile::Owners;
 use zone::{Blocks, Zone};
 
 /// One request for pages: everything that decides how it is served.
@@ -132,35 +138,28 @@ pub struct PageAllocator<P: Platform> {
     plugging: Lock<(), { Rank::Plug as u8 }>,
     misuses: AtomicUsize,
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
-    /// Zones whose boost rose and whose background is still to be woken, one bit each.
-    boosted: AtomicUsize,
     /// Blocks whose free was put off.
     deferred: FrameStack,
     /// What [`PageAllocator::large_pages`] has to count outside of any CPU's caches.
     large_elsewhere: AtomicUsize,
+    /// Who can move pages.
+    owners: Owners,
     _end: LineBreak,
 }
 
 impl<P: Platform> PageAllocator<P> {
-    fn assemble(
-        platform: P,
-        frames: FrameTable,
-        blocks: Blocks,
-        zones: Carved<Zone>,
-        cpus: Carved<AtomicPtr<ZoneCache>>,
-        config: &BootConfig,
-        metadata_pages: usize,
-    ) -> PageAllocator<P> {
+    fn assemble(platform: P, tables: Tables, config: &BootConfig) -> PageAllocator<P> {
+        let zones = tables.zones;
         let list = |node| ZoneList::new(NodeId(node as u8), &zones, config);
         let lists = core::array::from_fn(list);
         PageAllocator {
             map: platform.direct_map(),
             platform,
-            frames,
-            blocks,
+            frames: tables.frames,
+            blocks: tables.blocks,
             zones,
             lists,
-            cpus,
+            cpus: tables.cpus,
             sizing: [const { Sizing::new() }; MAX_ZONES],
             highest: boot::highest_zones(config),
             grouping: AtomicU8::new(Grouping::On as u8),
@@ -171,10 +170,10 @@ impl<P: Platform> PageAllocator<P> {
             plugging: Lock::new(()),
             misuses: AtomicUsize::new(0),
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
-            metadata_pages,
-            boosted: AtomicUsize::new(0),
+            metadata_pages: tables.pages,
             deferred: FrameStack::new(),
             large_elsewhere: AtomicUsize::new(0),
+            owners: tables.owners,
             _written: LineBreak,
             _end: LineBreak,
         }

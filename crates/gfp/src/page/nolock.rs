@@ -59,7 +59,7 @@ impl<P: Platform> PageAllocator<P> {
                 let mut guard = zone.try_lock(&self.blocks, local)?;
                 guard
                     .take(req.order, kind, 1)
-                    .or_else(|| Some(guard.take_fallback(req.order, kind, 1, self.grouping())?.0))
+                    .or_else(|| guard.take_fallback(req.order, kind, 1, self.grouping()))
             };
             let Some(pfn) = cached.or_else(|| Some(from_zone()?.pfn)) else {
                 continue;
@@ -92,12 +92,12 @@ impl<P: Platform> PageAllocator<P> {
         let word = self.frames.get_acquire(pfn);
         let mine =
             word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
+        // SAFETY: the caller gave up its reference; so here and for what follows from it.
+        let again = |pfn, order| unsafe { self.free_nolock(pfn, order) };
         if !mine {
-            return Err(self.diagnose(pfn, order));
+            return self.free_other(pfn, order, &again);
         }
         if word.payload() != 1 {
-            // SAFETY: the caller gave up its reference; so here and for what follows from it.
-            let again = |pfn, order| unsafe { self.free_nolock(pfn, order) };
             return self.drop_shared(pfn, word, &again);
         }
         match Local::enter_quick(&self.platform) {

@@ -12,7 +12,9 @@ impl<P: Platform> PageAllocator<P> {
         let word = self.frames.get(pfn);
         match word.kind() {
             FrameKind::Page | FrameKind::Compound => Misuse::WrongOrder { freed_as: order },
-            FrameKind::Cached | FrameKind::Deferred => Misuse::DoubleFree,
+            FrameKind::Movable if word.order() != order => Misuse::WrongOrder { freed_as: order },
+            // Freed before, while somebody held it.
+            FrameKind::Cached | FrameKind::Deferred | FrameKind::Movable => Misuse::DoubleFree,
             FrameKind::Slab
             | FrameKind::LargeKmalloc
             | FrameKind::Vmalloc

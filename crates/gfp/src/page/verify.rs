@@ -1,9 +1,9 @@
 //! A full check of a machine's page accounting, for tests and for who suspects memory corruption.
 
-use super::PageAllocator;
 use super::block::{CLASS_FULL, CLASS_PAIR, NO_ZONE};
 use super::guard::runs;
 use super::zone::NR_LISTS;
+use super::{OWNERS_MAX, PageAllocator};
 use crate::flags::MigrateType;
 use crate::frame::{CpuId, FrameKind, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
@@ -63,6 +63,7 @@ impl<P: Platform> PageAllocator<P> {
     /// The first rule that does not hold.
     pub fn verify(&self) -> Result<(), VerifyError> {
         self.verify_absent()?;
+        self.verify_owners()?;
         for zone in self.zones.iter() {
             let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
             let (mut free, mut dirty) = (0, 0);
@@ -222,6 +223,22 @@ impl<P: Platform> PageAllocator<P> {
                     frame += inside.pages();
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Each owner of pages has as many blocks as are counted.
+    fn verify_owners(&self) -> Result<(), VerifyError> {
+        let mut found = [0usize; OWNERS_MAX];
+        for frame in 0..self.frames.len() {
+            let word = self.frames.get(Pfn(self.frames.base().0 + frame));
+            if let Some(block) = word.movable() {
+                found[usize::from(block.owner)] += 1;
+            }
+        }
+        for (place, found) in found.into_iter().enumerate() {
+            let counted = self.owned_blocks(place);
+            same("blocks of an owner are counted", place, found, counted)?;
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! A zone: the free blocks of one kind of memory on one node, under one lock.
 
 use super::block::{Block, Line, NO_ZONE};
-use super::boost::Boost;
 use super::guard::ZoneGuard;
 use super::index::BlockIndex;
 use crate::flags::{MigrateType, ZoneKind};
@@ -78,7 +77,7 @@ pub(crate) struct Zone {
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
     mark: [AtomicUsize; 4],
-    pub(super) boost: Boost,
+    boost: AtomicUsize,
     /// More free pages than this end a hopelessness (P404); `usize::MAX`: there is none.
     hope: AtomicUsize,
     reserve: [AtomicUsize; ZoneKind::COUNT],
@@ -140,7 +139,7 @@ impl Zone {
             nr_dirty: AtomicUsize::new(0),
             hidden: AtomicUsize::new(0),
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
-            boost: Boost::new(),
+            boost: AtomicUsize::new(0),
             hope: AtomicUsize::new(usize::MAX),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
             lock: Lock::new(()),
@@ -276,9 +275,8 @@ impl Zone {
         self.hope.store(usize::MAX, Relaxed);
     }
 
-    /// What every reader of a watermark adds (P215).
     pub(crate) fn boost(&self) -> usize {
-        self.boost.sum()
+        self.boost.load(Relaxed)
     }
 
     /// Pages kept from requests whose highest zone is `highest` (P207).

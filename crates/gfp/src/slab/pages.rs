@@ -463,15 +463,20 @@ impl<P: Platform> Slabs<P> {
         let head = self.pages().head_of(pfn);
         match self.pages().frames().get(pfn).kind() {
             FrameKind::LargeKmalloc => Misuse::InteriorFree,
-            FrameKind::Page | FrameKind::Compound | FrameKind::Vmalloc | FrameKind::DmaCoherent => {
-                Misuse::WrongCall
-            }
+            FrameKind::Page
+            | FrameKind::Compound
+            | FrameKind::Movable
+            | FrameKind::Vmalloc
+            | FrameKind::DmaCoherent => Misuse::WrongCall,
             FrameKind::None if self.pages().is_free(pfn) => Misuse::DoubleFree,
             FrameKind::None => match head.map(|(_, word)| word.kind()) {
                 Some(FrameKind::LargeKmalloc) => Misuse::InteriorFree,
-                Some(FrameKind::Page | FrameKind::Compound | FrameKind::DmaCoherent) => {
-                    Misuse::WrongCall
-                }
+                Some(
+                    FrameKind::Page
+                    | FrameKind::Compound
+                    | FrameKind::Movable
+                    | FrameKind::DmaCoherent,
+                ) => Misuse::WrongCall,
                 _ => self.pages().diagnose(pfn, Order::ZERO),
             },
             _ => self.pages().diagnose(pfn, Order::ZERO),

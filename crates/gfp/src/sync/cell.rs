@@ -13,6 +13,12 @@ impl<T> UnsafeCell<T> {
         UnsafeCell(core::cell::UnsafeCell::new(value))
     }
 
+    /// Looks at the content; what may be done with the pointer is the protocol's matter.
+    #[inline]
+    pub(crate) fn with<R>(&self, work: impl FnOnce(*const T) -> R) -> R {
+        work(self.0.get())
+    }
+
     /// Works on the content; what may be done with the pointer is the protocol's matter.
     #[inline]
     pub(crate) fn with_mut<R>(&self, work: impl FnOnce(*mut T) -> R) -> R {

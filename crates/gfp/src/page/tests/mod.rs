@@ -1,6 +1,5 @@
 //! Tests of the page allocator.
 
-mod boost;
 mod boot;
 mod edges;
 mod growth;
@@ -10,3 +9,4 @@ mod nolock;
 mod plug;
 mod rules;
 mod scopes;
+pub(crate) mod tenant;

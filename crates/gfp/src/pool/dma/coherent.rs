@@ -92,7 +92,9 @@ pub unsafe fn free_coherent<P: Platform>(
     let word = pages.frames().get(pfn);
     match word.kind() {
         FrameKind::DmaCoherent => {}
-        FrameKind::Page | FrameKind::Compound => return Err(Misuse::WrongCall),
+        FrameKind::Page | FrameKind::Compound | FrameKind::Movable => {
+            return Err(Misuse::WrongCall);
+        }
         _ => return Err(pages.diagnose(pfn, Order::ZERO)),
     }
     let order = word.order();
