@@ -6,6 +6,7 @@
 
 use gfp::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp};
 use gfp::frame::NodeId;
+use gfp::page::BootConfig;
 use gfp::platform::Platform;
 use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use gfp::reclaim::{KswapdError, ShrinkControl, Shrinker};
@@ -26,8 +27,13 @@ use shared::Shared;
 const RAM: usize = 16 << 20;
 const PAGE: usize = 4096;
 
+/// A machine whose watermarks stay where they are.
 fn boot() -> Host {
-    Host::boot(&HostConfig::new(RAM)).unwrap()
+    let config = BootConfig {
+        watermark_boost_factor: 0,
+        ..BootConfig::default()
+    };
+    Host::boot_with(&HostConfig::new(RAM), &config).unwrap()
 }
 
 /// Pages that can be made again.
