@@ -9,8 +9,9 @@ use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, FrameKind, FrameWord, Order, PAGE_SIZE, Pfn};
 use crate::platform::Platform;
+use crate::policy::boost::MayWake;
 use crate::policy::pcp;
-use crate::policy::watermark::AllocFlags;
+use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::report::Misuse;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
@@ -203,9 +204,15 @@ impl<P: Platform> PageAllocator<P> {
             wanted = 1;
         }
         let mut guard = zone.lock(&self.blocks, local);
-        let first = guard
-            .take(order, kind, wanted)
-            .or_else(|| guard.take_fallback(order, kind, wanted, self.grouping()))?;
+        let mut wake = MayWake::No;
+        let first = guard.take(order, kind, wanted).or_else(|| {
+            if self.has_boost_to_tell() && flags.level() == WatermarkLevel::Low {
+                return None; // the slow path tells it, and comes back
+            }
+            let (taken, boosted) = guard.take_fallback(order, kind, wanted, self.grouping())?;
+            wake = boosted;
+            Some(taken)
+        })?;
         if let Some((cache, list)) = store {
             let store = |taken: Taken, from: usize| {
                 // The lowest address is put last, so that it is taken first.
@@ -223,6 +230,21 @@ impl<P: Platform> PageAllocator<P> {
                 && let Some(taken) = guard.take(order, kind, wanted - got)
             {
                 got += store(taken, 0);
+            }
+        }
+        if wake == MayWake::Yes && flags.contains(AllocFlags::KSWAPD) {
+            drop(guard);
+            self.note_boost(zone);
+            // The slow path wakes, and finds the block in the cache.
+            if flags.level() == WatermarkLevel::Low
+                && let Some((cache, list)) = store
+                && zone.watermark_ok(order, highest, flags.at(WatermarkLevel::Min))
+            {
+                let word = FrameWord::new(FrameKind::Cached, order, 0);
+                self.frames.set(first.pfn, word);
+                if cache.push(list, self.frame_index(first.pfn)) {
+                    return None;
+                }
             }
         }
         Some(first.pfn)
@@ -267,7 +289,7 @@ impl<P: Platform> PageAllocator<P> {
         let kind = MigrateType::Unmovable;
         let taken = guard
             .take(order, kind, 1)
-            .or_else(|| guard.take_fallback(order, kind, 1, self.grouping()))?;
+            .or_else(|| Some(guard.take_fallback(order, kind, 1, self.grouping())?.0))?;
         drop(guard);
         let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
         for i in 0..self.zones.len() {
@@ -328,6 +350,7 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         if !got && let Some(place) = out.iter_mut().find(|p| p.is_none()) {
+            self.tell_boost(relief);
             *place = self.alloc_with(&req, relief).ok();
         }
         out.iter().take_while(|p| p.is_some()).count()

@@ -35,7 +35,11 @@ fn count(number: &crate::sync::atomic::AtomicUsize) -> usize {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    fn zones_up_to(&self, node: NodeId, highest: ZoneKind) -> impl Iterator<Item = &Zone> {
+    pub(super) fn zones_up_to(
+        &self,
+        node: NodeId,
+        highest: ZoneKind,
+    ) -> impl Iterator<Item = &Zone> {
         let eligible = move |zone: &&Zone| {
             zone.node == node && zone.kind <= highest && zone.managed_pages() != 0
         };
@@ -50,7 +54,10 @@ impl<P: Platform> PageAllocator<P> {
 
     /// P402: what one pass over a node is to free, in pages.
     pub(crate) fn cycle_target(&self, node: NodeId, highest: ZoneKind) -> usize {
-        cycle_target(self.zones_up_to(node, highest).map(|z| z.watermarks().high))
+        cycle_target(
+            self.zones_up_to(node, highest)
+                .map(|z| z.watermarks().high + z.boost()),
+        )
     }
 
     /// Pages of a node that a request up to this zone could use.

@@ -2,20 +2,22 @@
 
 use super::guard::{Taken, ZoneGuard};
 use crate::flags::MigrateType;
-use crate::frame::Order;
+use crate::frame::{Order, PAGEBLOCK_ORDER};
+use crate::policy::boost::MayWake;
 use crate::policy::fallback::{self, BlockUse, Claim, Grouping};
 
 impl ZoneGuard<'_> {
     /// Takes from the memory of another type (P314-P319): claims a whole pageblock where the rules
     /// allow it, and then up to `wanted` blocks; else takes a single block and leaves the pageblock
-    /// its type.
+    /// its type. With it comes whether the background is to be woken for a boost.
     pub(crate) fn take_fallback(
         &mut self,
         order: Order,
         kind: MigrateType,
         wanted: usize,
         grouping: Grouping,
-    ) -> Option<Taken> {
+    ) -> Option<(Taken, MayWake)> {
+        let mut wake = MayWake::No;
         for found in (order.get()..=Order::MAX.get()).rev() {
             if !fallback::should_try_claim(found.into(), kind, grouping) {
                 continue;
@@ -23,8 +25,11 @@ impl ZoneGuard<'_> {
             for &from in fallback::fallbacks(kind) {
                 let first = self.zone.index[from as usize][found as usize].first();
                 let Some(member) = first else { continue };
+                if found < PAGEBLOCK_ORDER && self.raise_boost() == MayWake::Yes {
+                    wake = MayWake::Yes;
+                }
                 if self.claim(member + self.zone.first_block, found, kind, grouping) {
-                    return self.take(order, kind, wanted);
+                    return Some((self.take(order, kind, wanted)?, wake));
                 }
             }
         }
@@ -32,7 +37,8 @@ impl ZoneGuard<'_> {
             let first =
                 |from: &MigrateType| self.zone.index[*from as usize][found as usize].first();
             let member = fallback::fallbacks(kind).iter().find_map(first)?;
-            Some(self.take_from(member + self.zone.first_block, order, 1))
+            let taken = self.take_from(member + self.zone.first_block, order, 1);
+            Some((taken, wake))
         })
     }
 

@@ -4,6 +4,7 @@ use crate::flags::ZoneKind;
 use crate::frame::{MAX_NODES, NodeId, Order, PAGE_SHIFT, PAGE_SIZE};
 use crate::frame::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
 use crate::frame::{Pfn, PhysAddr};
+use crate::policy::boost::DEFAULT_BOOST_FACTOR;
 use crate::report::OnMisuse;
 use core::fmt;
 
@@ -64,6 +65,8 @@ pub struct BootConfig {
     pub min_free_kbytes: Option<u64>,
     /// `vm.watermark_scale_factor` (P701).
     pub watermark_scale_factor: usize,
+    /// `vm.watermark_boost_factor` (P702), in 1/10000 of the high watermark; 0: no boost.
+    pub watermark_boost_factor: usize,
     /// `vm.lowmem_reserve_ratio` (P703).
     pub lowmem_reserve_ratio: [usize; ZoneKind::COUNT],
     /// Distance of two nodes; `None`: 10 to itself, 20 to each other.
@@ -99,6 +102,7 @@ impl Default for BootConfig {
             memory_is_zero: false,
             min_free_kbytes: None,
             watermark_scale_factor: 10,
+            watermark_boost_factor: DEFAULT_BOOST_FACTOR,
             lowmem_reserve_ratio: [256, 256, 32, 0, 0],
             distance: None,
             memory_block_bytes: 128 << 20,

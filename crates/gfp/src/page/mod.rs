@@ -11,6 +11,7 @@
 //! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for
 //!    a batch and looks at the watermarks then. `slow` tries with more rights, and takes back what
 //!    other CPUs cached, before it fails.
+//!    `boost` raises a zone's watermarks when blocks of two types are mixed.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
@@ -27,6 +28,7 @@
 mod alloc;
 mod balance;
 mod block;
+mod boost;
 mod boot;
 mod cache;
 mod claim;
@@ -138,6 +140,8 @@ pub struct PageAllocator<P: Platform> {
     plugging: Lock<(), { Rank::Plug as u8 }>,
     misuses: AtomicUsize,
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
+    /// Zones whose boost rose and whose background is still to be woken, one bit each.
+    boosted: AtomicUsize,
     /// Blocks whose free was put off.
     deferred: FrameStack,
     /// What [`PageAllocator::large_pages`] has to count outside of any CPU's caches.
@@ -171,6 +175,7 @@ impl<P: Platform> PageAllocator<P> {
             misuses: AtomicUsize::new(0),
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
             metadata_pages: tables.pages,
+            boosted: AtomicUsize::new(0),
             deferred: FrameStack::new(),
             large_elsewhere: AtomicUsize::new(0),
             owners: tables.owners,

@@ -77,6 +77,7 @@ impl<P: Platform> PageAllocator<P> {
             self.failures[request.order.index()].fetch_add(1, Relaxed);
             return Err(AllocError::NoSuchNode);
         }
+        self.tell_boost(relief);
         let mut plan = Plan::new(effort);
         let mut event = Event::Enter;
         loop {
@@ -109,9 +110,20 @@ impl<P: Platform> PageAllocator<P> {
         spins != 0
     }
 
-    fn pass(&self, req: &PageRequest, flags: AllocFlags) -> Result<Option<Pfn>, AllocError> {
+    fn pass<R>(
+        &self,
+        req: &PageRequest,
+        flags: AllocFlags,
+        relief: &R,
+    ) -> Result<Option<Pfn>, AllocError>
+    where
+        R: Relief<P> + ?Sized,
+    {
         let local = Local::enter(&self.platform)?;
-        Ok(self.alloc_local(&local, req, flags))
+        let found = self.alloc_local(&local, req, flags);
+        drop(local);
+        self.tell_boost(relief);
+        Ok(found)
     }
 
     /// Gives back what all CPUs have cached. Returns the pages that came back.
@@ -188,7 +200,7 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 self.wake_background(order, highest);
                 Event::Done
             }
-            Step::Pass { rights, .. } => match pages.pass(need.request, rights)? {
+            Step::Pass { rights, .. } => match pages.pass(need.request, rights, relief)? {
                 Some(pfn) => return Ok(Outcome::Found(pfn)),
                 None => Event::Missed,
             },
@@ -216,7 +228,7 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 }
             }
             Step::Ask(question) => yes_or_no(self.answer(question)),
-            Step::UnreserveHighatomic => Event::No,
+            Step::UnreserveHighatomic => yes_or_no(self.give_up_reserves()),
             Step::AwaitReported => yes_or_no(pages.wait_for_reporting()),
             Step::OomLock => {
                 self.oom_locked = relief.oom_lock(pages);
@@ -238,6 +250,15 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
             Step::Fail { .. } => Event::Done,
         };
         Ok(Outcome::Next(event))
+    }
+
+    /// P123, and beyond it: what withholds memory is given up before a request ends or kills.
+    fn give_up_reserves(&self) -> bool {
+        let mut given = false;
+        for zone in self.pages.candidates(self.need.request) {
+            given |= self.pages.give_up_boost(zone);
+        }
+        given
     }
 
     /// P112: every node with a zone that may serve the request.

@@ -1,6 +1,7 @@
 //! A zone: the free blocks of one kind of memory on one node, under one lock.
 
 use super::block::{Block, Line, NO_ZONE};
+use super::boost::Boost;
 use super::guard::ZoneGuard;
 use super::index::BlockIndex;
 use crate::flags::{MigrateType, ZoneKind};
@@ -77,7 +78,7 @@ pub(crate) struct Zone {
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
     mark: [AtomicUsize; 4],
-    boost: AtomicUsize,
+    pub(super) boost: Boost,
     /// More free pages than this end a hopelessness (P404); `usize::MAX`: there is none.
     hope: AtomicUsize,
     reserve: [AtomicUsize; ZoneKind::COUNT],
@@ -139,7 +140,7 @@ impl Zone {
             nr_dirty: AtomicUsize::new(0),
             hidden: AtomicUsize::new(0),
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
-            boost: AtomicUsize::new(0),
+            boost: Boost::new(),
             hope: AtomicUsize::new(usize::MAX),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
             lock: Lock::new(()),
@@ -275,8 +276,9 @@ impl Zone {
         self.hope.store(usize::MAX, Relaxed);
     }
 
+    /// What every reader of a watermark adds (P215).
     pub(crate) fn boost(&self) -> usize {
-        self.boost.load(Relaxed)
+        self.boost.sum()
     }
 
     /// Pages kept from requests whose highest zone is `highest` (P207).

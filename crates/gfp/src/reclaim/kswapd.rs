@@ -17,6 +17,7 @@
 use super::{Above, Reclaim};
 use crate::flags::{GFP_KERNEL, ZoneKind};
 use crate::frame::NodeId;
+use crate::page::PageAllocator;
 use crate::platform::{Context, Platform, ScopeGuard};
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::PassResult;
@@ -137,13 +138,15 @@ impl Node {
 /// The right to be a node's task. When dropped, nobody waits for it any more.
 struct Duty<'a, P: Platform> {
     node: &'a Node,
-    platform: &'a P,
+    id: NodeId,
+    pages: &'a PageAllocator<P>,
 }
 
 impl<P: Platform> Drop for Duty<'_, P> {
     fn drop(&mut self) {
+        self.pages.end_boosting(self.id);
         self.node.task.store(NO_TASK, SeqCst);
-        self.node.throttled.wake_all(self.platform);
+        self.node.throttled.wake_all(self.pages.platform());
     }
 }
 
@@ -191,7 +194,7 @@ impl<P: Platform> Reclaim<P> {
                 task,
                 failures: self.failures(id, node),
                 balance: self.pages.balance(id, order, highest),
-                boost: 0,
+                boost: self.pages.boosts(id, highest).pages(),
             };
             let decision = wake(&request, &facts);
             match decision {
@@ -234,7 +237,12 @@ impl<P: Platform> Reclaim<P> {
         node.task
             .compare_exchange(NO_TASK, ASLEEP, SeqCst, SeqCst)
             .map_err(|_| KswapdError::HasOne)?;
-        let _duty = Duty { node, platform };
+        let _duty = Duty {
+            node,
+            id,
+            pages: &self.pages,
+        };
+        self.pages.begin_boosting(id);
         // A platform that keeps no word for its tasks: `begin` sees to it, a pass at a time.
         let _scope = ScopeGuard::open(platform, Scopes::NORECLAIM, Some(&"kswapd"));
         while !stop() {
@@ -326,14 +334,15 @@ impl<P: Platform> Reclaim<P> {
         A: Above + ?Sized,
     {
         self.events.runs.add(1);
-        let mut run = Run::new(demand, 0);
+        let highest = demand.highest.unwrap_or(ZoneKind::Movable);
+        let boosts = self.pages.boosts(id, highest);
+        let mut run = Run::new(demand, boosts.pages());
         let end = loop {
             match run.step(self.balance(id, run.order(), demand)) {
                 RunStep::Done(end) => break end,
                 RunStep::Pass(_) if stop() => return RunEnd::Exhausted,
                 RunStep::Pass(pass) => {
                     let done = self.background_pass(id, pass, above);
-                    let highest = demand.highest.unwrap_or(ZoneKind::Movable);
                     run.after(done, self.pages.cycle_target(id, highest));
                     let hopeless = self.failures(id, node).is_hopeless();
                     if self.pages.reserve_of(id, hopeless).allows_reclaim() {
@@ -342,6 +351,8 @@ impl<P: Platform> Reclaim<P> {
                 }
             }
         };
+        // Whether it came to something or not (P217).
+        self.pages.work_off(id, &boosts);
         let before = node.failures().is_hopeless();
         if node.change_failures(|f| f.after_run(end)).is_hopeless() && !before {
             self.pages.lose_hope(id);

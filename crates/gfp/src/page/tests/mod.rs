@@ -1,5 +1,6 @@
 //! Tests of the page allocator.
 
+mod boost;
 mod boot;
 mod edges;
 mod growth;

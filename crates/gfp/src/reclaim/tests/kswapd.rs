@@ -2,13 +2,13 @@
 
 use super::{Cache, boot, with};
 use crate::Mm;
-use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp, ZoneKind};
+use crate::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp, ZoneKind};
 use crate::frame::{NodeId, Order};
 use crate::page::PageRequest;
 use crate::platform::Context;
 use crate::policy::reclaim::kswapd::{Balance, Demand, Wake};
 use crate::policy::reclaim::shrink::Settings;
-use crate::reclaim::{KswapdError, ReclaimEvents};
+use crate::reclaim::{KswapdError, Nobody, ReclaimEvents};
 use crate::testing::TestPlatform;
 use std::cell::{Cell, RefCell};
 use std::format;
@@ -256,6 +256,42 @@ fn after_16_runs_without_a_page_a_node_is_hopeless_until_somebody_frees() {
     assert!(!hopeless());
     assert_eq!(wake(&mm, 0), Wake::Kswapd);
     cache.give(usize::MAX);
+}
+
+#[test]
+fn it_is_woken_for_a_boost_though_there_is_enough_and_takes_it_off() {
+    // P217, P318, P400, P402
+    let mm = boot();
+    let boost = || mm.pages().boosts(NODE, ZoneKind::Normal).pages();
+    let movable = PageRequest::new(GFP_HIGHUSER_MOVABLE | Gfp::MEMALLOC, Order::ZERO);
+    let mut held: Vec<_> = core::iter::from_fn(|| mm.pages().alloc(&movable).ok()).collect();
+    held.sort();
+    let free = |pfn| {
+        // SAFETY: freed once.
+        unsafe { mm.pages().free(pfn, Order::ZERO) }.unwrap();
+    };
+    // The lower half of each pageblock.
+    held.extract_if(.., |pfn| pfn.0 & 256 == 0).for_each(free);
+    mm.trim();
+    assert_eq!(balance(&mm), Balance::Balanced);
+    let mut mixed = Vec::new();
+    let (mut seen, mut looks) = (0, 0);
+    run(&mm, |asleep| {
+        if asleep && mixed.is_empty() {
+            let request = PageRequest::new(GFP_NOWAIT, Order::ZERO);
+            mixed.push(mm.slabs().reclaim().alloc(&request, &Nobody));
+            seen = boost();
+            assert!(wanted(&mm).1, "the request has woken it");
+        }
+        looks += 1;
+        assert!(looks < 1000);
+        asleep && events(&mm).runs != 0 && !wanted(&mm).1
+    });
+    assert!(seen >= 512, "{seen}");
+    assert_eq!((events(&mm).runs, boost()), (1, 0));
+    assert!(!mm.slabs().reclaim().is_hopeless(NODE));
+    mixed.into_iter().flatten().chain(held).for_each(free);
+    mm.verify().unwrap();
 }
 
 #[test]
