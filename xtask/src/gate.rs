@@ -9,6 +9,7 @@ use crate::e2e;
 use crate::loom;
 use crate::parity;
 use crate::shell::{self, Bless, Repo, step};
+use crate::sim;
 use crate::tidy;
 use crate::tools::{self, Need};
 use crate::vm;
@@ -78,6 +79,8 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         })?);
     }
     results.extend(loom::run(repo)?);
+    let line = format!("cargo xtask sim {}", sim::GATE.join(" "));
+    step(&line, &line, || sim::gate(repo))?;
     let machines = step("vm-test", "cargo xtask vm-test", || {
         vm::run(repo, &vm::Options::default())
     })?;

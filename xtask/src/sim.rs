@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use std::process::Command;
 
 use crate::shell::{self, Repo};
 
@@ -56,11 +57,22 @@ impl Options {
     }
 }
 
+/// Of the test command: many seeds of the scenario with the most that can go wrong. The others run
+/// with `cargo test`, some hundred seeds of each.
+pub(crate) const GATE: [&str; 4] = ["--scenario", "reclaim", "--seeds", "1000"];
+
 /// Runs it with assertions on.
 pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
-    let mut command = repo.cargo(&["run", "--quiet", "-p", "gfp-sim", "--"]);
-    command.args(options.arguments());
-    shell::run_without_limit(&mut command)
+    shell::run_without_limit(command(repo).args(options.arguments()))
+}
+
+/// [`GATE`], with the time limit of all steps.
+pub(crate) fn gate(repo: &Repo) -> Result<()> {
+    shell::run(command(repo).args(GATE))
+}
+
+fn command(repo: &Repo) -> Command {
+    repo.cargo(&["run", "--quiet", "-p", "gfp-sim", "--"])
 }
 
 #[cfg(test)]
@@ -86,6 +98,11 @@ mod tests {
             "--seed 7 --scenario oom"
         );
         assert_eq!(arguments(""), "--seeds 1000");
+        // The step of the test command is a line that can be typed.
+        assert_eq!(
+            arguments(&GATE.join(" ")),
+            "--seeds 1000 --scenario reclaim"
+        );
         assert_eq!(arguments("--minutes 3 --from 9"), "--minutes 3 --from 9");
     }
 }

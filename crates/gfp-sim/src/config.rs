@@ -63,6 +63,15 @@ pub enum Violation {
     SleepsWithoutLooking,
 }
 
+/// A mistake of a scenario's, made on purpose to see it found.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Planted {
+    /// A page is dropped without being given back.
+    LostPage,
+    /// Nobody reclaims in the background.
+    NoBackground,
+}
+
 /// How a run is made.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -72,6 +81,7 @@ pub struct Config {
     pub(crate) rates: Rates,
     pub(crate) max_steps: u64,
     pub(crate) violation: Option<Violation>,
+    pub(crate) planted: Option<Planted>,
     pub(crate) shown: Shown,
 }
 
@@ -83,8 +93,9 @@ impl Config {
             cpus: 4,
             strategy: Strategy::Random(1 << 13),
             rates: Rates::default(),
-            max_steps: 4_000_000,
+            max_steps: 40_000_000,
             violation: None,
+            planted: None,
             shown: Shown::Last(32),
         }
     }
@@ -160,6 +171,13 @@ impl Config {
     #[must_use]
     pub fn shown(mut self, shown: Shown) -> Config {
         self.shown = shown;
+        self
+    }
+
+    /// Has the scenario make a mistake, if it is one of its own, to see whether that is noticed.
+    #[must_use]
+    pub fn planting(mut self, planted: Planted) -> Config {
+        self.planted = Some(planted);
         self
     }
 

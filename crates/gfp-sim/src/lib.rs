@@ -60,7 +60,7 @@ mod sleep;
 mod task;
 mod world;
 
-pub use config::{Config, PerPoints, Rates, Shown, Strategy, Violation};
+pub use config::{Config, PerPoints, Planted, Rates, Shown, Strategy, Violation};
 pub use outcome::{Failure, FailureKind, Outcome};
 pub use owners::{Lent, Owners};
 pub use platform::{SimPlatform, SimSection};

@@ -33,6 +33,7 @@ pub struct SimPlatform {
     thread: usize,
     map: DirectMap,
     bytes: usize,
+    nodes: u8,
     pub(crate) space: Space,
     reports: RefCell<Vec<String>>,
     _ram: Block,
@@ -43,14 +44,17 @@ pub struct SimPlatform {
 unsafe impl Sync for SimPlatform {}
 
 impl SimPlatform {
-    pub(crate) fn new(sim: &Sim, bytes: usize) -> SimPlatform {
+    pub(crate) fn new(sim: &Sim, bytes: usize, nodes: u8) -> SimPlatform {
         assert!(bytes.is_multiple_of(PAGE_SIZE) && bytes != 0);
+        let largest = Order::MAX.bytes() * usize::from(nodes);
+        assert!(nodes == 1 || nodes > 1 && bytes.is_multiple_of(largest));
         let ram = Block::new(bytes, Order::MAX.bytes());
         SimPlatform {
             core: Rc::clone(&sim.0),
             thread: this_thread(),
             map: DirectMap::new(ram.start(), PHYS_BASE),
             bytes,
+            nodes,
             space: Space::new(),
             reports: RefCell::default(),
             _ram: ram,
@@ -69,14 +73,16 @@ impl SimPlatform {
         Sim(Rc::clone(&self.core))
     }
 
-    /// All of RAM, to boot with.
-    pub fn region(&self) -> MemoryRegion {
-        MemoryRegion {
-            start: PHYS_BASE,
-            end: PhysAddr(PHYS_BASE.0 + self.bytes as u64),
-            node: NodeId(0),
+    /// All of RAM, to boot with: one region a node.
+    pub fn regions(&self) -> impl Iterator<Item = MemoryRegion> {
+        let share = self.bytes as u64 / u64::from(self.nodes);
+        let at = move |node: u8| PhysAddr(PHYS_BASE.0 + u64::from(node) * share);
+        (0..self.nodes).map(move |node| MemoryRegion {
+            start: at(node),
+            end: at(node + 1),
+            node: NodeId(node),
             kind: RegionKind::Usable,
-        }
+        })
     }
 
     /// What the library reported so far.
@@ -168,6 +174,11 @@ unsafe impl Platform for SimPlatform {
         };
         core.point(At::Entered);
         Some(section)
+    }
+
+    fn node(&self) -> NodeId {
+        let here = self.core().world.borrow().here();
+        NodeId((here % u32::from(self.nodes)) as u8)
     }
 
     fn context(&self) -> Context {

@@ -1,7 +1,7 @@
 //! A run: its tasks, its handlers, its scheduler.
 
 use crate::capture;
-use crate::config::{Config, Rates};
+use crate::config::{Config, Planted, Rates};
 use crate::outcome::{Failure, FailureKind, Outcome};
 use crate::platform::SimPlatform;
 use crate::rng::Rng;
@@ -101,7 +101,7 @@ impl Sim {
 
     /// A platform with so many bytes of RAM, a multiple of the page size.
     pub fn platform(&self, bytes: usize) -> SimPlatform {
-        SimPlatform::new(self, bytes)
+        SimPlatform::new(self, bytes, 1)
     }
 
     /// A machine with so many bytes of RAM, all in zone Normal of one node.
@@ -109,8 +109,16 @@ impl Sim {
     /// # Panics
     /// If that is too little to boot with.
     pub fn boot(&self, bytes: usize) -> Mm<SimPlatform> {
-        let platform = self.platform(bytes);
-        let map = [platform.region()];
+        self.boot_nodes(bytes, 1)
+    }
+
+    /// [`Sim::boot`] with so many nodes, each with its share of the RAM and of the CPUs.
+    ///
+    /// # Panics
+    /// As there; or if the shares are no whole blocks of the largest order.
+    pub fn boot_nodes(&self, bytes: usize, nodes: u8) -> Mm<SimPlatform> {
+        let platform = SimPlatform::new(self, bytes, nodes);
+        let map: Vec<_> = platform.regions().collect();
         let config = BootConfig {
             memory_is_zero: true,
             ..BootConfig::default()
@@ -153,6 +161,16 @@ impl Sim {
     /// True if another CPU's place is refused at times: a fault of this run.
     pub(crate) fn may_refuse_remote(&self) -> bool {
         self.0.world.borrow().config.rates.refuse_remote != 0
+    }
+
+    /// The scenario is to make this mistake.
+    pub(crate) fn has_planted(&self, planted: Planted) -> bool {
+        self.0.world.borrow().config.planted == Some(planted)
+    }
+
+    /// Number of the task that runs, or that a handler interrupted; `None` outside of the run.
+    pub fn running(&self) -> Option<usize> {
+        self.0.world.borrow().running()
     }
 
     /// From now on nothing happens but what tasks do.

@@ -11,7 +11,7 @@ use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use gfp::reclaim::{ShrinkControl, Shrinker};
 use gfp::slab::CacheRef;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// A piece of memory that somebody has. Only a [`Lab`] makes one.
@@ -56,13 +56,19 @@ pub struct Lab {
     pub(super) handler_rng: RefCell<Rng>,
     pub(super) caches: RefCell<Vec<CacheEntry>>,
     refused: Cell<u64>,
+    marks: RefCell<BTreeMap<&'static str, u64>>,
     pages_at_start: usize,
 }
 
 impl Lab {
     /// A machine of so many bytes on which every CPU has worked once.
     pub fn new(sim: &Sim, bytes: usize) -> Rc<Lab> {
-        let mm = sim.boot(bytes);
+        Lab::with_nodes(sim, bytes, 1)
+    }
+
+    /// [`Lab::new`] with so many nodes.
+    pub fn with_nodes(sim: &Sim, bytes: usize, nodes: u8) -> Rc<Lab> {
+        let mm = sim.boot_nodes(bytes, nodes);
         let mut lab = Lab {
             sim: sim.clone(),
             mm,
@@ -71,6 +77,7 @@ impl Lab {
             handler_rng: RefCell::new(Rng::stream(sim.seed(), 2)),
             caches: RefCell::default(),
             refused: Cell::new(0),
+            marks: RefCell::default(),
             pages_at_start: 0,
         };
         lab.touch_all_cpus();
@@ -141,6 +148,16 @@ impl Lab {
     pub(super) fn refused(&self) {
         self.refused.set(self.refused.get() + 1);
         self.sim.note(u64::MAX);
+    }
+
+    /// Something happened so many times that is worth to be seen in the sum of many runs.
+    pub(super) fn mark(&self, what: &'static str, times: u64) {
+        *self.marks.borrow_mut().entry(what).or_default() += times;
+    }
+
+    /// What happened, and how often.
+    pub fn marks(&self) -> BTreeMap<&'static str, u64> {
+        self.marks.borrow().clone()
     }
 
     /// Memory is about to be given back.
@@ -216,6 +233,11 @@ impl Lab {
                 Block::Either(ptr) => mm.kvfree(ptr),
             }
         }
+    }
+
+    /// Nobody has it any more, and it is not given back: a mistake.
+    pub(super) fn lose(&self, block: Block) {
+        self.disown(self.address(block));
     }
 
     /// All CPUs give back what they keep.

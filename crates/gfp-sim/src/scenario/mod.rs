@@ -32,6 +32,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// RAM of the machine.
     pub bytes: usize,
+    /// Its nodes.
+    pub nodes: u8,
     set_up: fn(&Rc<Lab>),
 }
 
@@ -41,54 +43,63 @@ pub const ALL: &[Scenario] = &[
         name: "pages",
         about: "blocks of all orders, in bulk, in exact sizes, freed by other tasks",
         bytes: 16 << 20,
+        nodes: 1,
         set_up: storms::pages,
     },
     Scenario {
         name: "kmalloc",
         about: "objects of all sizes, resized, freed by other tasks",
         bytes: 16 << 20,
+        nodes: 1,
         set_up: storms::kmalloc,
     },
     Scenario {
         name: "caches",
         about: "caches come and go while others use theirs",
         bytes: 16 << 20,
+        nodes: 1,
         set_up: caches::caches,
     },
     Scenario {
         name: "vmalloc",
         about: "areas and kvmalloc, resized, purged, freed by other tasks",
         bytes: 16 << 20,
+        nodes: 1,
         set_up: storms::vmalloc,
     },
     Scenario {
         name: "interrupts",
         about: "interrupts and NMIs allocate, and free what tasks allocated",
         bytes: 16 << 20,
+        nodes: 1,
         set_up: storms::interrupts,
     },
     Scenario {
         name: "drains",
         about: "CPUs lose what they keep while they allocate",
         bytes: 16 << 20,
+        nodes: 1,
         set_up: storms::drains,
     },
     Scenario {
         name: "oom",
         about: "more is wanted than there is; requests that may not fail are served",
         bytes: 8 << 20,
+        nodes: 1,
         set_up: storms::oom,
     },
     Scenario {
         name: "reclaim",
-        about: "all levels and interrupts with 5 % free; shrinkers that allocate, kswapd",
+        about: "all levels and interrupts with 5 % free; shrinkers that allocate, kswapd, a killer",
         bytes: 16 << 20,
+        nodes: reclaim::NODES,
         set_up: reclaim::reclaim,
     },
     Scenario {
         name: "mixed",
         about: "all of it at once",
         bytes: 24 << 20,
+        nodes: 1,
         set_up: storms::mixed,
     },
 ];
@@ -104,13 +115,27 @@ impl Scenario {
     /// # Errors
     /// [`Failure`], with the command that repeats it.
     pub fn run(&self, config: Config) -> Result<Outcome, Box<Failure>> {
+        self.run_and_look(config, |_| ())
+    }
+
+    /// [`Scenario::run`], with a look at the machine at its end.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_and_look(
+        &self,
+        config: Config,
+        look: impl FnOnce(&Lab),
+    ) -> Result<Outcome, Box<Failure>> {
         let sim = Sim::new(config);
         let result = capture::keeping(|| {
             let failed = |message| sim.failure(FailureKind::Panic(message));
-            let lab = capture::catch(|| Lab::new(&sim, self.bytes)).map_err(failed)?;
+            let lab =
+                capture::catch(|| Lab::with_nodes(&sim, self.bytes, self.nodes)).map_err(failed)?;
             (self.set_up)(&lab);
             sim.run()?;
             capture::catch(|| lab.end()).map_err(failed)?;
+            look(&lab);
             Ok(sim.outcome())
         });
         result.map_err(|mut failure: Box<Failure>| {

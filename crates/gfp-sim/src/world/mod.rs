@@ -219,6 +219,10 @@ impl World {
         self.running.is_some()
     }
 
+    pub(crate) fn running(&self) -> Option<usize> {
+        self.running
+    }
+
     pub(crate) fn outcome(&self) -> Outcome {
         Outcome {
             trace_hash: self.trace.hash(),
