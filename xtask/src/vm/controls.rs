@@ -141,7 +141,7 @@ const CONTROLS: &[Control] = &[
 ];
 
 /// Seconds until a machine that has lost its check is taken as hung, which is a failure as well.
-const LIMIT_SECONDS: &str = "300";
+const LIMIT_SECONDS: &str = "900";
 const KERNEL_TABLE: &str = "crates/gfp-kernel/src/controls.rs";
 
 /// Runs the controls that `filter` picks, in the first machine.

@@ -78,7 +78,7 @@ const MACHINES: [Machine; 3] = [
     },
     Machine {
         name: "64 GiB of memory",
-        args: &["--memory", "64G", "--timeout", "600"],
+        args: &["--memory", "64G"],
     },
 ];
 

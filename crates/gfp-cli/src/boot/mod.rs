@@ -46,8 +46,8 @@ use vm::Show;
 const DISK_BYTES: u64 = 16 << 20;
 /// More than tests and benchmarks take on a slow host.
 const LONG_SECONDS: u64 = 900;
-/// More than a boot takes.
-const SHORT_SECONDS: u64 = 60;
+/// More than a boot takes on a slow host.
+const SHORT_SECONDS: u64 = 180;
 
 /// Boot a machine whose memory is gfp's, in QEMU
 ///
@@ -114,7 +114,7 @@ pub(crate) struct BootArgs {
     #[arg(long, conflicts_with = "bench")]
     kvm: bool,
 
-    /// Kill the machine after so many seconds [default: 300 for tests and figures, 60 for a boot,
+    /// Kill the machine after so many seconds [default: 900 for tests and figures, 180 for a boot,
     /// none for a shell]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,

@@ -57,7 +57,7 @@ mod words;
 
 pub use lock::{IrqGuard, IrqLock};
 pub use report::{on_nmi as report_on_nmi, report};
-pub use spawn::{Builder, JoinHandle, spawn};
+pub use spawn::{Builder, JoinHandle, spawn, wait_for_reaper};
 pub use sync::{Barrier, Completion, Mutex, MutexGuard};
 pub use task::{Affinity, Death, State, Task};
 pub use wait::WaitQueue;

@@ -58,6 +58,14 @@ impl Core {
         unsafe { &mut *task.inner.get() }
     }
 
+    /// Who came to its end is given back. Who was joined may still be in the reaper's hands.
+    pub(super) fn reaper_rests(&self) -> bool {
+        // SAFETY: [INV-SCHED-2] the reaper never finishes; [INV-SCHED-1] we are under the lock.
+        let state = |task: NonNull<Task>| unsafe { (*task.as_ref().inner.get()).state };
+        let parked = self.reaper.is_none_or(|task| state(task) == State::Parked);
+        parked && self.finished.iter().next().is_none()
+    }
+
     fn affinity(&self, task: NonNull<Task>) -> Affinity {
         // SAFETY: [INV-SCHED-2] it is in a list; [INV-SCHED-1] we are under the lock.
         unsafe { (*task.as_ref().inner.get()).affinity }

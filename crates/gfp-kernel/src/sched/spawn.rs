@@ -164,6 +164,16 @@ pub(super) fn reap_for_ever() {
     }
 }
 
+/// Waits until the reaper rests: all that tasks had which came to their end before this call is
+/// given back, but for what their handles keep. Context: a task that may sleep.
+pub fn wait_for_reaper() {
+    // Not a sleep: there may be no ticks.
+    while !CORE.lock().reaper_rests() {
+        run::give_way();
+        core::hint::spin_loop();
+    }
+}
+
 fn reap(task: NonNull<Task>) {
     {
         let mut core = CORE.lock();

@@ -1,7 +1,7 @@
 //! vmalloc and kvmalloc as an allocator: who gets what, on all CPUs. What the page tables do is
 //! shown by `paging`.
 
-use super::fixture::{Ledger, Random, Wrong, all_bytes, kmalloc};
+use super::fixture::{Ledger, Random, Wrong, all_bytes, kmalloc, patience};
 use super::threads::on_all_cpus;
 use crate::arch::{time, traps};
 use crate::memory::mm;
@@ -181,7 +181,7 @@ fn an_area_freed_in_an_interrupt_is_unmapped_later() {
             FREED.fetch_add(1, Relaxed);
         }
     }));
-    let limit = time::now_ns() + 5_000_000_000;
+    let limit = patience();
     for _ in 0..AREAS {
         let area = mm().vmalloc(2 * PAGE_SIZE).expect("memory is there");
         // Release: pairs with the Acquire in the handler.

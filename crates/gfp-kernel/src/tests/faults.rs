@@ -257,7 +257,11 @@ fn a_fault_inside_the_allocator_is_told_without_asking_it() {
 // V2, V10. Seen to fail: `break=guard`, `break=unmap`.
 fn who_runs_over_an_area_or_uses_a_freed_one_dies_of_it() {
     let (over, _) = area(1);
-    let (freed, _) = area(1);
+    // Between two that stay, so that no task's stack fits there when it is free.
+    let areas: [_; 16] = core::array::from_fn(|_| area(1).0);
+    let next = |at: &usize| areas.contains(&(at + 2 * PAGE_SIZE));
+    let between = |at: &&usize| next(at) && areas.contains(&(**at - 2 * PAGE_SIZE));
+    let freed = *areas.iter().find(between).expect("areas lie side by side");
     free(freed);
     mm().vmalloc_space().vm_unmap_aliases().expect("a task");
     for (addr, cause) in [
@@ -281,6 +285,9 @@ fn who_runs_over_an_area_or_uses_a_freed_one_dies_of_it() {
         assert!(death.message().contains(file!()), "{death:?}");
     }
     free(over);
+    areas.into_iter().filter(|at| *at != freed).for_each(|at| {
+        free(at);
+    });
 }
 
 // V10

@@ -7,7 +7,7 @@
 
 use super::disturb::{self, Quiet};
 use super::threads::on_all_cpus;
-use crate::arch::{percpu, traps};
+use crate::arch::{percpu, time, traps};
 use crate::controls::{Control, broken};
 use crate::memory::mm;
 use crate::platform::Machine;
@@ -38,17 +38,8 @@ impl Ledger {
             }
         });
         Wrong::forget();
-        let mut free = settled_pages();
-        // The reaper may still hold a task that ended before.
-        for _ in 0..ATTEMPTS {
-            let before = free;
-            free = settled_pages();
-            if free == before {
-                break;
-            }
-        }
         Ledger {
-            free,
+            free: settled_pages(),
             misuses: mm().pages().misuses(),
         }
     }
@@ -64,15 +55,7 @@ impl Ledger {
         }
         hooks_off();
         Wrong::none();
-        let mut free = 0;
-        // As in `open`; what leaked does not come back.
-        for _ in 0..ATTEMPTS {
-            free = settled_pages();
-            if free == self.free {
-                break;
-            }
-        }
-        assert_eq!(free, self.free, "free pages after and before");
+        assert_eq!(settled_pages(), self.free, "free pages after and before");
         let _quiet = disturb::quiet();
         assert_eq!(mm().pages().misuses(), self.misuses, "misuse was reported");
         mm().verify().expect("all invariants hold");
@@ -93,12 +76,24 @@ impl Ledger {
     }
 }
 
-const ATTEMPTS: usize = 20;
-
 /// Free pages when nobody has any at hand, and those that vmalloc keeps for ever: page tables and
-/// descriptors of areas. Others run before it counts.
+/// descriptors of areas. Counted until the count stays: what one round gives back may empty what
+/// the next looks at.
 fn settled_pages() -> usize {
-    sched::yield_now();
+    const ROUNDS: usize = 20;
+    let mut count = count_settled();
+    for _ in 0..ROUNDS {
+        let before = count;
+        count = count_settled();
+        if count == before {
+            break;
+        }
+    }
+    count
+}
+
+fn count_settled() -> usize {
+    sched::wait_for_reaper();
     let _quiet = settle();
     let areas = mm().vmalloc_space().vmalloc_counters();
     mm().pages().free_page_count() + areas.table_pages + areas.pool_pages
@@ -193,6 +188,12 @@ pub(super) fn free_all(pages: &[Pfn], order: u8) {
 /// Bytes of 2^order pages.
 pub(super) const fn bytes(order: u8) -> usize {
     PAGE_SIZE << order
+}
+
+/// The clock when what a test waits for is taken to never come: long, since a busy host lets an
+/// emulator's CPU stand still for seconds, but less than the limit of a test.
+pub(super) fn patience() -> u64 {
+    time::now_ns() + 100_000_000_000
 }
 
 /// What was found wrong where nobody may panic.

@@ -229,6 +229,7 @@ fn a_thousand_tasks_leave_every_frame_behind() {
         assert_eq!(ran.load(Relaxed), 1000);
     };
     let free = || {
+        sched::wait_for_reaper();
         mm().vmalloc_space().vm_unmap_aliases().expect("a task");
         mm().trim();
         mm().verify().expect("all invariants hold");

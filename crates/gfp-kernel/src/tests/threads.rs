@@ -1,12 +1,12 @@
 //! Tasks on all CPUs at once.
 
 use crate::arch::percpu;
-use crate::sched::{Affinity, Builder, JoinHandle};
+use crate::sched::{self, Affinity, Builder, JoinHandle};
 use alloc::vec::Vec;
 use gfp::frame::CpuId;
 
 /// Calls `f` with the index of the CPU on every CPU at the same time, each in a task that stays
-/// there, and waits for all of them.
+/// there, and waits for all of them, and until their memory is given back.
 ///
 /// # Panics
 /// If one of them died; after all have ended.
@@ -30,6 +30,7 @@ pub fn on_all_cpus<F: Fn(u32) + Sync>(f: F) {
         .into_iter()
         .filter_map(|task| task.join().err())
         .collect();
+    sched::wait_for_reaper();
     if let Some(death) = deaths.first() {
         panic!("{} of the tasks died: {}", deaths.len(), death.message());
     }

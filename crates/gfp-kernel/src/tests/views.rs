@@ -37,6 +37,7 @@ fn field(text: &str, name: &str) -> usize {
 fn buddyinfo_counts_the_free_blocks() {
     // P610
     let books = Ledger::open();
+    let _quiet = settle();
     let held = [(); 7].map(|()| mm().alloc_pages(GFP_KERNEL, 3).expect("pages"));
     let mut text = text(View::Buddyinfo);
     let mut sums = [0usize; 11];

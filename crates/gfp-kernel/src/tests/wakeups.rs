@@ -48,7 +48,7 @@ fn on_step(frame: &mut traps::Frame) {
 
 /// Parks, and is woken after `steps` instructions: of its own, or of who runs here when it sleeps.
 fn woken_after(steps: u32) -> bool {
-    const LONG_NS: u64 = 30_000_000_000; // a busy host stands still for seconds
+    const LONG_NS: u64 = 100_000_000_000; // a busy host stands still for seconds
     STEPS_LEFT.store(steps, Relaxed);
     let from_ns = time::now_ns();
     // SAFETY: each instruction from here on takes a debug exception, which `on_step` handles.
