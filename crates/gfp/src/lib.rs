@@ -22,6 +22,10 @@ mod interleavings;
 #[cfg_attr(not(test), allow(dead_code))]
 #[path = "page/known.rs"]
 mod known;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "reclaim/lru/marks.rs"]
+mod marks;
 #[cfg(not(loom))]
 pub mod mm;
 #[cfg(loom)]

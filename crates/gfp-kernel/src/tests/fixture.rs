@@ -76,9 +76,9 @@ impl Ledger {
     }
 }
 
-/// Free pages when nobody has any at hand, and those that vmalloc keeps for ever: page tables and
-/// descriptors of areas. Counted until the count stays: what one round gives back may empty what
-/// the next looks at.
+/// Free pages when nobody has any at hand, and those that are kept for ever: page tables and
+/// descriptors of areas, slots of pages on lists. Counted until the count stays: what one round
+/// gives back may empty what the next looks at.
 fn settled_pages() -> usize {
     const ROUNDS: usize = 20;
     let mut count = count_settled();
@@ -96,7 +96,8 @@ fn count_settled() -> usize {
     sched::wait_for_reaper();
     let _quiet = settle();
     let areas = mm().vmalloc_space().vmalloc_counters();
-    mm().pages().free_page_count() + areas.table_pages + areas.pool_pages
+    let slots = mm().slabs().reclaim().lru_table_pages();
+    mm().pages().free_page_count() + areas.table_pages + areas.pool_pages + slots
 }
 
 /// Takes the handlers of the test away. When it returns, none is under way: a task has run on each

@@ -23,6 +23,7 @@ mod faults;
 mod fixture;
 mod heap;
 mod hotplug;
+mod lists;
 mod machine;
 mod misuse;
 mod nolock;
@@ -100,6 +101,7 @@ const TESTS: &[&[Test]] = &[
     stress::TESTS,
     oom::TESTS,
     reclaim::TESTS,
+    lists::TESTS,
     virtio::TESTS,
 ];
 

@@ -222,7 +222,8 @@ impl FrameTable {
         }
     }
 
-    /// 32 bits that go with a movable block; 0 when it gets its owner, and 0 for anything else.
+    /// 32 bits that go with a movable block; 0 when it gets its owner, and 0 for anything else. Bit
+    /// 0 says that the block is on the lists of reclaim, the others mean nothing here.
     pub fn movable_tag(&self, pfn: Pfn) -> u32 {
         let word = self.get(pfn);
         match word.is(FrameKind::Movable) {

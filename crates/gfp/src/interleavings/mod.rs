@@ -6,6 +6,7 @@
 
 mod deferred;
 mod known;
+mod marks;
 mod movable;
 mod oom_lock;
 mod postponed;

@@ -90,6 +90,7 @@ impl<P: Platform> Mm<P> {
         let order = Order::new(order).ok_or(MigrateError::NotMovable)?;
         let req = PageRequest::new(gfp, order);
         let take = || self.slabs().alloc_pages(&req);
-        self.pages().migrate_page(from, order, mode, take)
+        let moved_to = |to| self.slabs().reclaim().lru_moved(from, to);
+        self.pages().migrate_page(from, order, mode, take, moved_to)
     }
 }

@@ -16,6 +16,7 @@
 mod areas;
 mod dma;
 mod global;
+mod lru;
 mod might;
 mod misuse;
 mod mobile;
@@ -120,6 +121,7 @@ impl<P: Platform> Mm<P> {
     /// The first rule that does not hold.
     pub fn verify(&self) -> Result<(), VerifyError> {
         self.pages().verify()?;
+        self.slabs().reclaim().verify()?;
         self.slabs().verify()?;
         self.vm.verify()
     }

@@ -5,6 +5,7 @@ use crate::flags::ZoneKind;
 use crate::frame::{CpuId, NR_ORDERS, NodeId, PAGE_SIZE};
 use crate::page::ZoneStats;
 use crate::platform::Platform;
+use crate::policy::reclaim::lru::Kind;
 use crate::stat::{
     AreaFlags, AreaState, AreaView, CacheView, MachineView, NodeCounter, NodeView, NumaEvent,
     PagesetView, Source, VmEvent, VmEvents, ZoneCounter, ZoneView,
@@ -49,7 +50,84 @@ impl<P: Platform> Mm<P> {
         ] {
             view.numa.set(which, n);
         }
+        let lists = self.slabs().reclaim().lru_zone_pages(zone.node, zone.kind);
+        for (which, n) in [
+            count(ZoneCounter::InactiveFile, lists.inactive[FILE]),
+            count(ZoneCounter::InactiveAnon, lists.inactive[ANON]),
+            count(ZoneCounter::ActiveFile, lists.active[FILE]),
+            count(ZoneCounter::ActiveAnon, lists.active[ANON]),
+            count(ZoneCounter::Unevictable, lists.unevictable),
+            count(ZoneCounter::WritePending, lists.dirty + lists.writing),
+        ] {
+            view.counters.set(which, n);
+        }
         view
+    }
+}
+
+/// How the kinds of pages on lists are called in the views: numbers of [`Kind`].
+const FILE: usize = Kind::Droppable as usize;
+const ANON: usize = Kind::Storable as usize;
+
+impl<P: Platform> Mm<P> {
+    /// What is on the lists of a node.
+    fn lists_of(&self, view: &mut NodeView) {
+        let reclaim = self.slabs().reclaim();
+        let lists = reclaim.lru_node_pages(view.node);
+        for (which, pages) in [
+            (NodeCounter::InactiveFile, lists.inactive[FILE]),
+            (NodeCounter::InactiveAnon, lists.inactive[ANON]),
+            (NodeCounter::ActiveFile, lists.active[FILE]),
+            (NodeCounter::ActiveAnon, lists.active[ANON]),
+            (NodeCounter::IsolatedFile, lists.isolated[FILE]),
+            (NodeCounter::IsolatedAnon, lists.isolated[ANON]),
+            (NodeCounter::Unevictable, lists.unevictable),
+            (NodeCounter::FilePages, lists.of(Kind::Droppable)),
+            (NodeCounter::AnonPages, lists.of(Kind::Storable)),
+            (NodeCounter::Dirty, lists.dirty),
+            (NodeCounter::Writeback, lists.writing),
+        ] {
+            view.counters.set(which, pages as i64);
+        }
+        // These are not counted by node: they stand with the first.
+        if Some(view.node) == self.pages().nodes().next() {
+            let events = reclaim.lru_events();
+            for (which, pages) in [
+                (NodeCounter::Dirtied, events.dirtied),
+                (NodeCounter::Written, events.written),
+                (NodeCounter::VmscanWrite, events.writes),
+                (NodeCounter::VmscanImmediateReclaim, events.rotated),
+            ] {
+                view.counters.set(which, pages as i64);
+            }
+        }
+    }
+
+    /// What happened on the lists.
+    fn list_events(&self, events: &mut VmEvents) {
+        let lists = self.slabs().reclaim().lru_events();
+        for kind in ZoneKind::ALL {
+            events.add(VmEvent::pgskip(kind), lists.skipped[kind as usize]);
+        }
+        let [scan_kswapd, scan_direct] = lists.scanned;
+        let [steal_kswapd, steal_direct] = lists.freed;
+        for (which, n) in [
+            (VmEvent::PgscanKswapd, scan_kswapd),
+            (VmEvent::PgscanDirect, scan_direct),
+            (VmEvent::PgstealKswapd, steal_kswapd),
+            (VmEvent::PgstealDirect, steal_direct),
+            (VmEvent::PgscanFile, lists.scanned_of[FILE]),
+            (VmEvent::PgscanAnon, lists.scanned_of[ANON]),
+            (VmEvent::PgstealFile, lists.freed_of[FILE]),
+            (VmEvent::PgstealAnon, lists.freed_of[ANON]),
+            (VmEvent::Pgactivate, lists.activated),
+            (VmEvent::Pgdeactivate, lists.deactivated),
+            (VmEvent::Pgrefill, lists.deactivated),
+            (VmEvent::Pgrotated, lists.rotated),
+            (VmEvent::UnevictablePgsCulled, lists.culled),
+        ] {
+            events.add(which, n);
+        }
     }
 }
 
@@ -76,6 +154,7 @@ impl<P: Platform> Source for Mm<P> {
                     view.counters.set(which, pages as i64);
                 }
             }
+            self.lists_of(&mut view);
             view.unreclaimable = self.slabs().reclaim().is_hopeless(node);
             visit(&view);
         }
@@ -166,6 +245,7 @@ impl<P: Platform> Source for Mm<P> {
         ] {
             events.add(which, n);
         }
+        self.list_events(&mut events);
         events
     }
 
@@ -177,6 +257,7 @@ impl<P: Platform> Source for Mm<P> {
             commit_limit: managed,
             committed: managed - pages.free_page_count().min(managed),
             vmalloc_total: self.vm.vmalloc_counters().range_pages,
+            memmap: self.slabs().reclaim().lru_table_pages(),
             memmap_boot: (pages.frames().len() * 8).div_ceil(PAGE_SIZE),
             ..MachineView::ZERO
         }

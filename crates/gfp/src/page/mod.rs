@@ -65,6 +65,7 @@ use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
+pub(crate) use mobile::Held;
 pub use mobile::{
     GivenUp, MigrateError, MigrateMode, Migrated, OWNERS_MAX, OwnerId, PageOwner, PageOwnerError,
     ReclaimMode,
@@ -221,6 +222,18 @@ impl<P: Platform> PageAllocator<P> {
         self.blocks
             .zone_of(pfn)
             .map_or(NodeId(0), |z| self.zones[z].node)
+    }
+
+    /// The node and the kind of zone of a frame; `None` if no zone has it.
+    pub(crate) fn place_of(&self, pfn: Pfn) -> Option<(NodeId, ZoneKind)> {
+        let zone = self.blocks.zone_of(pfn)?;
+        Some(self.place_of_zone(zone))
+    }
+
+    /// The node and the kind of a zone, by its number.
+    pub(crate) fn place_of_zone(&self, zone: usize) -> (NodeId, ZoneKind) {
+        let zone = &self.zones[zone];
+        (zone.node, zone.kind)
     }
 
     /// The nodes that have memory now.

@@ -1,5 +1,6 @@
 //! Direct reclaim: a request that found nothing frees memory itself (P405, P406).
 
+use super::lru::{ListPass, Who};
 use super::shrinker::Shrunk;
 use super::{Above, Reclaim};
 use crate::flags::{Gfp, ZoneKind};
@@ -7,10 +8,13 @@ use crate::frame::NodeId;
 use crate::page::{Need, Reclaimed};
 use crate::platform::{Platform, Reason, ScopeError, ScopeGuard, now_of};
 use crate::policy::effort::Scopes;
-use crate::policy::reclaim::direct::{Compactable, Ladder, Spared};
+use crate::policy::reclaim::PassResult;
+use crate::policy::reclaim::direct::{Chance, Compactable, Ladder, Spared};
 use crate::policy::reclaim::kswapd::Wake;
-use crate::policy::reclaim::throttle::{AfterWait, Entry, Reclaimer, Woken, after_wait, at_entry};
-use crate::policy::reclaim::{PassResult, Priority};
+use crate::policy::reclaim::throttle::{
+    AfterWait, Entry, Reclaimer, Woken, after_wait, at_entry, waits_for_progress,
+};
+use crate::sync::Local;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A killable wait looks so often whether the task was killed, and whether somebody is still
@@ -35,10 +39,14 @@ impl Drop for Reclaiming<'_> {
 }
 
 /// What one pass over everybody did.
+#[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Passed {
     pub(super) pages: PassResult,
     /// Objects that another pass could free.
     pub(super) left: usize,
+    pub(super) spared: Spared,
+    /// Pages of lists among what was looked at.
+    scanned_pages: usize,
 }
 
 impl<P: Platform> Reclaim<P> {
@@ -73,10 +81,23 @@ impl<P: Platform> Reclaim<P> {
         let mut ladder = Ladder::new();
         let mut left = 0;
         while let Some(pass) = ladder.step() {
-            let gfp = need.effort.gfp;
-            let done = self.pass(gfp, pass.priority, self.nodes_of(need), above);
+            let lists = ListPass {
+                who: Who::Request,
+                gfp: need.effort.gfp,
+                highest,
+                priority: pass.priority,
+                wanted: pass.wanted,
+                may_write: true,
+                deactivate: pass.chance >= Chance::Deactivate,
+            };
+            let done = self.pass(&lists, self.nodes_of(need), above);
             left = done.left;
-            ladder.after(done.pages, Spared::default(), Compactable::No);
+            ladder.after(done.pages, done.spared, Compactable::No);
+            let so_far = ladder.result().freed;
+            if done.scanned_pages != 0 && waits_for_progress(pass.priority, so_far) {
+                let first = self.nodes_of(need).next();
+                first.iter().for_each(|node| self.wait_for_gain(*node));
+            }
         }
         let pages = ladder.end().progress();
         if pages != 0 {
@@ -144,11 +165,10 @@ impl<P: Platform> Reclaim<P> {
         self.pages.nodes().filter(move |n| !only || *n == node)
     }
 
-    /// Asks everybody once, at one priority.
+    /// Asks everybody once: owners of pages on the lists, then shrinkers.
     pub(super) fn pass<A>(
         &self,
-        gfp: Gfp,
-        priority: Priority,
+        lists: &ListPass,
         nodes: impl Iterator<Item = NodeId>,
         above: &A,
     ) -> Passed
@@ -156,20 +176,31 @@ impl<P: Platform> Reclaim<P> {
         A: Above + ?Sized,
     {
         let before = self.pages.free_page_count();
+        let mut done = Passed::default();
         let mut shrunk = Shrunk::default();
-        nodes.for_each(|node| shrunk.add(self.shrink(gfp, node, priority)));
-        self.events.objects_scanned.add(shrunk.looked_at);
-        let scanned = shrunk.looked_at;
-        let left = shrunk.left;
-        if shrunk.freed == 0 {
-            let pages = PassResult { scanned, freed: 0 };
-            return Passed { pages, left };
+        for node in nodes {
+            let wanted = lists.wanted.saturating_sub(done.pages.freed);
+            let of_node = self.scan_lists(node, &ListPass { wanted, ..*lists });
+            done.pages = done.pages.and(of_node.pages);
+            done.spared.active |= of_node.spared_active;
+            shrunk.add(self.shrink(lists.gfp, node, lists.priority));
         }
-        // Objects are in sheaves and slabs now: only whole pages help.
-        let given = above.give_back();
-        let more = self.pages.free_page_count().saturating_sub(before);
-        let freed = given.max(more);
-        let pages = PassResult { scanned, freed };
-        Passed { pages, left }
+        self.events.objects_scanned.add(shrunk.looked_at);
+        done.left = shrunk.left;
+        done.scanned_pages = done.pages.scanned;
+        done.pages.scanned = done.pages.scanned.saturating_add(shrunk.looked_at);
+        if done.pages.freed != 0
+            && let Ok(local) = Local::enter(self.pages.platform())
+        {
+            // What is in this CPU's cache is free for nobody else.
+            self.pages.drain(&local);
+        }
+        if shrunk.freed != 0 {
+            // Objects are in sheaves and slabs now: only whole pages help.
+            let given = above.give_back();
+            let more = self.pages.free_page_count().saturating_sub(before);
+            done.pages.freed += given.max(more.saturating_sub(done.pages.freed));
+        }
+        done
     }
 }

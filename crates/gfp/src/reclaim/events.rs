@@ -7,7 +7,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub(super) struct Counter(AtomicUsize);
 
 impl Counter {
-    const fn new() -> Counter {
+    pub(super) const fn new() -> Counter {
         Counter(AtomicUsize::new(0))
     }
 
@@ -16,7 +16,7 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed) as u64
     }
 }
@@ -33,8 +33,7 @@ pub(super) struct Counters {
 
 /// What reclaim did since boot (P617).
 ///
-/// There are no `pgscan` and `pgsteal`: they count pages of lists, and objects of shrinkers are not
-/// among them.
+/// What happened on the lists of pages is told by [`LruEvents`](super::LruEvents).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReclaimEvents {
     /// Requests that began to reclaim directly, by their highest zone (`allocstall_*`).

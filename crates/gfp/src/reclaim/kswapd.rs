@@ -14,6 +14,7 @@
 //!    waker sees that the task fell asleep, and decides anew, or the task sees the demand.
 //! 3. The task runs with `NORECLAIM`: what its shrinkers allocate does not reclaim (P133).
 
+use super::lru::{ListPass, Who};
 use super::{Above, Reclaim};
 use crate::flags::{GFP_KERNEL, ZoneKind};
 use crate::frame::NodeId;
@@ -22,8 +23,8 @@ use crate::platform::{Context, Platform, ScopeGuard};
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::PassResult;
 use crate::policy::reclaim::kswapd::{
-    AfterTrial, Balance, BeforeSleep, Demand, Failures, HopeReason, NodeTask, Run, RunEnd, RunPass,
-    RunStep, SleepFacts, TaskState, Trial, Wake, WakeRequest, after_trial, before_sleep, wake,
+    AfterTrial, Balance, BeforeSleep, Demand, Failures, HopeReason, NodeTask, Run, RunEnd, RunStep,
+    SleepFacts, TaskState, Trial, Wake, WakeRequest, after_trial, before_sleep, wake,
 };
 use crate::sync::WaitQueue;
 use crate::sync::atomic::{AtomicU32, Ordering, Ordering::SeqCst};
@@ -342,8 +343,17 @@ impl<P: Platform> Reclaim<P> {
                 RunStep::Done(end) => break end,
                 RunStep::Pass(_) if stop() => return RunEnd::Exhausted,
                 RunStep::Pass(pass) => {
-                    let done = self.background_pass(id, pass, above);
-                    run.after(done, self.pages.cycle_target(id, highest));
+                    let target = self.pages.cycle_target(id, highest);
+                    let lists = ListPass {
+                        who: Who::Background,
+                        gfp: GFP_KERNEL,
+                        highest,
+                        priority: pass.priority,
+                        wanted: target,
+                        may_write: pass.may_write,
+                        deactivate: false,
+                    };
+                    run.after(self.background_pass(id, &lists, above), target);
                     let hopeless = self.failures(id, node).is_hopeless();
                     if self.pages.reserve_of(id, hopeless).allows_reclaim() {
                         node.throttled.wake_all(self.pages.platform());
@@ -360,12 +370,12 @@ impl<P: Platform> Reclaim<P> {
         end
     }
 
-    fn background_pass<A>(&self, id: NodeId, pass: RunPass, above: &A) -> PassResult
+    fn background_pass<A>(&self, id: NodeId, lists: &ListPass, above: &A) -> PassResult
     where
         A: Above + ?Sized,
     {
         match self.begin(&"kswapd") {
-            Some(_reclaiming) => self.pass(GFP_KERNEL, pass.priority, once(id), above).pages,
+            Some(_reclaiming) => self.pass(lists, once(id), above).pages,
             None => PassResult::default(),
         }
     }

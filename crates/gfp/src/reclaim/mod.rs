@@ -8,12 +8,13 @@
 //! 3. **Locking.** None of its own. Tasks reclaim side by side where the platform keeps a word for
 //!    each; elsewhere one at a time. It is called outside of sections, with no lock held.
 //! 4. **Failure.** The request's: [`AllocError`] with the reason.
-//! 5. **What it does not do yet.** The LRU of movable pages, compaction (issue 4). Deferred work of
-//!    shrinkers is kept by node, not by group (issue 8).
+//! 5. **What it does not do yet.** Compaction (issue 4). Deferred work of shrinkers is kept by
+//!    node, not by group (issue 8).
 //!
 //! | module | what |
 //! |---|---|
 //! | `shrinker` | caches whose owner is asked to give objects up |
+//! | `lru` | lists of pages whose owner can drop, write or move them |
 //! | `direct` | what a request does that found nothing, and when it waits instead |
 //! | `kswapd` | the background: one task a node, run by the platform |
 //! | `oom` | one dies so that the others go on |
@@ -23,6 +24,7 @@
 mod direct;
 mod events;
 mod kswapd;
+mod lru;
 pub mod oom;
 mod shortages;
 mod shrinker;
@@ -39,12 +41,14 @@ use crate::policy::effort::Machine;
 use crate::sync::atomic::AtomicUsize;
 use events::Counters;
 use kswapd::Node;
+
 use oom::Oom;
 use shrinker::Shrinkers;
 use warn::RateLimit;
 
 pub use events::ReclaimEvents;
 pub use kswapd::KswapdError;
+pub use lru::{LruError, LruEvents, LruPages};
 pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
 pub use warn::REPORT_EVERY_NS;
 
@@ -71,6 +75,7 @@ impl Above for Nobody {
 pub struct Reclaim<P: Platform> {
     pages: PageAllocator<P>,
     shrinkers: Shrinkers,
+    lru: lru::Home,
     nodes: [Node; MAX_NODES],
     events: Counters,
     /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
@@ -97,6 +102,11 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
 
     fn take_back(&self, _: &PageAllocator<P>, _: &Need<'_>) {
         self.above.give_back();
+    }
+
+    fn reclaimable(&self, pages: &PageAllocator<P>, zone: usize) -> usize {
+        let (node, kind) = pages.place_of_zone(zone);
+        self.reclaim.lru_pages_of(node, kind)
     }
 
     fn machine(&self, pages: &PageAllocator<P>) -> Machine {
@@ -131,6 +141,7 @@ impl<P: Platform> Reclaim<P> {
         Reclaim {
             pages,
             shrinkers: Shrinkers::new(),
+            lru: lru::Home::new(),
             nodes: [const { Node::new() }; MAX_NODES],
             events: Counters::new(),
             reclaiming: AtomicUsize::new(0),

@@ -19,8 +19,10 @@ pub enum Rank {
     CacheList = 2,
     /// The slabs of one home of a cache.
     Cache = 3,
+    /// The lists of reclaimable pages of one node.
+    Lru = 4,
     /// One zone's free memory: innermost, taken with anything held.
-    Zone = 4,
+    Zone = 5,
 }
 
 /// A spin lock that can be taken only inside a section ([`Local`]), of rank `RANK`.

@@ -19,7 +19,8 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Moves one block of this order elsewhere now (Linux's `migrate_pages` of one page): `take`
-    /// allocates a block, and the owner moves it there. Returns where it is now.
+    /// allocates a block, and the owner moves it there; `moved_to` learns it before the old block
+    /// is free. Returns where it is now.
     ///
     /// Context: a task; outside of sections and locks. Waits for what `mode` allows.
     ///
@@ -31,6 +32,7 @@ impl<P: Platform> PageAllocator<P> {
         order: Order,
         mode: MigrateMode,
         take: impl FnOnce() -> Result<Pfn, AllocError>,
+        moved_to: impl FnOnce(Pfn),
     ) -> Result<Pfn, MigrateError> {
         let held = self.hold(from).ok_or(MigrateError::NotMovable)?;
         if held.order() != order {
@@ -46,6 +48,9 @@ impl<P: Platform> PageAllocator<P> {
                 outcome: Migrated::Busy,
             }
         };
+        if moved.outcome == Migrated::Done {
+            moved_to(to);
+        }
         // SAFETY: it is ours, and nobody uses it.
         let freed = unsafe { self.free(moved.left, order) };
         debug_assert!(freed.is_ok());

@@ -27,6 +27,8 @@ use crate::report::Misuse;
 use crate::sync::{Carved, WaitQueue};
 use core::ptr::NonNull;
 
+pub(crate) use held::Held;
+
 pub use error::{MigrateError, PageOwnerError};
 pub use owner::{GivenUp, MigrateMode, Migrated, PageOwner, ReclaimMode};
 

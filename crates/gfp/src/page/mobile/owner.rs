@@ -1,5 +1,6 @@
 //! Who has pages that can be moved or taken back.
 
+use crate::flags::Gfp;
 use crate::frame::Pfn;
 use crate::policy::compaction::PageFacts;
 
@@ -89,9 +90,11 @@ pub unsafe trait PageOwner: Sync {
         let _ = page;
     }
 
-    /// Gives the page up, if it can be spared. Without this method nothing is.
-    fn reclaim(&self, page: Pfn, mode: ReclaimMode) -> GivenUp {
-        let _ = (page, mode);
+    /// Gives the page up, if it can be spared: asked of pages on the lists
+    /// ([`Mm::lru_add`](crate::Mm::lru_add)). `gfp` says what the request that needs memory allows,
+    /// IO and FS (P416). Without this method nothing is given up.
+    fn reclaim(&self, page: Pfn, gfp: Gfp, mode: ReclaimMode) -> GivenUp {
+        let _ = (page, gfp, mode);
         GivenUp::Unevictable
     }
 }
