@@ -39,5 +39,6 @@ scenarios! {
     drains: 60,
     oom: 10,
     reclaim: 40,
+    lists: 80,
     mixed: 60,
 }

@@ -126,9 +126,10 @@ impl Lab {
     }
 
     /// Pages that are neither free nor kept for good, once all CPUs gave back what they keep: the
-    /// descriptors of vmalloc stay.
+    /// descriptors of vmalloc stay, and the slots of pages on lists.
     fn pages_in_use(&self) -> usize {
-        let kept = self.mm.vmalloc_space().vmalloc_counters().pool_pages;
+        let kept = self.mm.vmalloc_space().vmalloc_counters().pool_pages
+            + self.mm.slabs().reclaim().lru_table_pages();
         self.mm.pages().managed_pages() - self.mm.pages().free_page_count() - kept
     }
 
@@ -235,6 +236,11 @@ impl Lab {
         }
     }
 
+    /// It is given up: the library frees it.
+    pub(super) fn hand_over(&self, block: Block) {
+        self.disown(self.address(block));
+    }
+
     /// Nobody has it any more, and it is not given back: a mistake.
     pub(super) fn lose(&self, block: Block) {
         self.disown(self.address(block));
@@ -295,7 +301,7 @@ impl Lab {
     /// What the frames in use are.
     fn kinds(&self) -> String {
         let pages = self.mm.pages();
-        let mut counts = [0usize; 9];
+        let mut counts = [0usize; 16];
         for (_, zone) in pages.zone_frames() {
             for pfn in (zone.start.0..zone.end.0).map(Pfn) {
                 if !pages.is_free(pfn) {

@@ -9,6 +9,7 @@
 
 mod caches;
 mod lab;
+mod lists;
 mod ops;
 mod reclaim;
 mod storms;
@@ -94,6 +95,13 @@ pub const ALL: &[Scenario] = &[
         bytes: 16 << 20,
         nodes: reclaim::NODES,
         set_up: reclaim::reclaim,
+    },
+    Scenario {
+        name: "lists",
+        about: "pages on the lists of reclaim are used, written, freed and given up",
+        bytes: 8 << 20,
+        nodes: 1,
+        set_up: lists::lists,
     },
     Scenario {
         name: "mixed",

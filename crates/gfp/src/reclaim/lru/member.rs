@@ -110,11 +110,12 @@ impl<P: Platform> Reclaim<P> {
         let local = Local::enter(self.pages.platform()).map_err(|_| LruError::Nested)?;
         let mut links = page.node.links.lock(&local);
         let old = frames.change_movable_tag(pfn, |tag| tag | WANTED);
-        match old.ok_or(LruError::NotOwned)? & WANTED {
-            0 => {}
-            _ => return Err(LruError::OnList),
-        }
+        let was_wanted = old.ok_or(LruError::NotOwned)? & WANTED != 0;
         let mark = page.slot.marks.get();
+        // One that is wanted and unknown was moved here, and has not arrived.
+        if was_wanted && mark.is_known() {
+            return Err(LruError::OnList);
+        }
         if mark.is_taken() {
             return Ok(()); // whoever has it puts it back
         }
