@@ -261,22 +261,31 @@ fn floating_point_registers_survive_preemption() {
 
 fn keep_in_registers(pattern: u64) {
     const SPINS: u64 = 100_000;
-    let (first, last): (u64, u64);
+    let changed: u64;
     // SAFETY: touches the registers that it names.
     unsafe {
         core::arch::asm!(
-            "movq xmm0, {pattern}",
-            "movq xmm15, {pattern}",
+            ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+            "movq xmm\\n, {pattern}",
+            ".endr",
             "2: dec {spins}",
             "jnz 2b",
-            "movq {first}, xmm0",
-            "movq {last}, xmm15",
+            "xor {changed:e}, {changed:e}",
+            ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+            "movq {word}, xmm\\n",
+            "xor {word}, {pattern}",
+            "or {changed}, {word}",
+            ".endr",
             pattern = in(reg) pattern, spins = inout(reg) SPINS => _,
-            first = out(reg) first, last = out(reg) last,
-            out("xmm0") _, out("xmm15") _, options(nomem, nostack),
+            word = out(reg) _, changed = out(reg) changed,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nomem, nostack),
         );
     }
-    assert_eq!((first, last), (pattern, pattern));
+    assert_eq!(changed, 0, "bits of registers");
 }
 
 fn control_words_belong_to_a_task() {
@@ -286,7 +295,11 @@ fn control_words_belong_to_a_task() {
         task.spawn(move || {
             // SAFETY: the rounding of this task's own arithmetic; it does none.
             unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &word, options(nostack)) }
-            for _ in 0..1000 {
+            // In front of each other, and of interrupts.
+            let ticks = || percpu::this().timer_ticks.load(Relaxed);
+            let (mut rounds, end) = (0, ticks() + 50);
+            while rounds < 1000 || ticks() < end {
+                rounds += 1;
                 sched::yield_now();
                 let mut now = 0u32;
                 // SAFETY: writes one word.
