@@ -7,6 +7,7 @@ use crate::paging::{self, VMALLOC, VMALLOC_BYTES};
 use crate::sched::spawn;
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::panic::Location;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use gfp::flags::GFP_KERNEL;
@@ -258,10 +259,16 @@ fn a_fault_inside_the_allocator_is_told_without_asking_it() {
 fn who_runs_over_an_area_or_uses_a_freed_one_dies_of_it() {
     let (over, _) = area(1);
     // Between two that stay, so that no task's stack fits there when it is free.
-    let areas: [_; 16] = core::array::from_fn(|_| area(1).0);
-    let next = |at: &usize| areas.contains(&(at + 2 * PAGE_SIZE));
-    let between = |at: &&usize| next(at) && areas.contains(&(**at - 2 * PAGE_SIZE));
-    let freed = *areas.iter().find(between).expect("areas lie side by side");
+    let mut areas = Vec::new();
+    let freed = loop {
+        areas.push(area(1).0);
+        if let [.., before, at, behind] = areas[..]
+            && at == before + 2 * PAGE_SIZE
+            && behind == at + 2 * PAGE_SIZE
+        {
+            break at;
+        }
+    };
     free(freed);
     mm().vmalloc_space().vm_unmap_aliases().expect("a task");
     for (addr, cause) in [
