@@ -23,6 +23,7 @@ mod faults;
 mod fixture;
 mod heap;
 mod hotplug;
+mod levels;
 mod lists;
 mod machine;
 mod misuse;
@@ -102,6 +103,7 @@ const TESTS: &[&[Test]] = &[
     oom::TESTS,
     reclaim::TESTS,
     lists::TESTS,
+    levels::TESTS,
     virtio::TESTS,
 ];
 

@@ -1,0 +1,57 @@
+//! The vectors of requests in need (P412, P961-P963), as in the simulator and in a process.
+
+#[path = "../../../gfp/vectors/mod.rs"]
+mod vectors;
+
+use super::disturb;
+use super::fixture::{Ledger, machine_has};
+use crate::memory::mm;
+use crate::sched;
+use gfp::frame::PAGE_SIZE;
+
+super::tests! { "levels":
+    each_level_asks_for_what_the_rules_say,
+    a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again,
+    a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass,
+}
+
+/// Runs `work` while handlers of interrupts and NMIs hold nothing and ask for nothing: what they
+/// give back in the middle of a request would serve it. It is given who tells whether it runs in
+/// this task.
+fn undisturbed<R>(work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> R) -> Option<R> {
+    let bytes = mm().pages().managed_pages() * PAGE_SIZE;
+    if !machine_has("less than 2 GiB of memory", bytes < 2 << 30) {
+        return None;
+    }
+    let me = sched::current().id();
+    vectors::touch(mm());
+    let books = Ledger::open();
+    let quiet = disturb::quiet();
+    let result = work(&|| sched::current().id() == me);
+    drop(quiet);
+    books.close();
+    Some(result)
+}
+
+fn each_level_asks_for_what_the_rules_say() {
+    // P961, P122, P412
+    let seen = undisturbed(|mine| vectors::levels(mm(), mine));
+    for seen in seen.into_iter().flatten() {
+        seen.expect("there was memory").check();
+    }
+}
+
+fn a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again() {
+    // P962, P133
+    let holds = undisturbed(|mine| vectors::recursion(mm(), mine));
+    assert!(holds.is_none_or(|holds| holds == Some(true)), "{holds:?}");
+}
+
+fn a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass() {
+    // P963, P411
+    let batches = undisturbed(|mine| vectors::stops(mm(), mine));
+    assert!(
+        batches.is_none_or(|batches| batches == Some(5)),
+        "{batches:?}"
+    );
+}
