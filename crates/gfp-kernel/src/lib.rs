@@ -82,6 +82,8 @@ pub unsafe fn start(start_info: u64) -> ! {
         boot::first_allocation_ns() / 1000
     );
     start_others(options);
+    // From here on there are tasks that may wait (P29).
+    memory::mm().pages().allow(gfp::flags::Gfp::ALL);
     match options.command.mode {
         #[cfg(debug_assertions)]
         Mode::Test => first_task(|| tests::run(options)),

@@ -22,7 +22,9 @@ static MM: Once<Mm<Machine>> = Once::new();
 /// If it was called before.
 pub fn boot(machine: Machine, map: &[MemoryRegion], config: &BootConfig) -> Result<(), BootError> {
     assert!(MM.get().is_none(), "memory is booted once");
-    MM.set(Mm::boot(machine, map, config)?);
+    let mm = Mm::boot(machine, map, config)?;
+    mm.pages().allow(Gfp::AT_BOOT);
+    MM.set(mm);
     Ok(())
 }
 

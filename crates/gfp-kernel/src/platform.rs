@@ -12,13 +12,13 @@
 use crate::arch::percpu::{self, INSIDE, MAX_CPUS, OUTSIDE, PerCpu, TAKEN};
 use crate::arch::{DIRECT_MAP, cpu, smp, time};
 use crate::controls::{Control, broken};
-use crate::{println, sched};
+use crate::{print, println, sched};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::{CpuId, NodeId, PhysAddr};
 use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep, ThisTask};
-use gfp::report::Report;
+use gfp::report::{AllocStall, Report};
 
 /// The machine that this kernel runs on.
 pub struct Machine {
@@ -255,5 +255,9 @@ unsafe impl Platform for Machine {
 
     fn report(&self, report: &Report<'_>) {
         println!("{report}");
+    }
+
+    fn report_stall(&self, stall: &AllocStall) {
+        print!("{}", stall.by("task"));
     }
 }

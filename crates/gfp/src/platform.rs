@@ -8,7 +8,7 @@
 //! 4. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
 
 use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
-use crate::report::{AllocFailure, Report};
+use crate::report::{AllocFailure, AllocStall, Report};
 use core::ptr::NonNull;
 
 pub use crate::policy::context::Context;
@@ -179,6 +179,12 @@ pub unsafe trait Platform: Sync + Sized {
     /// 10 s. Context: that of the request, which may be an interrupt. Must not allocate.
     fn report_failure(&self, failure: &AllocFailure<'_>) {
         let _ = failure;
+    }
+
+    /// P117: a request has tried for more than 10 s and goes on; at most one call in 10 s. Context:
+    /// a task. Must not allocate.
+    fn report_stall(&self, stall: &AllocStall) {
+        let _ = stall;
     }
 
     /// Free page reporting: the content of these frames, all free, is not needed until they are

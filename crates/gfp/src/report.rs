@@ -8,7 +8,7 @@ use core::panic::Location;
 mod failure;
 
 pub(crate) use failure::Reasons;
-pub use failure::{AllocFailure, Shortages};
+pub use failure::{AllocFailure, AllocStall, Shortages};
 
 /// Who called: a place in Rust source, or a return address.
 #[derive(Copy, Clone, Debug)]

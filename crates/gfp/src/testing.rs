@@ -3,7 +3,7 @@
 use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
 use crate::platform::{Context, DirectMap, Nested, Platform, Sleep, TaskWord, ThisTask, Wake};
-use crate::report::{AllocFailure, Report};
+use crate::report::{AllocFailure, AllocStall, Report};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
 use std::string::{String, ToString};
@@ -38,7 +38,7 @@ pub(crate) struct TestPlatform {
     pub(crate) discarding: AtomicBool,
     /// Runs once, when somebody waits: what another CPU would do meanwhile.
     pub(crate) on_relax: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// What [`Platform::report_failure`] was told, as text.
+    /// What [`Platform::report_failure`] and [`Platform::report_stall`] were told, as text.
     pub(crate) failures: Mutex<Vec<String>>,
     /// What happens while a task sleeps, until the deadline or for ever; `None`: tasks cannot.
     pub(crate) on_sleep: Mutex<Option<OnSleep>>,
@@ -198,6 +198,11 @@ unsafe impl Platform for TestPlatform {
 
     fn report_failure(&self, failure: &AllocFailure<'_>) {
         let text = failure.by("test").to_string();
+        self.failures.lock().unwrap().push(text);
+    }
+
+    fn report_stall(&self, stall: &AllocStall) {
+        let text = stall.by("test").to_string();
         self.failures.lock().unwrap().push(text);
     }
 

@@ -82,6 +82,10 @@ impl Gfp {
     pub const NONE: Gfp = Gfp(0);
     /// Every defined bit: 0..=25 without bit 9, which is reserved (P10).
     pub const ALL: Gfp = Gfp(((1 << 26) - 1) & !(1 << 9));
+    /// P29: what requests may carry before there are tasks that could sleep or be woken.
+    pub const AT_BOOT: Gfp = Self::SUSPENDED.without(Self::RECLAIM);
+    /// P29: what requests may carry while devices are down.
+    pub const SUSPENDED: Gfp = Self::ALL.without(Self::IO).without(Self::FS);
 
     /// The word with these bits.
     ///

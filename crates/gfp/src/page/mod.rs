@@ -60,7 +60,7 @@ use crate::platform::{DirectMap, Platform, caller_of};
 use crate::policy::fallback::Grouping;
 use crate::report::{OnMisuse, Report};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
-use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
@@ -141,6 +141,8 @@ pub struct PageAllocator<P: Platform> {
     plugging: Lock<(), { Rank::Plug as u8 }>,
     misuses: AtomicUsize,
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
+    /// P29: the bits that requests may carry now.
+    allowed: AtomicU32,
     /// Zones whose boost rose and whose background is still to be woken, one bit each.
     boosted: AtomicUsize,
     /// Blocks whose free was put off.
@@ -175,6 +177,7 @@ impl<P: Platform> PageAllocator<P> {
             plugging: Lock::new(()),
             misuses: AtomicUsize::new(0),
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
+            allowed: AtomicU32::new(Gfp::ALL.bits()),
             metadata_pages: tables.pages,
             boosted: AtomicUsize::new(0),
             deferred: FrameStack::new(),
@@ -301,6 +304,18 @@ impl<P: Platform> PageAllocator<P> {
     /// What the configuration says.
     pub fn sleep_check(&self) -> SleepCheck {
         self.config.sleep_check
+    }
+
+    /// P29: which bits requests may carry now (`gfp_allowed_mask`). The others are taken from each
+    /// request in need; one that is served at once asks for nothing that they would allow.
+    pub fn allowed(&self) -> Gfp {
+        // Relaxed: a request that comes at the same time is served by the old or the new ones.
+        Gfp::from_bits_retain(self.allowed.load(Relaxed))
+    }
+
+    /// Changes [`PageAllocator::allowed`]. Returns what it was. Context: any.
+    pub fn allow(&self, bits: Gfp) -> Gfp {
+        Gfp::from_bits_retain(self.allowed.swap(bits.bits(), Relaxed))
     }
 
     /// How often memory was misused.

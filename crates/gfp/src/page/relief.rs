@@ -53,6 +53,7 @@ pub trait Relief<P: Platform> {
     /// What this machine can do.
     fn machine(&self, pages: &PageAllocator<P>) -> Machine {
         Machine {
+            allowed: pages.allowed(),
             can_compact: false,
             can_kill: false,
             dma_has_pages: pages.has_zone(ZoneKind::Dma),

@@ -22,7 +22,7 @@ struct Run<'r, P: Platform, R: Relief<P> + ?Sized> {
     relief: &'r R,
     /// P111: the state of the zonelists when we looked last.
     seen: usize,
-    /// When the first turn began; read only by requests that may wait.
+    /// When it began, if it reports stalls.
     since_ns: u64,
     turns: u32,
     /// P121: [`Reclaimed::left`](super::Reclaimed::left) of the last round.
@@ -195,7 +195,12 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
             false => Event::No,
         };
         let event = match step {
-            Step::Begin => Event::Done,
+            Step::Begin => {
+                if need.effort.reports_stall {
+                    self.since_ns = pages.platform.now_ns();
+                }
+                Event::Done
+            }
             Step::WakeBackground { order, highest } => {
                 self.wake_background(order, highest);
                 Event::Done
@@ -205,9 +210,6 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 None => Event::Missed,
             },
             Step::CheckStall => {
-                if self.since_ns == 0 {
-                    self.since_ns = pages.platform.now_ns().max(1);
-                }
                 relief.check_stall(pages, need, self.since_ns);
                 Event::Done
             }

@@ -83,6 +83,8 @@ pub struct Reclaim<P: Platform> {
     oom: Oom,
     /// Reports of requests that ended without memory.
     failures: RateLimit,
+    /// Reports of requests that try for long.
+    stalls: RateLimit,
 }
 
 /// One caller's way to relief.
@@ -130,6 +132,10 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
         unsafe { self.reclaim.oom_kill(need) }
     }
 
+    fn check_stall(&self, _: &PageAllocator<P>, need: &Need<'_>, since_ns: u64) {
+        self.reclaim.check_stall(need, since_ns);
+    }
+
     fn report_failure(&self, _: &PageAllocator<P>, need: &Need<'_>) {
         self.reclaim.report_failure(need);
     }
@@ -147,6 +153,7 @@ impl<P: Platform> Reclaim<P> {
             reclaiming: AtomicUsize::new(0),
             oom: Oom::new(),
             failures: RateLimit::new(),
+            stalls: RateLimit::new(),
         }
     }
 

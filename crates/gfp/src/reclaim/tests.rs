@@ -3,6 +3,7 @@
 extern crate std;
 
 mod kswapd;
+mod stall;
 mod throttle;
 
 use super::{ShrinkControl, Shrinker};
@@ -114,8 +115,17 @@ fn boot() -> Mm<TestPlatform> {
 
 /// Runs `body` while the cache is registered.
 fn with<R>(cache: &Cache<'_>, settings: Settings, body: impl FnOnce() -> R) -> R {
-    let mm = cache.mm;
-    let shrinker = NonNull::from(cache as &dyn Shrinker);
+    with_shrinker(cache.mm, cache, settings, body)
+}
+
+/// Runs `body` while the shrinker is registered.
+fn with_shrinker<R>(
+    mm: &Mm<TestPlatform>,
+    shrinker: &dyn Shrinker,
+    settings: Settings,
+    body: impl FnOnce() -> R,
+) -> R {
+    let shrinker = NonNull::from(shrinker);
     // SAFETY: lifetimes only; it is unregistered below, before the cache goes.
     let shrinker = unsafe {
         std::mem::transmute::<NonNull<dyn Shrinker + '_>, NonNull<dyn Shrinker>>(shrinker)

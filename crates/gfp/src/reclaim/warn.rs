@@ -1,14 +1,17 @@
-//! The report of a request that ends without memory (P600-P602).
+//! The reports of requests that end without memory (P600-P602), or try for long (P117).
 
 use super::Reclaim;
 use super::shortages::Looked;
 use crate::page::Need;
-use crate::platform::Platform;
-use crate::report::AllocFailure;
+use crate::platform::{Platform, Snapshot};
+use crate::report::{AllocFailure, AllocStall};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// P600: at most one report in this time.
 pub const REPORT_EVERY_NS: u64 = 10_000_000_000;
+
+/// P117: a request that has tried for longer than this is stalled.
+const STALL_NS: u64 = 10_000_000_000;
 
 /// Lets one through in [`REPORT_EVERY_NS`].
 #[derive(Debug)]
@@ -57,7 +60,29 @@ impl<P: Platform> Reclaim<P> {
             gfp: need.effort.gfp,
             order: need.effort.order,
             suppressed,
+            scopes: Snapshot::take(platform),
             shortages: Looked::at(&self.pages, need).shortages(),
+        });
+    }
+
+    /// P117. Context: that of the request, a task.
+    #[cold]
+    pub(super) fn check_stall(&self, need: &Need<'_>, since_ns: u64) {
+        let platform = self.pages.platform();
+        let now = platform.now_ns();
+        let stalled = now.saturating_sub(since_ns);
+        if stalled < STALL_NS {
+            return;
+        }
+        let Some(suppressed) = self.stalls.take(now) else {
+            return;
+        };
+        platform.report_stall(&AllocStall {
+            gfp: need.effort.gfp,
+            order: need.effort.order,
+            seconds: stalled / 1_000_000_000,
+            suppressed,
+            scopes: Snapshot::take(platform),
         });
     }
 }

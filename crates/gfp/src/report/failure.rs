@@ -2,6 +2,8 @@
 
 use crate::flags::{Gfp, ZoneKind};
 use crate::frame::NodeId;
+use crate::platform::Snapshot;
+use crate::policy::effort::Scopes;
 use crate::policy::oom::Shortage;
 use core::fmt;
 
@@ -72,6 +74,8 @@ pub struct AllocFailure<'a> {
     pub order: u32,
     /// Failures since the last report that were to be reported, and were not (P600).
     pub suppressed: u32,
+    /// The scopes that took bits from it or gave it rights, and why they are open.
+    pub scopes: Snapshot,
     /// Why no zone served it.
     pub shortages: Shortages<'a>,
 }
@@ -95,10 +99,66 @@ impl fmt::Display for Text<'_> {
             "{comm}: page allocation failure: order:{order}, mode:0x{:x}({gfp}), nodemask=(null)",
             gfp.bits()
         )?;
+        write!(f, "{}", InScopes(failure.scopes))?;
         if failure.suppressed != 0 {
             writeln!(f, "{} more were not reported", failure.suppressed)?;
         }
         write!(f, "{}", failure.shortages)
+    }
+}
+
+/// A request that has tried for more than 10 s and goes on (P117).
+#[derive(Copy, Clone, Debug)]
+pub struct AllocStall {
+    /// The flags of the request, with scopes.
+    pub gfp: Gfp,
+    /// Its order.
+    pub order: u32,
+    /// For how long it has tried.
+    pub seconds: u64,
+    /// Stalls since the last report that were not reported.
+    pub suppressed: u32,
+    /// The scopes of the task, and why they are open.
+    pub scopes: Snapshot,
+}
+
+impl AllocStall {
+    /// The text, for a task of this name: the line of P117, and one for open scopes.
+    pub fn by<'a>(&self, comm: &'a str) -> impl fmt::Display + 'a {
+        StallText(*self, comm)
+    }
+}
+
+struct StallText<'a>(AllocStall, &'a str);
+
+impl fmt::Display for StallText<'_> {
+    /// Lines, each with a newline.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StallText(stall, comm) = self;
+        let (seconds, order, gfp) = (stall.seconds, stall.order, stall.gfp);
+        writeln!(
+            f,
+            "{comm}: page allocation stall for {seconds} secs: order:{order}, \
+             mode:0x{:x}({gfp}), nodemask=(null)",
+            gfp.bits()
+        )?;
+        write!(f, "{}", InScopes(stall.scopes))
+    }
+}
+
+/// A line that says which scopes are open, if any is.
+struct InScopes(Snapshot);
+
+impl fmt::Display for InScopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scopes = self.0.scopes();
+        if scopes == Scopes::NONE {
+            return Ok(());
+        }
+        match self.0.reason() {
+            Some(reason) => writeln!(f, "in scope {scopes:?}: {reason}"),
+            None => writeln!(f, "in scope {scopes:?}"),
+        }
     }
 }
 

@@ -77,8 +77,8 @@ fn rights_of_the_task_are_not_inherited_by_interrupts() {
 }
 
 #[test]
-fn a_victim_may_use_half_of_min_while_it_is_one() {
-    // P265, P268
+fn a_victim_goes_below_all_others_while_it_is_one() {
+    // P265, P268, ADR 0012
     let machine = pages(16);
     exhaust(&machine, GFP_KERNEL);
     let zone = &machine.zones[0];
@@ -87,9 +87,60 @@ fn a_victim_may_use_half_of_min_while_it_is_one() {
     let task = machine.platform().this_task().unwrap();
     task.note(Fact::OomVictim);
     exhaust(&machine, GFP_KERNEL | Gfp::NORETRY);
-    assert_eq!(zone.free_pages(), min - min / 2);
+    let atomic = min - min / 2;
+    let atomic = atomic - atomic / 4;
+    assert_eq!(zone.free_pages(), atomic - atomic / 2);
     task.forget(Fact::OomVictim);
     assert!(get(&machine, GFP_KERNEL | Gfp::NORETRY).is_err());
+}
+
+#[test]
+fn atomic_requests_take_exactly_their_part_and_leave_a_victim_its_own() {
+    // P270, ADR 0012
+    let machine = pages(64);
+    let zone = &machine.zones[0];
+    let min = zone.watermarks().min;
+    assert_eq!(min, 255, "of 256 pages, the share of the zone");
+    let nowait = Gfp::KSWAPD_RECLAIM;
+    exhaust(&machine, nowait);
+    assert_eq!(zone.free_pages(), 255, "GFP_NOWAIT stops at min");
+    let atomic = Gfp::KSWAPD_RECLAIM | Gfp::HIGH;
+    assert!(get(&machine, nowait).is_err());
+    assert_eq!(
+        (exhaust(&machine, atomic).len(), zone.free_pages()),
+        (159, 96),
+        "255 - 127 - 128 / 4"
+    );
+    for gfp in [nowait, atomic, GFP_KERNEL, GFP_KERNEL | Gfp::HIGH] {
+        assert!(get(&machine, gfp | Gfp::NORETRY).is_err());
+    }
+    let task = machine.platform().this_task().unwrap();
+    task.note(Fact::OomVictim);
+    let mine = exhaust(&machine, GFP_KERNEL | Gfp::NORETRY);
+    assert_eq!((mine.len(), zone.free_pages()), (48, 48));
+    task.forget(Fact::OomVictim);
+    // The rest is for those who free memory.
+    assert_eq!(exhaust(&machine, nowait | Gfp::MEMALLOC).len(), 48);
+}
+
+#[test]
+fn before_the_scheduler_a_request_looks_and_waits_for_nobody() {
+    // P29, P100
+    let machine = pages(16);
+    let all = exhaust(&machine, GFP_KERNEL);
+    let in_need = || {
+        let seen = Seen(Cell::new(Gfp::NONE));
+        let req = PageRequest::new(GFP_KERNEL, Order::ZERO);
+        assert!(machine.alloc_with(&req, &seen).is_err());
+        seen.0.get()
+    };
+    assert_eq!(machine.allow(Gfp::AT_BOOT), Gfp::ALL);
+    assert_eq!(in_need(), Gfp::NONE, "it does not reclaim");
+    assert_eq!(machine.allow(Gfp::SUSPENDED), Gfp::AT_BOOT);
+    assert_eq!(in_need(), GFP_NOIO, "no device could be written to");
+    machine.allow(Gfp::ALL);
+    assert_eq!(in_need(), GFP_KERNEL);
+    drop(all);
 }
 
 #[test]

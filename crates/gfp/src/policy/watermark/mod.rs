@@ -9,8 +9,9 @@
 //!      high   ──────────  background reclaim may sleep
 //!      low    ──────────  background reclaim wakes; the fast path stops here
 //!      min    ──────────  the slow path stops here
-//!      min/2  ──────────  HIGH that can wait, real-time tasks, OOM victims
+//!      min/2  ──────────  HIGH that can wait, real-time tasks
 //!      3min/8 ──────────  GFP_ATOMIC
+//!      3min/16 ─────────  OOM victims
 //!      0      ──────────  MEMALLOC: those who free more than they take
 //!    ```
 //! 2. **Structures.** [`Watermarks`] of a zone; [`lowmem_reserve`], extra pages that a zone keeps

@@ -35,7 +35,7 @@ impl AllocFlags {
     pub const MIN: AllocFlags = AllocFlags(WatermarkLevel::Min as u16);
     /// No watermark is looked at.
     pub const NO_WATERMARKS: AllocFlags = AllocFlags(1 << 2);
-    /// The caller is an OOM victim: half of min.
+    /// The caller is an OOM victim: half of what is left to all others.
     pub const OOM: AllocFlags = AllocFlags(1 << 3);
     /// The caller cannot wait: with [`AllocFlags::MIN_RESERVE`] another quarter of min.
     pub const NON_BLOCK: AllocFlags = AllocFlags(1 << 4);
@@ -61,6 +61,10 @@ impl AllocFlags {
         .with(Self::MIN_RESERVE)
         .with(Self::HIGHATOMIC)
         .with(Self::OOM);
+
+    /// What a victim gets beyond P265, so that others cannot use up what it needs to die: all that
+    /// the most urgent have, and half of the rest. See [`AllocFlags::reserves`].
+    const VICTIM: AllocFlags = Self::OOM.with(Self::MIN_RESERVE).with(Self::NON_BLOCK);
 
     /// P261: the first pass: low watermark. The caller adds [`AllocFlags::CPUSET`] if cpusets are
     /// in use, and [`AllocFlags::NOFRAGMENT`] by [`crate::policy::fallback::fragmenting`].
@@ -103,6 +107,10 @@ impl AllocFlags {
 
     /// P265, P115: the rights that replace those of [`AllocFlags::slow`] if the caller is entitled
     /// to reserves, for a pass without node mask and policy limits; `None` if it is not.
+    ///
+    /// A victim goes further down than in Linux, where it stops at half of min and `GFP_ATOMIC` at
+    /// 3/8: here it goes to 3/16, so that at least 3/16 of min are there for nobody else but it and
+    /// those who free memory (ADR 0012).
     pub const fn reserves(gfp: Gfp, task: &TaskRights) -> Option<AllocFlags> {
         let right = if gfp.intersects(Gfp::NOMEMALLOC) {
             return None; // P53
@@ -111,7 +119,7 @@ impl AllocFlags {
         } else {
             match task.context {
                 Context::Task | Context::Atomic if task.memalloc => Self::NO_WATERMARKS,
-                Context::Task | Context::Atomic if task.oom_victim => Self::OOM,
+                Context::Task | Context::Atomic if task.oom_victim => Self::VICTIM,
                 Context::SoftIrq if task.memalloc => Self::NO_WATERMARKS,
                 _ => return None,
             }

@@ -95,7 +95,7 @@ fn reserve_entitlement() {
         (
             GFP_KERNEL,
             rights(Task, false, true),
-            Some("MIN|OOM|KSWAPD"),
+            Some("MIN|OOM|NON_BLOCK|MIN_RESERVE|KSWAPD"),
         ),
         (
             GFP_ATOMIC,
@@ -144,6 +144,37 @@ fn levels_and_rights_do_not_disturb_each_other() {
     );
 }
 
+#[test]
+fn an_oom_victim_goes_where_nobody_urgent_can() {
+    // P265 and ADR 0012: no flag word without MEMALLOC lets others down to where a victim stops.
+    let victim = TaskRights {
+        oom_victim: true,
+        ..TaskRights::default()
+    };
+    let floor = refused_at(AllocFlags::reserves(GFP_ATOMIC, &victim).unwrap());
+    assert_eq!(floor, 150);
+    for realtime in [false, true] {
+        let task = TaskRights {
+            realtime,
+            ..TaskRights::default()
+        };
+        // Of the word, what rights depend on; in all combinations.
+        let some = [
+            Gfp::HIGH,
+            Gfp::DIRECT_RECLAIM,
+            Gfp::NOMEMALLOC,
+            Gfp::MOVABLE,
+        ];
+        for bits in 0..1 << some.len() {
+            let chosen = (0..some.len()).filter(|bit| bits >> bit & 1 != 0);
+            let gfp = chosen.fold(Gfp::KSWAPD_RECLAIM, |gfp, bit| gfp | some[bit]);
+            for order in [0, 1] {
+                assert!(refused_at(AllocFlags::slow(gfp, order, &task)) >= 2 * floor);
+            }
+        }
+    }
+}
+
 /// The largest free count at which one page is refused for a min watermark of 800.
 fn refused_at(flags: AllocFlags) -> usize {
     let ok = |free| {
@@ -168,10 +199,6 @@ fn reserves_of_a_min_of_800() {
         realtime: true,
         ..task
     };
-    let victim = TaskRights {
-        oom_victim: true,
-        ..task
-    };
     assert_eq!(refused_at(AllocFlags::slow(GFP_KERNEL, 0, &task)), 800);
     assert_eq!(refused_at(AllocFlags::slow(GFP_NOWAIT, 0, &task)), 800); // P264
     assert_eq!(
@@ -185,8 +212,9 @@ fn reserves_of_a_min_of_800() {
     ); // P263
     assert_eq!(refused_at(AllocFlags::slow(GFP_KERNEL, 0, &rt)), 400);
     assert_eq!(
-        refused_at(AllocFlags::reserves(GFP_KERNEL, &victim).unwrap()),
-        400
+        refused_at(AllocFlags::MIN | AllocFlags::OOM),
+        400,
+        "the right alone"
     );
     // Integer division, in that order: 7 -> 4 -> 3 -> 2.
     let all = AllocFlags::MIN_RESERVE | AllocFlags::NON_BLOCK | AllocFlags::OOM;

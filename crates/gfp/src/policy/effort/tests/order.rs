@@ -209,7 +209,8 @@ fn an_oom_victim_has_its_reserves_then_fails() {
     );
     assert!(from_start.failed && from_start.kills() == 1);
     let words = from_start.words();
-    let first = "pass:MIN|CPUSET|KSWAPD pass-anywhere:MIN|OOM|KSWAPD reclaim:0";
+    let first =
+        "pass:MIN|CPUSET|KSWAPD pass-anywhere:MIN|OOM|NON_BLOCK|MIN_RESERVE|KSWAPD reclaim:0";
     assert!(words.contains(first), "{words}");
 
     let now = |steps| Now {
