@@ -131,4 +131,20 @@ impl<P: Platform> Mm<P> {
     pub fn kswapd_is_gone(&self, node: NodeId) {
         self.slabs().reclaim().kswapd_is_gone(node);
     }
+
+    /// Compacts all zones of a node as far as pages can be moved (the node's file `compact`; P708).
+    ///
+    /// Context: a task that may sleep. Owners of pages are called in it.
+    pub fn compact_node(&self, node: NodeId) {
+        self.slabs().reclaim().compact_node(node);
+    }
+
+    /// [`Mm::compact_node`] of all nodes (`vm.compact_memory`; P708).
+    ///
+    /// Context: as there.
+    pub fn compact_memory(&self) {
+        self.pages()
+            .nodes()
+            .for_each(|node| self.compact_node(node));
+    }
 }

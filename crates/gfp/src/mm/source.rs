@@ -242,6 +242,17 @@ impl<P: Platform> Source for Mm<P> {
             (VmEvent::Pageoutrun, reclaim.runs),
             (VmEvent::KswapdLowWmarkHitQuickly, reclaim.low_hit_quickly),
             (VmEvent::KswapdHighWmarkHitQuickly, reclaim.high_hit_quickly),
+            (VmEvent::CompactStall, reclaim.compact.stalls),
+            (VmEvent::CompactSuccess, reclaim.compact.success),
+            (VmEvent::CompactFail, reclaim.compact.fail),
+            (
+                VmEvent::CompactMigrateScanned,
+                reclaim.compact.migrate_scanned,
+            ),
+            (VmEvent::CompactFreeScanned, reclaim.compact.free_scanned),
+            (VmEvent::CompactIsolated, reclaim.compact.isolated),
+            (VmEvent::PgmigrateSuccess, reclaim.compact.migrated),
+            (VmEvent::PgmigrateFail, reclaim.compact.not_migrated),
         ] {
             events.add(which, n);
         }

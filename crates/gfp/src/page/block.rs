@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   Line (64 B)   | word 0: frames 0..63 | word 1 | ... | word 7: frames 448..511 |   bit 1 = free
-//!   Block (8 B)   | free u16 | class u8 | type u8 | zone u8 | clean u8 | plug u8 | - |
+//!   Block (8 B)   | free u16 | class u8 | type u8 | zone u8 | clean u8 | plug u8 | skip u8 |
 //! ```
 
 use crate::flags::MigrateType;
 use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
+use crate::policy::compaction::Hints;
 use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
 
 /// Words of a [`Line`].
@@ -219,6 +220,7 @@ pub(crate) struct Block {
     zone: AtomicU8,
     clean: AtomicU8,
     plug: AtomicU8,
+    skip: AtomicU8,
 }
 
 const _: () = assert!(size_of::<Block>() == 8 && align_of::<Block>() == 2);
@@ -233,6 +235,7 @@ impl Block {
             zone: AtomicU8::new(NO_ZONE),
             clean: AtomicU8::new(0),
             plug: AtomicU8::new(NO_ZONE),
+            skip: AtomicU8::new(0),
         }
     }
 
@@ -290,6 +293,18 @@ impl Block {
     /// Says at boot that the block's memory may be plugged in.
     pub(crate) fn set_plug(&self, zone: u8) {
         self.plug.store(zone, Relaxed);
+    }
+
+    /// P425: what the scanners of compaction remember. A hint: written without a lock.
+    pub(crate) fn hints(&self) -> Hints {
+        match self.skip.load(Relaxed) {
+            0 => Hints::None,
+            _ => Hints::Skip,
+        }
+    }
+
+    pub(crate) fn set_hints(&self, hints: Hints) {
+        self.skip.store((hints == Hints::Skip) as u8, Relaxed);
     }
 
     /// True if the operating system has the memory behind this block (free page reporting): all of

@@ -193,7 +193,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// What follows a return of memory to a zone: free page reporting, and the report of a block
     /// that was free already (two frees raced, or somebody wrote the frame table).
-    fn after_put(&self, local: &Local<'_, P>, zone: &Zone, twice: Option<Pfn>) {
+    pub(super) fn after_put(&self, local: &Local<'_, P>, zone: &Zone, twice: Option<Pfn>) {
         if let Some(pfn) = twice {
             self.complain_twice(pfn);
         }

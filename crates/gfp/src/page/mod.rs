@@ -33,6 +33,7 @@ mod boot;
 mod cache;
 mod claim;
 mod free;
+mod ground;
 mod guard;
 mod index;
 mod known;
@@ -64,6 +65,7 @@ use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
+pub(crate) use ground::{Contended, Ground, Locking};
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
 pub(crate) use mobile::Held;
 pub use mobile::{

@@ -103,6 +103,13 @@ impl<T: Copy> Place<T> {
         taken.is_ok().then_some(Claimed(self))
     }
 
+    /// True if the place is somebody's.
+    #[cfg(not(loom))]
+    pub(crate) fn is_live(&self) -> bool {
+        // Relaxed: a hint.
+        self.state.load(Relaxed) & STATE >= LIVE
+    }
+
     /// Counts one more page of the owner that has the place as `generation`; false if that is gone
     /// or going.
     pub(crate) fn add_page(&self, generation: u32) -> bool {

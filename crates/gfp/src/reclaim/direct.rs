@@ -92,7 +92,11 @@ impl<P: Platform> Reclaim<P> {
             };
             let done = self.pass(&lists, self.nodes_of(need), above);
             left = done.left;
-            ladder.after(done.pages, done.spared, Compactable::No);
+            let compactable = match self.could_compact(need) {
+                true => Compactable::Yes,
+                false => Compactable::No,
+            };
+            ladder.after(done.pages, done.spared, compactable);
             let so_far = ladder.result().freed;
             if done.scanned_pages != 0 && waits_for_progress(pass.priority, so_far) {
                 let first = self.nodes_of(need).next();

@@ -29,6 +29,69 @@ pub(super) struct Counters {
     pub(super) runs: Counter,
     pub(super) low_hit_quickly: Counter,
     pub(super) high_hit_quickly: Counter,
+    pub(super) compact: CompactCounters,
+}
+
+/// The numbers of compaction.
+pub(super) struct CompactCounters {
+    pub(super) stalls: Counter,
+    pub(super) success: Counter,
+    pub(super) fail: Counter,
+    pub(super) migrate_scanned: Counter,
+    pub(super) free_scanned: Counter,
+    pub(super) isolated: Counter,
+    pub(super) migrated: Counter,
+    pub(super) not_migrated: Counter,
+}
+
+/// What compaction did since boot (P617).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompactEvents {
+    /// Direct compactions that were neither skipped nor deferred (`compact_stall`).
+    pub stalls: u64,
+    /// Of those, how many ended with a block for the request, captured or in a zone
+    /// (`compact_success`).
+    pub success: u64,
+    /// The others (`compact_fail`).
+    pub fail: u64,
+    /// Frames that the migrate scanner passed (`compact_migrate_scanned`).
+    pub migrate_scanned: u64,
+    /// Frames that the free scanner passed (`compact_free_scanned`).
+    pub free_scanned: u64,
+    /// Pages that were isolated: to be moved, and to move to (`compact_isolated`).
+    pub isolated: u64,
+    /// Pages that were moved (`pgmigrate_success`).
+    pub migrated: u64,
+    /// Pages that were isolated and could not be moved (`pgmigrate_fail`).
+    pub not_migrated: u64,
+}
+
+impl CompactCounters {
+    const fn new() -> CompactCounters {
+        CompactCounters {
+            stalls: Counter::new(),
+            success: Counter::new(),
+            fail: Counter::new(),
+            migrate_scanned: Counter::new(),
+            free_scanned: Counter::new(),
+            isolated: Counter::new(),
+            migrated: Counter::new(),
+            not_migrated: Counter::new(),
+        }
+    }
+
+    fn get(&self) -> CompactEvents {
+        CompactEvents {
+            stalls: self.stalls.get(),
+            success: self.success.get(),
+            fail: self.fail.get(),
+            migrate_scanned: self.migrate_scanned.get(),
+            free_scanned: self.free_scanned.get(),
+            isolated: self.isolated.get(),
+            migrated: self.migrated.get(),
+            not_migrated: self.not_migrated.get(),
+        }
+    }
 }
 
 /// What reclaim did since boot (P617).
@@ -48,6 +111,8 @@ pub struct ReclaimEvents {
     pub low_hit_quickly: u64,
     /// Short sleeps after which the node was out of balance (`kswapd_high_wmark_hit_quickly`).
     pub high_hit_quickly: u64,
+    /// Compaction.
+    pub compact: CompactEvents,
 }
 
 impl Counters {
@@ -59,6 +124,7 @@ impl Counters {
             runs: Counter::new(),
             low_hit_quickly: Counter::new(),
             high_hit_quickly: Counter::new(),
+            compact: CompactCounters::new(),
         }
     }
 
@@ -70,6 +136,7 @@ impl Counters {
             runs: self.runs.get(),
             low_hit_quickly: self.low_hit_quickly.get(),
             high_hit_quickly: self.high_hit_quickly.get(),
+            compact: self.compact.get(),
         }
     }
 }

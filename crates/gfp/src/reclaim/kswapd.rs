@@ -161,6 +161,13 @@ impl<P: Platform> Reclaim<P> {
         }
     }
 
+    /// A platform runs the node's task.
+    pub(super) fn has_background(&self, node: NodeId) -> bool {
+        self.nodes
+            .get(usize::from(node.0))
+            .is_some_and(Node::has_task)
+    }
+
     /// P404: true if background reclaim has given the node up for now.
     pub fn is_hopeless(&self, node: NodeId) -> bool {
         let state = self.nodes.get(usize::from(node.0));
@@ -309,7 +316,10 @@ impl<P: Platform> Reclaim<P> {
                 false => Trial::Elapsed,
             };
             match after_trial(trial, &facts()) {
-                AfterTrial::Long => break,
+                AfterTrial::Long => {
+                    self.pages.forget_hints(id); // P403, P425
+                    break;
+                }
                 AfterTrial::LowHitQuickly => self.events.low_hit_quickly.add(1),
                 AfterTrial::HighHitQuickly => self.events.high_hit_quickly.add(1),
             }

@@ -8,11 +8,12 @@
 //! 3. **Locking.** None of its own. Tasks reclaim side by side where the platform keeps a word for
 //!    each; elsewhere one at a time. It is called outside of sections, with no lock held.
 //! 4. **Failure.** The request's: [`AllocError`] with the reason.
-//! 5. **What it does not do yet.** Compaction (issue 4). Deferred work of shrinkers is kept by
-//!    node, not by group (issue 8).
+//! 5. **What it does not do yet.** Deferred work of shrinkers is kept by node, not by group
+//!    (issue 8).
 //!
 //! | module | what |
 //! |---|---|
+//! | `compact` | pages that their owners move, so that a large block comes free |
 //! | `shrinker` | caches whose owner is asked to give objects up |
 //! | `lru` | lists of pages whose owner can drop, write or move them |
 //! | `direct` | what a request does that found nothing, and when it waits instead |
@@ -21,6 +22,7 @@
 //! | `shortages`, `warn` | why a request ended without memory |
 //! | `events` | what was done, in numbers |
 
+mod compact;
 mod direct;
 mod events;
 mod kswapd;
@@ -35,9 +37,9 @@ mod warn;
 use crate::error::AllocError;
 use crate::flags::{Gfp, ZoneKind};
 use crate::frame::{MAX_NODES, NodeId, Pfn};
-use crate::page::{Alone, Need, PageAllocator, PageRequest, Reclaimed, Relief};
+use crate::page::{Alone, Compacted, Need, PageAllocator, PageRequest, Reclaimed, Relief};
 use crate::platform::Platform;
-use crate::policy::effort::Machine;
+use crate::policy::effort::{CompactPriority, Machine};
 use crate::sync::atomic::AtomicUsize;
 use events::Counters;
 use kswapd::Node;
@@ -46,7 +48,7 @@ use oom::Oom;
 use shrinker::Shrinkers;
 use warn::RateLimit;
 
-pub use events::ReclaimEvents;
+pub use events::{CompactEvents, ReclaimEvents};
 pub use kswapd::KswapdError;
 pub use lru::{LruError, LruEvents, LruPages};
 pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
@@ -102,6 +104,21 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
         self.reclaim.direct(need, self.above)
     }
 
+    fn compact(
+        &self,
+        _: &PageAllocator<P>,
+        need: &Need<'_>,
+        order: u32,
+        priority: CompactPriority,
+    ) -> Compacted {
+        self.reclaim.compact_directly(need, order, priority)
+    }
+
+    fn could_suit_compaction(&self, pages: &PageAllocator<P>, need: &Need<'_>) -> bool {
+        let reclaimable = |zone| self.reclaimable(pages, zone);
+        self.reclaim.could_suit_compaction(need, reclaimable)
+    }
+
     fn take_back(&self, _: &PageAllocator<P>, _: &Need<'_>) {
         self.above.give_back();
     }
@@ -114,6 +131,8 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
     fn machine(&self, pages: &PageAllocator<P>) -> Machine {
         Machine {
             can_kill: self.reclaim.oom.can_kill(),
+            // Where nobody's pages can be moved there is no compaction (P126).
+            can_compact: pages.has_page_owners(),
             ..Alone.machine(pages)
         }
     }

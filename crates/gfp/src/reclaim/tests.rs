@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod compact;
 mod kswapd;
 mod stall;
 mod throttle;

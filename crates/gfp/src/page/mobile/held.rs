@@ -73,6 +73,10 @@ pub(crate) struct Held<'p, P: Platform> {
 }
 
 impl<'p, P: Platform> Held<'p, P> {
+    pub(crate) fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
     pub(crate) fn order(&self) -> Order {
         self.order
     }

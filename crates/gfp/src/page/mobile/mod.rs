@@ -20,6 +20,8 @@ mod held;
 mod owner;
 
 use super::PageAllocator;
+use super::ground::Memory;
+use super::lists::MAX_ZONES;
 use super::owners::{Leave, Place};
 use crate::frame::{Freed, Order, Pfn};
 use crate::platform::Platform;
@@ -60,6 +62,8 @@ pub(super) struct Owners(Carved<OwnerTable>);
 pub(super) struct OwnerTable {
     places: [Place<Call>; OWNERS_MAX],
     leaving: WaitQueue,
+    /// What compaction remembers of each zone.
+    pub(super) grounds: [Memory; MAX_ZONES],
 }
 
 impl OwnerTable {
@@ -67,6 +71,7 @@ impl OwnerTable {
         OwnerTable {
             places: [const { Place::new() }; OWNERS_MAX],
             leaving: WaitQueue::new(),
+            grounds: [const { Memory::new() }; MAX_ZONES],
         }
     }
 }
@@ -78,7 +83,7 @@ impl Owners {
         Owners(table)
     }
 
-    fn table(&self) -> &OwnerTable {
+    pub(super) fn table(&self) -> &OwnerTable {
         &self.0[0]
     }
 
@@ -147,6 +152,11 @@ impl<P: Platform> PageAllocator<P> {
         leaving.wait_until(&self.platform, || place.is_idle());
         place.vacate();
         Ok(())
+    }
+
+    /// True if somebody could be asked to move pages.
+    pub(crate) fn has_page_owners(&self) -> bool {
+        self.owners.table().places.iter().any(Place::is_live)
     }
 
     /// Gives an allocated block to an owner, who can move it from now on: best one that was

@@ -32,6 +32,7 @@ pub(crate) struct Tenant {
     /// It frees the page in the middle of this call about it.
     pub(crate) frees: Mutex<Option<During>>,
     pub(crate) moved: AtomicUsize,
+    pub(crate) moved_pages: AtomicUsize,
     pub(crate) put_back: AtomicUsize,
     /// The highest mode that it was asked with.
     pub(crate) modes: Mutex<Vec<MigrateMode>>,
@@ -119,6 +120,7 @@ unsafe impl PageOwner for Rented {
         words(mm, to, order).copy_from_slice(words(mm, from, order));
         pages.insert(to, (name, order));
         self.tenant.moved.fetch_add(1, Relaxed);
+        self.tenant.moved_pages.fetch_add(order.pages(), Relaxed);
         Migrated::Done
     }
 

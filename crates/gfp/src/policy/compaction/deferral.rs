@@ -29,6 +29,20 @@ impl Deferral {
         }
     }
 
+    /// As one word, for who keeps it in an atomic.
+    pub const fn to_bits(self) -> u32 {
+        self.shift as u32 | (self.to_skip as u32) << 8 | (self.order_failed as u32) << 16
+    }
+
+    /// What [`Deferral::to_bits`] gave.
+    pub const fn from_bits(bits: u32) -> Deferral {
+        Deferral {
+            shift: bits as u8,
+            to_skip: (bits >> 8) as u8,
+            order_failed: (bits >> 16) as u8,
+        }
+    }
+
     /// The lowest order that is deferred at all.
     pub const fn order_failed(&self) -> u32 {
         self.order_failed as u32

@@ -1,0 +1,310 @@
+//! The compaction of one zone (P420).
+
+use super::super::Reclaim;
+use crate::flags::{MigrateType, ZoneKind};
+use crate::frame::{Order, PAGEBLOCK_PAGES, Pfn};
+use crate::page::{Contended, Ground, Held, Locking, MigrateMode, Migrated};
+use crate::platform::{Platform, now_of};
+use crate::policy::compaction::{
+    BlockFacts, CompactOutcome, CompactPriority, Met, PageVerdict, Scanners, Suitability,
+    Unevictable, Use, ZoneProgress, finished, free_block, migrate_block, page_verdict, suitability,
+};
+use crate::policy::compaction::{EXTFRAG_THRESHOLD, GAP_PAGES_MAX};
+
+/// P421: blocks of pages that are isolated at once.
+const BATCH: usize = GAP_PAGES_MAX;
+
+/// What is to be made.
+#[derive(Copy, Clone, Debug)]
+pub(in crate::reclaim) struct Job {
+    /// The order of the block; `None`: whatever there is to gain.
+    pub(in crate::reclaim) goal: Option<Order>,
+    /// P320: the block is to be taken.
+    pub(in crate::reclaim) captures: Captures,
+    /// The type that the block is for.
+    pub(in crate::reclaim) mobility: MigrateType,
+    /// The highest zone of the request.
+    pub(in crate::reclaim) highest: ZoneKind,
+    pub(in crate::reclaim) by: Use,
+    pub(in crate::reclaim) priority: CompactPriority,
+}
+
+/// Whether a block is taken as soon as it is there.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(in crate::reclaim) enum Captures {
+    No,
+    Yes,
+}
+
+/// How the compaction of a zone ended.
+pub(in crate::reclaim) enum Ended {
+    /// With the block, taken.
+    Captured(Pfn),
+    Without(CompactOutcome),
+}
+
+impl Job {
+    fn mode(&self) -> MigrateMode {
+        match self.priority {
+            CompactPriority::Async => MigrateMode::Async,
+            CompactPriority::SyncLight => MigrateMode::SyncLight,
+            CompactPriority::SyncFull => MigrateMode::Sync,
+        }
+    }
+
+    fn locking(&self) -> Locking {
+        match self.priority {
+            CompactPriority::Async => Locking::Try,
+            _ => Locking::Wait,
+        }
+    }
+
+    /// P320: what may be captured in a block like this.
+    fn captures(&self, block: &BlockFacts) -> Option<Order> {
+        let order = self.goal.filter(|_| self.captures == Captures::Yes)?;
+        let withheld = matches!(block.mobility, MigrateType::Cma | MigrateType::Isolate);
+        let pollutes = order < Order::PAGEBLOCK
+            && block.mobility == MigrateType::Movable
+            && self.mobility != MigrateType::Movable;
+        (!withheld && !pollutes).then_some(order)
+    }
+}
+
+/// One walk over a zone.
+struct Walk<'r, P: Platform> {
+    reclaim: &'r Reclaim<P>,
+    ground: Ground<'r, P>,
+    job: &'r Job,
+    at: Scanners,
+    /// Where the next batch begins in the pageblock of the migrate scanner.
+    frame: Pfn,
+    /// The walk began at both ends.
+    whole_zone: bool,
+    contended: bool,
+    /// Something was isolated in the pageblock of the migrate scanner.
+    found: bool,
+}
+
+/// What a batch came to.
+enum Batch {
+    /// Nothing was left in the pageblock.
+    End,
+    Done,
+    Captured(Pfn),
+}
+
+impl<P: Platform> Reclaim<P> {
+    /// P422: whether compaction of a zone starts.
+    pub(in crate::reclaim) fn suits(&self, ground: &Ground<'_, P>, job: &Job) -> Suitability {
+        let Some(order) = job.goal.map(|order| order.get().into()) else {
+            return Suitability::Suitable;
+        };
+        let room = ground.room(job.highest);
+        let index = ground.fragmentation(order, job.mobility);
+        suitability(order, &room, index, job.priority, EXTFRAG_THRESHOLD)
+    }
+
+    /// P420: compacts one zone, if that is of use.
+    pub(in crate::reclaim) fn compact_zone(&self, ground: Ground<'_, P>, job: &Job) -> Ended {
+        let order = job.goal.unwrap_or(Order::MAX).get().into();
+        match self.suits(&ground, job) {
+            Suitability::Suitable => {}
+            // There is a block, but not enough beside it: more of them would not help.
+            Suitability::AlreadyThere if !ground.passes_min(order, job.highest) => {
+                return Ended::Without(CompactOutcome::Skipped);
+            }
+            Suitability::AlreadyThere => return Ended::Without(CompactOutcome::Success),
+            Suitability::TooFull | Suitability::NotFragmented => {
+                return Ended::Without(CompactOutcome::Skipped);
+            }
+        }
+        if !self.has_background(ground.node()) {
+            ground.forget_hints(); // nobody falls asleep there, who would
+        }
+        let ends = ground.ends();
+        let at = match job.priority {
+            CompactPriority::SyncFull => ends,
+            _ => ground.scanners(),
+        };
+        let mut walk = Walk {
+            reclaim: self,
+            ground,
+            job,
+            at,
+            frame: Pfn(at.migrate),
+            whole_zone: at == ends,
+            contended: false,
+            found: false,
+        };
+        let ended = walk.run();
+        match walk.at.met() {
+            Met::Yes => ground.scanners_met(),
+            Met::No => ground.keep_scanners(walk.at),
+        }
+        ended
+    }
+}
+
+impl<'r, P: Platform> Walk<'r, P> {
+    /// Ends: each turn passes a pageblock, moves pages out of one, or is contended.
+    fn run(&mut self) -> Ended {
+        let (ground, mobility) = (self.ground, self.job.mobility);
+        let there = |order: Order| ground.has_block(order.get().into(), mobility);
+        loop {
+            let progress = ZoneProgress {
+                met: self.at.met(),
+                whole_zone: self.whole_zone,
+                available: self.job.goal.is_some_and(there),
+                contended: self.contended || self.is_killed(),
+            };
+            if let Some(outcome) = finished(&progress) {
+                return Ended::Without(outcome);
+            }
+            let block = Pfn(self.at.migrate);
+            let facts = self.ground.block_facts(block);
+            let worth = |facts: &BlockFacts| migrate_block(facts, self.job.by, self.job.priority);
+            match facts.filter(worth) {
+                None => self.pass(),
+                Some(facts) => match self.batch(&facts) {
+                    Batch::Captured(pfn) => return Ended::Captured(pfn),
+                    Batch::Done => {}
+                    Batch::End => {
+                        if !self.found {
+                            self.ground.skip_from_now(block);
+                        }
+                        self.pass();
+                    }
+                },
+            }
+        }
+    }
+
+    /// P425: a fatal signal.
+    fn is_killed(&self) -> bool {
+        matches!(self.job.by, Use::Direct(_)) && now_of(self.reclaim.pages.platform()).fatal_signal
+    }
+
+    /// The migrate scanner goes on to the next pageblock.
+    fn pass(&mut self) {
+        self.at.pass_migrate();
+        self.frame = Pfn(self.at.migrate);
+        if core::mem::take(&mut self.found) {
+            // What other users of this CPU freed in it meanwhile may be all that is missing.
+            self.reclaim.pages.drain_here();
+        }
+    }
+
+    /// Isolates some pages of the migrate scanner's pageblock and moves them.
+    fn batch(&mut self, facts: &BlockFacts) -> Batch {
+        let mut held = [const { None }; BATCH];
+        let (order, count) = self.isolate(&mut held);
+        let Some(order) = order else {
+            return Batch::End;
+        };
+        self.found = true;
+        let events = &self.reclaim.events.compact;
+        events.isolated.add(count << order.get());
+        let mut targets = [Pfn(0); BATCH];
+        let taken = self.targets(order, &mut targets[..count]);
+        events.isolated.add(taken << order.get());
+        // Each target is taken by a page that moves, and what that leaves takes its place.
+        for (held, target) in held.iter_mut().zip(&mut targets[..taken]) {
+            if let Some(page) = held.take() {
+                let to = *target;
+                let moved = page.migrate(to, self.job.mode());
+                *target = moved.left;
+                match moved.outcome {
+                    Migrated::Done => {
+                        // Before the old block is free.
+                        self.reclaim.lru_moved(moved.left, to);
+                        events.migrated.add(order.pages());
+                    }
+                    _ => events.not_migrated.add(order.pages()),
+                }
+            }
+        }
+        held.into_iter().flatten().for_each(Held::put_back);
+        let block = Pfn(self.at.migrate);
+        let wanted = self.job.captures(facts);
+        match self
+            .ground
+            .give_back(&targets[..taken], order, block, wanted)
+        {
+            Some(pfn) => Batch::Captured(pfn),
+            None => Batch::Done,
+        }
+    }
+
+    /// Holds and isolates pages of one order in the pageblock, from where the last batch ended.
+    /// Returns the order, if there were any.
+    fn isolate(&mut self, into: &mut [Option<Held<'r, P>>; BATCH]) -> (Option<Order>, usize) {
+        let end = Pfn((self.at.migrate / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES);
+        let limit = self.job.goal.unwrap_or(Order::MAX);
+        let (begin, mut order, mut count) = (self.frame, None, 0);
+        while count < BATCH && self.frame < end {
+            let mut at = self.frame;
+            let held = self.ground.hold_next(&mut at, limit);
+            let Some(held) = held else {
+                self.frame = at;
+                break;
+            };
+            if order.is_some_and(|order| order != held.order()) {
+                self.frame = held.pfn(); // the next batch begins with it
+                break;
+            }
+            self.frame = at;
+            let facts = held.owner().facts(held.pfn());
+            let verdict = page_verdict(&facts, self.job.priority, Unevictable::Move);
+            if verdict != PageVerdict::Skip && held.isolate() {
+                order = Some(held.order());
+                into[count] = Some(held);
+                count += 1;
+            }
+        }
+        let events = &self.reclaim.events.compact;
+        events.migrate_scanned.add(self.frame.0 - begin.0);
+        (order, count)
+    }
+
+    /// Takes free blocks to move to. Returns how many.
+    fn targets(&mut self, order: Order, into: &mut [Pfn]) -> usize {
+        let mut taken = 0;
+        while taken < into.len() {
+            let block = Pfn(self.at.free.saturating_sub(1));
+            if block.0 / PAGEBLOCK_PAGES <= self.at.migrate / PAGEBLOCK_PAGES {
+                self.at.pass_free();
+                break;
+            }
+            let facts = self.ground.block_facts(block);
+            let wanted = into.len() - taken;
+            let got = match facts.filter(|facts| free_block(facts, self.job.priority)) {
+                None => Ok(0),
+                Some(_) => {
+                    let mut places = into[taken..].iter_mut();
+                    let found = |pfn| {
+                        if let Some(place) = places.next() {
+                            *place = pfn;
+                        }
+                    };
+                    let locking = self.job.locking();
+                    self.ground
+                        .take_targets(block, order, wanted, locking, found)
+                }
+            };
+            match got {
+                Err(Contended) => {
+                    self.contended = true;
+                    break;
+                }
+                Ok(got) if got < wanted => {
+                    taken += got;
+                    let events = &self.reclaim.events.compact;
+                    events.free_scanned.add(PAGEBLOCK_PAGES);
+                    self.at.pass_free();
+                }
+                Ok(got) => taken += got,
+            }
+        }
+        taken
+    }
+}
