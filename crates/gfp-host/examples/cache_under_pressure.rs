@@ -11,6 +11,7 @@
 //!   back, mostly by a thread in the background. The service goes on.
 
 use gfp::flags::GFP_KERNEL;
+use gfp::policy::pressure::Pressure;
 use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use gfp::reclaim::{ShrinkControl, Shrinker};
 use gfp_host::{Buffer, Host, HostConfig};
@@ -171,6 +172,10 @@ struct Run {
     refused: u64,
     /// Values that the cache gave back.
     given_back: u64,
+    /// The most that was seen at the end of a request.
+    pressure: Pressure,
+    /// In which at least one thread asked the cache, in milliseconds.
+    reclaim_ms: u64,
     end: String,
 }
 
@@ -183,34 +188,39 @@ fn with_gfp() -> Result<Run, Box<dyn Error>> {
         answered: 0,
         refused: 0,
         given_back: 0,
+        pressure: Pressure::None,
+        reclaim_ms: 0,
         end: "went on to the end".into(),
     };
     for request in 0..REQUESTS {
         match serve(&host, &shared, key(request)) {
-            Ok(answer) => {
+            Ok((answer, pressure)) => {
                 assert_eq!(answer, key(request));
                 run.answered += 1;
+                run.pressure = run.pressure.max(pressure);
             }
             Err(_) => run.refused += 1,
         }
     }
+    run.reclaim_ms = host.memory_stall_us() / 1000;
     run.given_back = guard.freed_objects();
     drop(guard);
     shared.with(std::mem::take); // the values keep the machine
     Ok(run)
 }
 
-/// Memory is asked for with no lock held that the shrinker wants.
-fn serve(host: &Host, shared: &Shared, key: u64) -> Result<u64, gfp::AllocError> {
+/// The answer, and the pressure while it was worked out. Memory is asked for with no lock held that
+/// the shrinker wants.
+fn serve(host: &Host, shared: &Shared, key: u64) -> Result<(u64, Pressure), gfp::AllocError> {
     let mut work = host.buffer(WORK_BYTES, GFP_KERNEL)?;
     if let Some(answer) = shared.with(|cache| cache.answer(key, &mut work)) {
-        return Ok(answer);
+        return Ok((answer, host.pressure()));
     }
     let mut value = host.buffer(VALUE_BYTES, GFP_KERNEL)?;
     fill(key, &mut value);
     let answer = answer(&value, &mut work);
     shared.with(|cache| cache.insert(key, value));
-    Ok(answer)
+    Ok((answer, host.pressure()))
 }
 
 // --- Side by side ---
@@ -230,6 +240,8 @@ fn without_gfp() -> Result<Run, Box<dyn Error>> {
         answered,
         refused: u64::from(!child.status.success()),
         given_back: 0,
+        pressure: Pressure::None,
+        reclaim_ms: 0,
         end: match child.status.signal() {
             _ if child.status.success() => "went on to the end".into(),
             Some(signal) => format!("died of signal {signal}"),
@@ -260,6 +272,9 @@ pub(crate) fn side_by_side() -> Result<String, Box<dyn Error>> {
         &number(plain.given_back),
         &number(gfp.given_back),
     )?;
+    row("pressure, at most", "nobody says", gfp.pressure.name())?;
+    let time = format!("{} ms", gfp.reclaim_ms);
+    row("time to make room", "none", &time)?;
     row("end", &plain.end, &gfp.end)?;
     Ok(table)
 }

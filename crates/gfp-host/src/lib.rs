@@ -53,6 +53,6 @@ pub use platform::{HostPlatform, MemoryMap};
 #[cfg(not(loom))]
 pub use ram::{Backing, HostConfig, HostError};
 #[cfg(not(loom))]
-pub use service::{Background, Buffer, Host, ShrinkerGuard};
+pub use service::{Background, Buffer, Host, PressureGuard, ShrinkerGuard};
 #[cfg(not(loom))]
 pub use slots::{NR_SLOTS, Section, fork};

@@ -7,6 +7,7 @@
 use gfp::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp};
 use gfp::frame::NodeId;
 use gfp::platform::Platform;
+use gfp::policy::pressure::Pressure;
 use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use gfp::policy::watermark::Watermarks;
 use gfp::reclaim::{KswapdError, ShrinkControl, Shrinker};
@@ -258,4 +259,30 @@ fn a_child_of_a_fork_has_no_background_and_waits_for_none() {
     drop((background, guard));
     cache.clear();
     assert!(host.platform().sleep().is_some());
+}
+
+#[test]
+fn changes_of_pressure_are_told_until_the_guard_is_dropped() {
+    let host = boot();
+    let told = Arc::new(Shared::<Vec<Pressure>>::default());
+    let teller = Arc::clone(&told);
+    let guard = host.on_pressure(move |level| teller.with(|told| told.push(level)));
+    let guard = guard.unwrap();
+    let until = |level| {
+        while told.with(|told| told.last().copied()) != Some(level) {
+            thread::yield_now();
+        }
+    };
+    let mut taken = Vec::new();
+    while let Ok(buffer) = host.buffer(PAGE, GFP_KERNEL) {
+        taken.push(buffer);
+    }
+    assert_eq!(host.pressure(), Pressure::Critical);
+    until(Pressure::Critical);
+    taken.clear();
+    assert_eq!(host.pressure(), Pressure::None);
+    until(Pressure::None);
+    drop(guard);
+    let told = told.with(|told| told.clone());
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
 }

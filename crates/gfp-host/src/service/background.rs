@@ -1,6 +1,7 @@
 //! A thread for each node, which frees memory before requests must.
 
 use super::Host;
+use super::signals;
 use super::std::sync::Arc;
 use super::std::sync::mpsc::{SyncSender, sync_channel};
 use super::std::thread::{Builder, JoinHandle};
@@ -158,7 +159,7 @@ impl Background {
 
 /// A thread of the background.
 fn run(host: &Host, node: NodeId, stop: &AtomicBool, ready: &SyncSender<Result<(), KswapdError>>) {
-    block_signals();
+    signals::block_all();
     let told = Cell::new(false);
     // Asked for the first time when the thread has become the node's task.
     let stopped = || {
@@ -170,16 +171,6 @@ fn run(host: &Host, node: NodeId, stop: &AtomicBool, ready: &SyncSender<Result<(
     };
     if let Err(error) = host.kswapd(node, stopped) {
         let _ = ready.send(Err(error));
-    }
-}
-
-/// Signals are for the program's own threads.
-fn block_signals() {
-    // SAFETY: `all` is a place for a set, filled before it is used; this thread's mask only.
-    unsafe {
-        let mut all = core::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &all, null_mut());
     }
 }
 

@@ -16,11 +16,15 @@
 //! |---|---|
 //! | `background` | a thread for each node, which frees memory before requests must |
 //! | `buffer` | bytes of one's own |
+//! | `watch` | being told of memory pressure |
+//! | `signals` | are for the program's own threads |
 //! | `shrinker` | caches that give way, registered without unsafe code |
 
 pub(crate) mod background;
 mod buffer;
 mod shrinker;
+mod signals;
+mod watch;
 
 extern crate std;
 
@@ -34,6 +38,7 @@ use gfp::page::{BootConfig, BootError};
 pub use background::{BACKGROUNDS_MAX, Background, BackgroundError};
 pub use buffer::Buffer;
 pub use shrinker::ShrinkerGuard;
+pub use watch::PressureGuard;
 
 /// A machine of this process, shared by its threads. A clone is the same machine.
 ///

@@ -4,6 +4,7 @@ use super::Mm;
 use crate::error::AllocError;
 use crate::frame::NodeId;
 use crate::platform::{Platform, Sleep};
+use crate::policy::pressure::Pressure;
 use crate::policy::reclaim::shrink::Settings;
 use crate::reclaim::oom::{OomNotifier, OomNotifierId, OomRegisterError, OomSource, OomSourceId};
 use crate::reclaim::{KswapdError, Shrinker, ShrinkerId};
@@ -146,5 +147,47 @@ impl<P: Platform> Mm<P> {
         self.pages()
             .nodes()
             .for_each(|node| self.compact_node(node));
+    }
+
+    /// How hard memory is to come by now: by where free memory stands beside the watermarks, and by
+    /// how much of what reclaim looks at comes free ([`crate::policy::pressure`]).
+    /// Of a machine with several nodes the one that is best off counts, as requests go there.
+    ///
+    /// Context: any; reads a few words of each zone.
+    pub fn pressure(&self) -> Pressure {
+        self.slabs().reclaim().pressure()
+    }
+
+    /// Sleeps until the pressure is another than `seen`, or the clock
+    /// ([`Platform::now_ns`]) shows `deadline_ns`, or `give_up` says so. Returns the pressure then.
+    ///
+    /// Who waits is told when reclaim has freed memory or found none. That memory came free
+    /// otherwise, nobody says: who wants to see that soon gives a deadline. `give_up` is asked
+    /// whenever there is something to look at: make it true, then call [`Mm::stop_wait_pressure`].
+    ///
+    /// Context: a task that may sleep.
+    pub fn wait_pressure(
+        &self,
+        seen: Pressure,
+        deadline_ns: Option<u64>,
+        give_up: impl Fn() -> bool,
+    ) -> Pressure
+    where
+        P: Sleep,
+    {
+        let reclaim = self.slabs().reclaim();
+        reclaim.wait_pressure(seen, deadline_ns, give_up)
+    }
+
+    /// Has those in [`Mm::wait_pressure`] look whether they are to give up. Context: any but an
+    /// NMI.
+    pub fn stop_wait_pressure(&self) {
+        self.slabs().reclaim().stop_wait_pressure();
+    }
+
+    /// P409: microseconds in which at least one task reclaimed, of its own or in the background:
+    /// the total of `some` in Linux's `/proc/pressure/memory`. Context: any.
+    pub fn memory_stall_us(&self) -> u64 {
+        self.slabs().reclaim().memory_stall_us()
     }
 }

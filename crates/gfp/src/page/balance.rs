@@ -5,10 +5,12 @@ use super::zone::Zone;
 use crate::flags::ZoneKind;
 use crate::frame::{NR_ORDERS, NodeId, PAGEBLOCK_ORDER};
 use crate::platform::Platform;
+use crate::policy::pressure::Stand;
 use crate::policy::reclaim::kswapd::{
     Balance, Measure, ZoneBalance, cycle_target, node_is_balanced, zone_is_balanced,
 };
 use crate::policy::reclaim::throttle::Reserve;
+use crate::policy::watermark::{AllocFlags, WatermarkLevel, order0_watermark_ok};
 
 impl Zone {
     /// P401: above high, without boost, at this order.
@@ -50,6 +52,30 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn balance(&self, node: NodeId, order: u32, highest: ZoneKind) -> Balance {
         let zones = self.zones_up_to(node, highest);
         node_is_balanced(zones.map(|z| (z.managed_pages(), z.is_balanced(order, highest))))
+    }
+
+    /// Where free memory stands for one page up to this zone: in the zone that is best off.
+    pub(crate) fn stand(&self, highest: ZoneKind) -> Stand {
+        let passes = |level| {
+            let rights = AllocFlags::CPUSET.at(level);
+            let eligible = |zone: &&Zone| zone.kind <= highest && zone.managed_pages() != 0;
+            let mut zones = self.zones.iter().filter(eligible);
+            zones.any(|zone| {
+                // A boost is nobody's lack.
+                let (mark, boost) = (zone.watermarks().level(level, 0), 0);
+                let (reserve, free) = (zone.reserve(highest), zone.free_state());
+                order0_watermark_ok(mark, boost, reserve, rights, &free)
+            })
+        };
+        if passes(WatermarkLevel::High) {
+            Stand::AboveHigh
+        } else if passes(WatermarkLevel::Low) {
+            Stand::AboveLow
+        } else if passes(WatermarkLevel::Min) {
+            Stand::BelowLow
+        } else {
+            Stand::BelowMin
+        }
     }
 
     /// P402: what one pass over a node is to free, in pages.

@@ -13,8 +13,8 @@
 //!    [`slab_order`] (slab geometry), [`pcp`] (per-CPU page lists), [`watermark`] (how much must
 //!    stay free and who may go below), [`fallback`] (mixing of mobility types), [`context`] (what a
 //!    caller may wait for), [`effort`] (how hard to try), [`reclaim`] (who gives memory back),
-//!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`boost`] and [`highatomic`]
-//!    (what is kept for later).
+//!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`pressure`] (what to tell
+//!    those who could use less), [`boost`] and [`highatomic`] (what is kept for later).
 #![forbid(unsafe_code)]
 
 pub mod boost;
@@ -26,6 +26,7 @@ pub mod highatomic;
 pub mod oom;
 pub mod order;
 pub mod pcp;
+pub mod pressure;
 pub mod reclaim;
 pub mod size_class;
 pub mod slab_order;

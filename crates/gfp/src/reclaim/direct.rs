@@ -78,6 +78,7 @@ impl<P: Platform> Reclaim<P> {
             return Reclaimed::default();
         };
         self.events.stalls[highest as usize].add(1);
+        let _stalled = self.stall();
         let mut ladder = Ladder::new();
         let mut left = 0;
         while let Some(pass) = ladder.step() {
@@ -104,7 +105,9 @@ impl<P: Platform> Reclaim<P> {
             }
         }
         let pages = ladder.end().progress();
-        if pages != 0 {
+        if pages == 0 {
+            self.found_nothing();
+        } else {
             self.nodes_of(need)
                 .for_each(|node| self.freed_directly(node, highest));
         }
@@ -193,6 +196,7 @@ impl<P: Platform> Reclaim<P> {
         done.left = shrunk.left;
         done.scanned_pages = done.pages.scanned;
         done.pages.scanned = done.pages.scanned.saturating_add(shrunk.looked_at);
+        let came_free = done.pages.freed.saturating_add(shrunk.freed);
         if done.pages.freed != 0
             && let Ok(local) = Local::enter(self.pages.platform())
         {
@@ -205,6 +209,8 @@ impl<P: Platform> Reclaim<P> {
             let more = self.pages.free_page_count().saturating_sub(before);
             done.pages.freed += given.max(more.saturating_sub(done.pages.freed));
         }
+        // Last, so that who is told finds the memory free.
+        self.looked(done.pages.scanned, came_free);
         done
     }
 }

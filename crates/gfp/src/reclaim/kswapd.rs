@@ -345,6 +345,7 @@ impl<P: Platform> Reclaim<P> {
         A: Above + ?Sized,
     {
         self.events.runs.add(1);
+        let _stalled = self.stall();
         let highest = demand.highest.unwrap_or(ZoneKind::Movable);
         let boosts = self.pages.boosts(id, highest);
         let mut run = Run::new(demand, boosts.pages());
@@ -373,6 +374,9 @@ impl<P: Platform> Reclaim<P> {
         };
         // Whether it came to something or not (P217).
         self.pages.work_off(id, &boosts);
+        if end == RunEnd::Failed {
+            self.found_nothing();
+        }
         let before = node.failures().is_hopeless();
         if node.change_failures(|f| f.after_run(end)).is_hopeless() && !before {
             self.pages.lose_hope(id);

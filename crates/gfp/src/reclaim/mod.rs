@@ -19,6 +19,7 @@
 //! | `direct` | what a request does that found nothing, and when it waits instead |
 //! | `kswapd` | the background: one task a node, run by the platform |
 //! | `oom` | one dies so that the others go on |
+//! | `pressure` | how hard memory is to come by, and the time spent on it |
 //! | `shortages`, `warn` | why a request ended without memory |
 //! | `events` | what was done, in numbers |
 
@@ -28,6 +29,7 @@ mod events;
 mod kswapd;
 mod lru;
 pub mod oom;
+mod pressure;
 mod shortages;
 mod shrinker;
 #[cfg(test)]
@@ -45,6 +47,7 @@ use events::Counters;
 use kswapd::Node;
 
 use oom::Oom;
+use pressure::PressureState;
 use shrinker::Shrinkers;
 use warn::RateLimit;
 
@@ -80,6 +83,7 @@ pub struct Reclaim<P: Platform> {
     lru: lru::Home,
     nodes: [Node; MAX_NODES],
     events: Counters,
+    pressure: PressureState,
     /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
     reclaiming: AtomicUsize,
     oom: Oom,
@@ -169,6 +173,7 @@ impl<P: Platform> Reclaim<P> {
             lru: lru::Home::new(),
             nodes: [const { Node::new() }; MAX_NODES],
             events: Counters::new(),
+            pressure: PressureState::new(),
             reclaiming: AtomicUsize::new(0),
             oom: Oom::new(),
             failures: RateLimit::new(),

@@ -4,6 +4,7 @@ extern crate std;
 
 mod compact;
 mod kswapd;
+mod pressure;
 mod stall;
 mod throttle;
 

@@ -50,7 +50,7 @@ fn demand(order: u32) -> Demand {
 
 /// Runs the node's task. Whenever it looks whether it is to stop, `script` is asked, with whether
 /// the task sleeps, for what the others do meanwhile.
-fn run(mm: &Machine, script: impl FnMut(bool) -> bool) {
+pub(super) fn run(mm: &Machine, script: impl FnMut(bool) -> bool) {
     let script = RefCell::new(script);
     let stop = || {
         let asleep = mm.slabs().reclaim().nodes[0].is_asleep();
@@ -62,7 +62,7 @@ fn run(mm: &Machine, script: impl FnMut(bool) -> bool) {
 }
 
 /// A request that finds nothing without effort: wakes, if it may.
-fn ask(mm: &Machine, gfp: Gfp) {
+pub(super) fn ask(mm: &Machine, gfp: Gfp) {
     if let Ok(p) = mm.kmalloc(4096, gfp) {
         // SAFETY: freed once.
         unsafe { mm.kfree(p.as_ptr()) };

@@ -1,0 +1,106 @@
+//! Being told of memory pressure.
+
+use super::Host;
+use super::signals;
+use super::std::io;
+use super::std::sync::Arc;
+use super::std::thread::{Builder, JoinHandle};
+use crate::sys;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use gfp::platform::Platform;
+use gfp::policy::pressure::Pressure;
+
+/// While there is pressure, it is looked at so often whether it has gone: nobody says when memory
+/// comes free otherwise than by reclaim.
+const LOOK_NS: u64 = 100_000_000;
+
+/// Somebody is told of each change of pressure while this lives.
+///
+/// Its drop waits for the call that is under way: not in the callback itself. In the child of a
+/// fork nobody is told, and the drop does nothing.
+pub struct PressureGuard {
+    host: Host,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    pid: i32,
+}
+
+impl Host {
+    /// Calls `tell` with the pressure whenever it has become another, first of all if there is any.
+    ///
+    /// The calls come one after the other, from a thread of their own with no lock held: `tell` may
+    /// wait, and free and ask for memory. What changes while it runs is told as far as it is still
+    /// so afterwards. To look without being told there is
+    /// [`Mm::pressure`](gfp::Mm::pressure).
+    ///
+    /// ```
+    /// use gfp::policy::pressure::Pressure;
+    /// use gfp_host::{Host, HostConfig};
+    /// # let host = Host::boot(&HostConfig::new(16 << 20))?;
+    /// let guard = host.on_pressure(|level| match level {
+    ///     Pressure::None | Pressure::Low => { /* as ever */ }
+    ///     Pressure::Medium => { /* take no new work that needs much memory */ }
+    ///     _ => { /* let go of whatever can be done without */ }
+    /// })?;
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn on_pressure(
+        &self,
+        tell: impl FnMut(Pressure) + Send + 'static,
+    ) -> Result<PressureGuard, io::Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (host, stopped) = (self.clone(), stop.clone());
+        let thread = Builder::new()
+            .name("gfp-pressure".into())
+            .spawn(move || watch(&host, &stopped, tell))?;
+        Ok(PressureGuard {
+            host: self.clone(),
+            stop,
+            thread: Some(thread),
+            pid: sys::getpid(),
+        })
+    }
+}
+
+fn watch(host: &Host, stop: &AtomicBool, mut tell: impl FnMut(Pressure)) {
+    signals::block_all();
+    // Acquire: pairs with the Release in `PressureGuard::drop`.
+    let stopped = || stop.load(Ordering::Acquire);
+    let mut told = Pressure::None;
+    while !stopped() {
+        let look = host.platform().now_ns().saturating_add(LOOK_NS);
+        let deadline = (told != Pressure::None).then_some(look);
+        let level = host.wait_pressure(told, deadline, stopped);
+        if level != told && !stopped() {
+            tell(level);
+            told = level;
+        }
+    }
+}
+
+impl Drop for PressureGuard {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        if sys::getpid() != self.pid {
+            core::mem::forget(thread); // of another process
+            return;
+        }
+        // Release: pairs with the Acquire in `watch`.
+        self.stop.store(true, Ordering::Release);
+        self.host.stop_wait_pressure();
+        let _ = thread.join(); // a panic of the callback was printed when it came
+    }
+}
+
+impl fmt::Debug for PressureGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PressureGuard")
+    }
+}
