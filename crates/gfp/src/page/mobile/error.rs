@@ -8,7 +8,7 @@ use core::fmt;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageOwnerError {
-    /// There are [`OWNERS_MAX`] owners.
+    /// There are [`OWNERS_MAX`](super::OWNERS_MAX) owners.
     TooMany,
     /// The owner is not registered, or not any more.
     NoSuchOwner,
