@@ -47,12 +47,14 @@ mod sleep;
 pub mod slots;
 #[cfg(not(loom))]
 mod sys;
+#[cfg(not(loom))]
+mod text;
 
 #[cfg(not(loom))]
 pub use platform::{HostPlatform, MemoryMap};
 #[cfg(not(loom))]
-pub use ram::{Backing, HostConfig, HostError};
+pub use ram::{Backing, FailureReports, HostConfig, HostError};
 #[cfg(not(loom))]
-pub use service::{Background, Buffer, Host, PressureGuard, ShrinkerGuard};
+pub use service::{Background, Buffer, Host, OomSourceGuard, PressureGuard, ShrinkerGuard};
 #[cfg(not(loom))]
 pub use slots::{NR_SLOTS, Section, fork};

@@ -1,14 +1,19 @@
 //! The process as a machine.
 
-use crate::ram::{HostConfig, HostError, Ram};
+use crate::ram::{FailureReports, HostConfig, HostError, Ram};
 use crate::slots::{self, NR_SLOTS, Section};
 use crate::sys;
+use crate::text::StandardError;
 use core::fmt::{self, Write};
 use core::ops::Deref;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use gfp::Mm;
 use gfp::frame::{CpuId, MAX_NODES, NodeId, Pfn, PhysAddr};
 use gfp::page::{MemoryRegion, RegionKind};
 use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep, ThisTask};
-use gfp::report::Report;
+use gfp::report::{AllocFailure, Report};
+use gfp::stat::{MemFilter, show_mem};
 
 /// A machine whose RAM is memory of this process and whose CPUs are its threads.
 #[derive(Debug)]
@@ -16,6 +21,8 @@ pub struct HostPlatform {
     ram: Ram,
     map: DirectMap,
     nr_cpus_running: u32,
+    /// [INV-HOST-9] Null, or the machine that this is the platform of, which stays where it is.
+    machine: AtomicPtr<Mm<HostPlatform>>,
 }
 
 impl HostPlatform {
@@ -30,7 +37,18 @@ impl HostPlatform {
             ram,
             map,
             nr_cpus_running: sys::nr_cpus_allowed(),
+            machine: AtomicPtr::new(null_mut()),
         })
+    }
+
+    /// This is the platform of `machine`: reports show its memory from now on.
+    ///
+    /// # Safety
+    /// [INV-HOST-9] It is, and the machine stays where it is until it is dropped.
+    pub(crate) unsafe fn belongs_to(&self, machine: &Mm<HostPlatform>) {
+        let machine = core::ptr::from_ref(machine).cast_mut();
+        // Release: pairs with the Acquire in `report_failure`.
+        self.machine.store(machine, Ordering::Release);
     }
 
     /// Bytes of RAM.
@@ -159,6 +177,27 @@ unsafe impl Platform for HostPlatform {
         let _ = write!(line, "{report}"); // fails when the line is full
         line.bytes[line.used] = b'\n';
         sys::write(libc::STDERR_FILENO, &line.bytes[..=line.used]);
+    }
+
+    /// On standard error, if the machine was built to
+    /// ([`HostConfig::failure_reports`]).
+    fn report_failure(&self, failure: &AllocFailure<'_>) {
+        if self.ram.failure_reports() == FailureReports::Silent {
+            return;
+        }
+        let mut name = [0; sys::THREAD_NAME_BYTES];
+        let mut out = StandardError::new();
+        let _ = write!(out, "{}", failure.by(sys::thread_name(&mut name))); // cannot fail
+        // Acquire: pairs with the Release in `belongs_to`.
+        let machine = self.machine.load(Ordering::Acquire);
+        // SAFETY: [INV-HOST-9] it stays where it is, and lives as long as its platform.
+        if let Some(machine) = unsafe { machine.as_ref() } {
+            let filter = MemFilter {
+                highest: failure.shortages.highest(),
+                ..MemFilter::ALL
+            };
+            let _ = show_mem(machine, &filter, &mut out); // as above
+        }
     }
 
     fn discard(&self, first: Pfn, pages: usize) -> bool {

@@ -28,6 +28,18 @@ pub enum Backing {
     Shared,
 }
 
+/// What becomes of requests that end without memory (P600).
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum FailureReports {
+    /// Only who asked is told.
+    #[default]
+    Silent,
+    /// One in 10 s is reported on standard error, as Linux does in its log: who asked for what, why
+    /// each zone did not serve it and, for a [`Host`](crate::Host), the memory report (P606). Not
+    /// with `NOWARN`.
+    StandardError,
+}
+
 /// How a machine is built.
 ///
 /// ```
@@ -43,6 +55,7 @@ pub struct HostConfig {
     phys_base: PhysAddr,
     backing: Backing,
     vmalloc_bytes: Option<usize>,
+    failure_reports: FailureReports,
 }
 
 impl HostConfig {
@@ -56,6 +69,7 @@ impl HostConfig {
             phys_base: PhysAddr(4 << 30),
             backing: Backing::Private,
             vmalloc_bytes: None,
+            failure_reports: FailureReports::Silent,
         }
     }
 
@@ -88,6 +102,13 @@ impl HostConfig {
     #[must_use]
     pub const fn vmalloc_bytes(mut self, bytes: usize) -> HostConfig {
         self.vmalloc_bytes = Some(bytes);
+        self
+    }
+
+    /// What becomes of requests that end without memory.
+    #[must_use]
+    pub const fn failure_reports(mut self, reports: FailureReports) -> HostConfig {
+        self.failure_reports = reports;
         self
     }
 
@@ -273,6 +294,10 @@ impl Ram {
 
     pub(crate) fn size(&self) -> usize {
         self.range.len
+    }
+
+    pub(crate) fn failure_reports(&self) -> FailureReports {
+        self.config.failure_reports
     }
 
     pub(crate) fn phys_base(&self) -> PhysAddr {

@@ -114,6 +114,26 @@ pub(crate) fn getpid() -> i32 {
     unsafe { call(libc::SYS_getpid, [0; 6]).map_or(0, |pid| pid as i32) }
 }
 
+/// Room for the name of a thread.
+pub(crate) const THREAD_NAME_BYTES: usize = 16;
+
+/// The name of the calling thread.
+pub(crate) fn thread_name(name: &mut [u8; THREAD_NAME_BYTES]) -> &str {
+    let args = [
+        libc::PR_GET_NAME as usize,
+        name.as_mut_ptr() as usize,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes at most 16 bytes, the last of them 0.
+    let done = unsafe { call(libc::SYS_prctl, args) };
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(0);
+    let text = core::str::from_utf8(&name[..end]).unwrap_or("?");
+    if done.is_ok() { text } else { "?" }
+}
+
 /// Writes all of it, as far as the file takes it.
 pub(crate) fn write(fd: i32, mut bytes: &[u8]) {
     while !bytes.is_empty() {

@@ -12,7 +12,7 @@ use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use gfp::policy::watermark::Watermarks;
 use gfp::reclaim::{KswapdError, ShrinkControl, Shrinker};
 use gfp_host::service::BackgroundError;
-use gfp_host::{Buffer, Host, HostConfig, ShrinkerGuard, fork};
+use gfp_host::{Buffer, FailureReports, Host, HostConfig, ShrinkerGuard, fork};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -285,4 +285,57 @@ fn changes_of_pressure_are_told_until_the_guard_is_dropped() {
     drop(guard);
     let told = told.with(|told| told.clone());
     assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
+}
+
+/// What a child of a fork writes on standard error.
+fn stderr_of_child(body: impl FnOnce()) -> String {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let fd = writer.as_raw_fd();
+    let answer = in_child(|| {
+        // SAFETY: the child's own standard error.
+        if unsafe { libc::dup2(fd, 2) } != 2 {
+            return 1;
+        }
+        body();
+        0
+    });
+    assert_eq!(answer, 0);
+    drop(writer);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_request_that_fails_is_reported_once_if_the_machine_was_built_to() {
+    // P600, P601, P606
+    let fail = |reports, gfp| {
+        let config = HostConfig::new(RAM).failure_reports(reports);
+        let host = Host::boot(&config).unwrap();
+        stderr_of_child(|| {
+            for _ in 0..3 {
+                while host.get_free_pages(gfp, 10).is_ok() {}
+            }
+        })
+    };
+    let text = fail(FailureReports::StandardError, GFP_KERNEL);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].contains(": page allocation failure: order:10, mode:0xcc0(GFP_KERNEL), nodemask="),
+        "{text}"
+    );
+    assert!(lines[1].starts_with("Node 0 Normal: "), "{text}");
+    let head = lines.iter().filter(|line| **line == "Mem-Info:");
+    assert_eq!(head.count(), 1, "{text}");
+    assert!(
+        text.contains("Node 0 Normal free:") && text.ends_with('\n'),
+        "{text}"
+    );
+    assert_eq!(
+        fail(FailureReports::StandardError, GFP_KERNEL | Gfp::NOWARN),
+        ""
+    );
+    assert_eq!(fail(FailureReports::Silent, GFP_KERNEL), "");
 }

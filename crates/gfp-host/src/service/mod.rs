@@ -18,10 +18,12 @@
 //! | `buffer` | bytes of one's own |
 //! | `watch` | being told of memory pressure |
 //! | `signals` | are for the program's own threads |
+//! | `killer` | whom the OOM killer may choose |
 //! | `shrinker` | caches that give way, registered without unsafe code |
 
 pub(crate) mod background;
 mod buffer;
+mod killer;
 mod shrinker;
 mod signals;
 mod watch;
@@ -37,6 +39,7 @@ use gfp::page::{BootConfig, BootError};
 
 pub use background::{BACKGROUNDS_MAX, Background, BackgroundError};
 pub use buffer::Buffer;
+pub use killer::OomSourceGuard;
 pub use shrinker::ShrinkerGuard;
 pub use watch::PressureGuard;
 
@@ -97,7 +100,10 @@ impl Host {
         let platform = HostPlatform::new(config).map_err(HostBootError::Ram)?;
         let map = platform.memory_map();
         let mm = Mm::boot(platform, &map, boot).map_err(HostBootError::Boot)?;
-        Ok(Host { mm: Arc::new(mm) })
+        let mm = Arc::new(mm);
+        // SAFETY: [INV-HOST-9] nobody but `Host` has the reference, and it moves nothing out of it.
+        unsafe { mm.platform().belongs_to(&mm) };
+        Ok(Host { mm })
     }
 }
 
