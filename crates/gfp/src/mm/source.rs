@@ -25,7 +25,8 @@ impl<P: Platform> Mm<P> {
         view.protection = zone.protection;
         view.nr_free = zone.nr_free;
         view.blocks_by_type = zone.blocks_by_type;
-        view.free_highatomic = zone.free.free_highatomic;
+        view.reserved_highatomic = zone.reserved_highatomic;
+        view.free_highatomic = zone.free_highatomic;
         let count = |which, n: usize| (which, n as i64);
         let whole: usize = (crate::frame::PAGEBLOCK_ORDER as usize..NR_ORDERS)
             .map(|order| zone.nr_free[order].iter().sum::<usize>() << order)

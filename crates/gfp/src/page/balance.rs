@@ -13,7 +13,7 @@ use crate::policy::reclaim::throttle::Reserve;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel, order0_watermark_ok};
 
 impl Zone {
-    /// P401: above high, without boost, at this order.
+    /// P401: above high at this order.
     fn is_balanced(&self, order: u32, highest: ZoneKind) -> bool {
         let whole = PAGEBLOCK_ORDER as usize..NR_ORDERS;
         let free_in_blocks = whole
@@ -21,7 +21,8 @@ impl Zone {
             .sum();
         let facts = ZoneBalance {
             managed: self.managed_pages(),
-            high: self.watermarks().high,
+            // What the background works off is not a matter of balance (P217); the rest is.
+            high: self.watermarks().high + self.boost.single(),
             reserve: self.reserve(highest),
             state: self.free_state(),
             free_in_blocks,

@@ -24,6 +24,8 @@ pub(super) struct Boost {
     sum: AtomicUsize,
     /// P216: because blocks were mixed.
     mixing: AtomicUsize,
+    /// P824: for single pages that cannot be waited for.
+    single: AtomicUsize,
     /// `vm.watermark_boost_factor`; 0: nobody would work a boost off.
     factor: AtomicUsize,
 }
@@ -33,6 +35,7 @@ impl Boost {
         Boost {
             sum: AtomicUsize::new(0),
             mixing: AtomicUsize::new(0),
+            single: AtomicUsize::new(0),
             factor: AtomicUsize::new(0),
         }
     }
@@ -49,7 +52,17 @@ impl Boost {
 
     fn set_mixing(&self, pages: usize) {
         self.mixing.store(pages, Relaxed);
-        self.sum.store(pages, Relaxed);
+        self.sum.store(pages + self.single(), Relaxed);
+    }
+
+    /// The part that fades by itself.
+    pub(super) fn single(&self) -> usize {
+        self.single.load(Relaxed)
+    }
+
+    pub(super) fn set_single(&self, pages: usize) {
+        self.single.store(pages, Relaxed);
+        self.sum.store(self.mixing() + pages, Relaxed);
     }
 }
 
@@ -89,6 +102,7 @@ impl<P: Platform> PageAllocator<P> {
         let factor = self.config.watermark_boost_factor;
         for zone in self.zones.iter().filter(|zone| zone.node == node) {
             zone.boost.factor.store(factor, Relaxed);
+            self.attend(zone);
         }
     }
 
@@ -98,6 +112,7 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn end_boosting(&self, node: NodeId) {
         for zone in self.zones.iter().filter(|zone| zone.node == node) {
             zone.boost.factor.store(0, Relaxed);
+            self.neglect(zone);
             self.change_boost(zone, |_| 0);
         }
     }
@@ -139,7 +154,7 @@ impl<P: Platform> PageAllocator<P> {
     /// What withholds memory only for later is given up, before a request fails for good or
     /// somebody is killed for it. True if there was something.
     pub(super) fn give_up_boost(&self, zone: &Zone) -> bool {
-        zone.boost.sum() != 0 && self.change_boost(zone, |_| 0) != 0
+        zone.boost.mixing() != 0 && self.change_boost(zone, |_| 0) != 0
     }
 
     /// P318: the background is to be woken because of the zone's boost, by who is next outside of

@@ -56,7 +56,10 @@ impl ZoneGuard<'_> {
         match kind {
             MigrateType::Isolate => return,
             MigrateType::Cma => _ = add(&self.zone.free_cma),
-            MigrateType::HighAtomic => _ = add(&self.zone.free_highatomic),
+            MigrateType::HighAtomic => {
+                add(&self.zone.free_highatomic);
+                self.zone.withhold();
+            }
             _ => (),
         }
         // What is on its way to the platform is not in use: the peak does not count it.

@@ -50,6 +50,7 @@ mod slow;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tuning;
+mod urgent;
 mod verify;
 mod view;
 mod zone;

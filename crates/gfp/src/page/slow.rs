@@ -10,7 +10,8 @@ use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::frame::{CpuId, Order, Pfn};
 use crate::platform::Platform;
-use crate::policy::effort::{Effort, Event, Plan, Question, Step};
+use crate::policy::effort::{Effort, Event, Plan, Question, Rounds, Step};
+use crate::policy::highatomic;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -78,12 +79,14 @@ impl<P: Platform> PageAllocator<P> {
             return Err(AllocError::NoSuchNode);
         }
         self.tell_boost(relief);
+        self.fade_for(request);
         let mut plan = Plan::new(effort);
         let mut event = Event::Enter;
         loop {
             let step = plan.next(event, relief.now(self));
             if let Step::Fail { report } = step {
                 self.failures[request.order.index()].fetch_add(1, Relaxed);
+                self.note_failure(request, effort.slow.unwrap_or(effort.fast));
                 if report {
                     relief.report_failure(self, &run.need);
                 }
@@ -120,8 +123,17 @@ impl<P: Platform> PageAllocator<P> {
         R: Relief<P> + ?Sized,
     {
         let local = Local::enter(&self.platform)?;
-        let found = self.alloc_local(&local, req, flags);
+        let found = self
+            .take_reserved(&local, req, flags)
+            .or_else(|| self.alloc_local(&local, req, flags))
+            .or_else(|| self.take_last(&local, req, flags));
         drop(local);
+        if let Some(pfn) = found
+            && req.order > Order::ZERO
+            && flags.contains(AllocFlags::HIGHATOMIC)
+        {
+            self.note_near_miss(pfn, req.order);
+        }
         self.tell_boost(relief);
         Ok(found)
     }
@@ -219,6 +231,9 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 Event::Reclaimed(reclaimed.pages)
             }
             Step::TakeBack => {
+                if !matches!(need.effort.rounds, Rounds::None(_)) {
+                    pages.unreserve_one(need.request);
+                }
                 relief.take_back(pages, need);
                 pages.drain_all();
                 Event::Done
@@ -259,6 +274,10 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
         let mut given = false;
         for zone in self.pages.candidates(self.need.request) {
             given |= self.pages.give_up_boost(zone);
+            given |= self.pages.give_up_single(zone);
+            given |= self
+                .pages
+                .unreserve(zone, highatomic::Need::BeforeOom, self.need.request);
         }
         given
     }

@@ -23,8 +23,12 @@ pub struct ZoneStats {
     pub present: usize,
     /// RAM given to the allocator.
     pub managed: usize,
-    /// Free pages.
+    /// Free pages, as requests count them.
     pub free: FreeState,
+    /// Pages of the pageblocks reserved for urgent requests of order > 0 (P333).
+    pub reserved_highatomic: usize,
+    /// Of them, free ones.
+    pub free_highatomic: usize,
     /// The most that was ever in use.
     pub peak_used: usize,
     /// Watermarks without boost.
@@ -107,6 +111,8 @@ impl<P: Platform> PageAllocator<P> {
             present: zone.present_pages(),
             managed: zone.managed_pages(),
             free: zone.free_state(),
+            reserved_highatomic: zone.urgent.reserved(),
+            free_highatomic: zone.free_highatomic(),
             peak_used: zone.peak_used(),
             watermarks: zone.watermarks(),
             boost: zone.boost(),

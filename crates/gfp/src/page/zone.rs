@@ -4,6 +4,7 @@ use super::block::{Block, Line, NO_ZONE};
 use super::boost::Boost;
 use super::guard::ZoneGuard;
 use super::index::BlockIndex;
+use super::urgent::Urgent;
 use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{NR_ORDERS, NodeId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
@@ -79,6 +80,7 @@ pub(crate) struct Zone {
     pub(crate) nr_blocks: usize,
     mark: [AtomicUsize; 4],
     pub(super) boost: Boost,
+    pub(super) urgent: Urgent,
     /// More free pages than this end a hopelessness (P404); `usize::MAX`: there is none.
     hope: AtomicUsize,
     reserve: [AtomicUsize; ZoneKind::COUNT],
@@ -141,6 +143,7 @@ impl Zone {
             hidden: AtomicUsize::new(0),
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
             boost: Boost::new(),
+            urgent: Urgent::new(),
             hope: AtomicUsize::new(usize::MAX),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
             lock: Lock::new(()),
@@ -223,11 +226,16 @@ impl Zone {
         self.hidden.load(Relaxed)
     }
 
+    /// Free pages of the reserve.
+    pub(crate) fn free_highatomic(&self) -> usize {
+        self.free_highatomic.load(Relaxed)
+    }
+
     /// Pages free in blocks of this type that only requests with a right to them may count.
     pub(crate) fn free_state(&self) -> FreeState {
         FreeState {
             free: self.free.load(Relaxed),
-            free_highatomic: self.free_highatomic.load(Relaxed),
+            free_highatomic: self.urgent.withheld(),
             free_cma: self.free_cma.load(Relaxed),
         }
     }

@@ -73,6 +73,16 @@ impl Demand {
         ticks
     };
 
+    /// What [`Demand::bits`] gave, from where the executor keeps it.
+    pub const fn from_bits(bits: u32) -> Demand {
+        Demand(bits)
+    }
+
+    /// One word.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// A request for `2^order` pages ended like this.
     pub const fn note(self, order: u32, event: Event) -> Demand {
         let order = if order < MAX_PAGE_ORDER {
@@ -119,8 +129,8 @@ impl Demand {
     }
 
     /// P334, P823: of the free pages in reserved blocks, how many count as not free for others.
-    /// More than the demand is withheld from nobody's watermark. (The blocks' pages themselves are
-    /// given out to others only when the block is given back.)
+    /// More than the demand is withheld from nobody: others get single pages of it when nothing
+    /// else is left.
     pub const fn withheld(self, managed: usize, free_reserved: usize) -> usize {
         let wanted = self.wanted(managed);
         if free_reserved < wanted {
@@ -182,6 +192,16 @@ impl AtomicReserve {
         } else {
             Self::MAX as usize
         }
+    }
+
+    /// What [`AtomicReserve::bits`] gave, from where the executor keeps it.
+    pub const fn from_bits(bits: u32) -> AtomicReserve {
+        AtomicReserve(bits)
+    }
+
+    /// One word.
+    pub const fn bits(self) -> u32 {
+        self.0
     }
 
     /// Pages to add to the boost.

@@ -374,6 +374,7 @@ impl<P: Platform> Reclaim<P> {
         };
         // Whether it came to something or not (P217).
         self.pages.work_off(id, &boosts);
+        self.pages.settle_reserves(id);
         if end == RunEnd::Failed {
             self.found_nothing();
         }

@@ -11,3 +11,4 @@ mod plug;
 mod rules;
 mod scopes;
 pub(crate) mod tenant;
+mod urgent;
