@@ -118,10 +118,11 @@ impl Images {
                 continue;
             }
             match read_file(&entry.path()) {
-                Ok(record) => images.all.push(Image {
+                Ok(Some(record)) => images.all.push(Image {
                     record,
                     fate: Fate::Ended,
                 }),
+                Ok(None) => {}
                 Err(reason) => {
                     let name = entry.file_name();
                     images
@@ -161,7 +162,8 @@ impl Images {
     }
 }
 
-fn read_file(path: &Path) -> Result<Snapshot, String> {
+/// The record in a file; `None` if its process was killed while it started.
+fn read_file(path: &Path) -> Result<Option<Snapshot>, String> {
     let mut bytes = Vec::new();
     // A program may put anything here: a link is not followed, a pipe not waited for.
     let file = OpenOptions::new()
@@ -175,7 +177,12 @@ fn read_file(path: &Path) -> Result<Snapshot, String> {
     file.take(FILE_MAX_BYTES)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
-    Snapshot::parse(&bytes).map_err(|error| error.to_string())
+    // The file comes first, its first word last: who was killed in between asked for nothing yet.
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let record = Snapshot::parse(&bytes).map_err(|error| error.to_string())?;
+    Ok(Some(record))
 }
 
 /// Whether a process of that pid exists.
@@ -234,7 +241,10 @@ pub(crate) mod tests {
         let dir = TempDir::new("records").unwrap();
         fs::write(dir.path().join("README"), "x").unwrap();
         fs::write(dir.path().join("3.4.gfp"), "short").unwrap();
-        fs::write(dir.path().join("3.5.gfp"), [0; 8192]).unwrap();
+        fs::write(dir.path().join("3.5.gfp"), [1; 8192]).unwrap();
+        // Killed before they were complete: they asked for nothing.
+        fs::write(dir.path().join("3.9.gfp"), "").unwrap();
+        fs::write(dir.path().join("4.1.gfp"), [0; 8192]).unwrap();
         fs::create_dir(dir.path().join("3.6.gfp")).unwrap();
         // Neither followed nor waited for.
         std::os::unix::fs::symlink("/dev/zero", dir.path().join("3.7.gfp")).unwrap();
