@@ -209,14 +209,17 @@ impl Guarded {
 
     /// Adds one. Called in a section.
     fn add(&self) {
+        self.add_and(|| (0..20).for_each(|_| core::hint::spin_loop()));
+    }
+
+    /// [`Guarded::add`], with something to be done amid.
+    fn add_and(&self, amid: impl FnOnce()) {
         let [a, b] = [0, 1].map(|i| self.0.get().cast::<u64>().wrapping_add(i));
         // SAFETY: valid; who else writes meanwhile is what the test is about.
         unsafe {
             let was = a.read_volatile();
             a.write_volatile(was + 1);
-            for _ in 0..20 {
-                core::hint::spin_loop();
-            }
+            amid();
             Wrong::InSection.unless(b.read_volatile() == was);
             b.write_volatile(was + 1);
         }
@@ -235,6 +238,8 @@ impl Guarded {
 
 static GUARDED: [Guarded; percpu::MAX_CPUS] = [const { Guarded::new() }; percpu::MAX_CPUS];
 static ADDED: AtomicUsize = AtomicUsize::new(0);
+/// NMI handlers that have added, or were refused, on each CPU.
+static NMIS: [AtomicUsize; percpu::MAX_CPUS] = [const { AtomicUsize::new(0) }; percpu::MAX_CPUS];
 
 /// Adds in a section of this CPU.
 fn add_here() {
@@ -245,11 +250,23 @@ fn add_here() {
     }
 }
 
+/// An NMI comes to a CPU, and its handler ends.
+fn nmi_and_wait(cpu: u32) {
+    let handled = || NMIS[cpu as usize].load(Relaxed);
+    let before = handled();
+    let to = percpu::of(CpuId(cpu)).expect("it runs");
+    apic::send_nmi(to.apic_id.load(Relaxed));
+    while handled() == before {
+        core::hint::spin_loop();
+    }
+}
+
 /// All CPUs add in sections of their own and in each other's place; NMIs do what `on_nmi` says.
+/// `amid` is done in the middle of an addition in another's place.
 ///
 /// # Panics
 /// If an addition is lost.
-fn add_everywhere(on_nmi: Option<fn(&mut traps::Frame)>) {
+fn add_everywhere(on_nmi: Option<fn(&mut traps::Frame)>, amid: fn(u32)) {
     const TURNS: u32 = 20_000;
     GUARDED.iter().for_each(Guarded::reset);
     ADDED.store(0, Relaxed);
@@ -261,7 +278,7 @@ fn add_everywhere(on_nmi: Option<fn(&mut traps::Frame)>) {
                 let other = (me + 1 + turn / 64) % cpus();
                 match platform().enter_remote(CpuId(other)) {
                     Some(section) => {
-                        GUARDED[other as usize].add();
+                        GUARDED[other as usize].add_and(|| amid(other));
                         ADDED.fetch_add(1, Relaxed);
                         drop(section);
                     }
@@ -281,14 +298,18 @@ fn add_everywhere(on_nmi: Option<fn(&mut traps::Frame)>) {
 fn who_takes_a_place_waits_until_its_owner_is_outside() {
     // INV-PCPU-1
     let books = Ledger::open();
-    add_everywhere(None);
+    add_everywhere(None, |_| ());
     books.close();
 }
 
 fn nmis_leave_a_place_alone_that_another_cpu_took() {
     // INV-PCPU-1
     let books = Ledger::open();
-    add_everywhere(Some(|_| add_here()));
+    let on_nmi = |_: &mut traps::Frame| {
+        add_here();
+        NMIS[percpu::cpu() as usize].fetch_add(1, Relaxed);
+    };
+    add_everywhere(Some(on_nmi), nmi_and_wait);
     books.close();
 }
 
