@@ -2,6 +2,8 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/stderr.rs"]
+mod stderr;
 
 use common::{RAM, in_child, machine};
 use gfp::frame::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
@@ -12,6 +14,7 @@ use gfp_host::slots::GUEST;
 use gfp_host::{Backing, HostConfig, HostError, HostPlatform};
 use std::ptr::NonNull;
 use std::thread;
+use stderr::stderr_of_child;
 
 const FOUR_GIB: PhysAddr = PhysAddr(4 << 30);
 
@@ -346,24 +349,4 @@ fn a_report_is_one_line_on_standard_error() {
         }
         assert!(text.ends_with('\n') && text.starts_with("gfp: double free of 0x1000"));
     }
-}
-
-fn stderr_of_child(body: impl FnOnce()) -> String {
-    use std::io::Read;
-    use std::os::fd::AsRawFd;
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let fd = writer.as_raw_fd();
-    let answer = in_child(|| {
-        // SAFETY: the child's own standard error.
-        if unsafe { libc::dup2(fd, 2) } != 2 {
-            return 1;
-        }
-        body();
-        0
-    });
-    assert_eq!(answer, 0);
-    drop(writer);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    text
 }

@@ -22,8 +22,11 @@ use std::thread;
 mod child;
 #[path = "common/shared.rs"]
 mod shared;
+#[path = "common/stderr.rs"]
+mod stderr;
 use child::in_child;
 use shared::Shared;
+use stderr::stderr_of_child;
 
 const RAM: usize = 16 << 20;
 const PAGE: usize = 4096;
@@ -285,27 +288,6 @@ fn changes_of_pressure_are_told_until_the_guard_is_dropped() {
     drop(guard);
     let told = told.with(|told| told.clone());
     assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
-}
-
-/// What a child of a fork writes on standard error.
-fn stderr_of_child(body: impl FnOnce()) -> String {
-    use std::io::Read;
-    use std::os::fd::AsRawFd;
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let fd = writer.as_raw_fd();
-    let answer = in_child(|| {
-        // SAFETY: the child's own standard error.
-        if unsafe { libc::dup2(fd, 2) } != 2 {
-            return 1;
-        }
-        body();
-        0
-    });
-    assert_eq!(answer, 0);
-    drop(writer);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    text
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! Whom the OOM killer may choose, registered without unsafe code.
 
 use super::Host;
-use super::std::boxed::Box;
+use super::registered::Registered;
 use super::std::sync::Arc;
-use crate::sys;
 use core::fmt;
 use core::ops::ControlFlow;
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use gfp::policy::oom::{Candidate, TaskRow};
 use gfp::reclaim::oom::{
@@ -70,18 +68,11 @@ impl OomSource for Entry {
 /// In the child of a fork the drop waits for nobody; the source lists nobody there any more, and
 /// its memory is kept.
 pub struct OomSourceGuard {
+    /// First, so that it goes before the machine does.
+    entry: Registered<Entry>,
     host: Host,
-    /// What was registered, as it was given out by a box; freed when it is registered no more.
-    entry: NonNull<Entry>,
     id: Option<OomSourceId>,
-    /// The process that registered it.
-    pid: i32,
 }
-
-// SAFETY: [INV-HOST-7] the entry is `Sync`, and freed by the drop only; it may be on any thread.
-unsafe impl Send for OomSourceGuard {}
-// SAFETY: as above; a shared guard does nothing.
-unsafe impl Sync for OomSourceGuard {}
 
 impl Host {
     /// From now on a request that finds no memory anywhere may have somebody give up: a job, a
@@ -96,19 +87,18 @@ impl Host {
         &self,
         source: Arc<dyn OomSource + Send>,
     ) -> Result<OomSourceGuard, OomRegisterError> {
-        let entry = Box::new(Entry {
+        let entry = Entry {
             source,
             retired: AtomicBool::new(false),
-        });
+        };
         let mut guard = OomSourceGuard {
+            entry: Registered::new(entry),
             host: self.clone(),
-            entry: NonNull::from(Box::leak(entry)),
             id: None,
-            pid: sys::getpid(),
         };
         let reclaim = self.slabs().reclaim();
         // SAFETY: [INV-HOST-7] it lives until the guard's drop, which unregisters it first.
-        let id = unsafe { reclaim.register_oom_source_for(guard.entry) };
+        let id = unsafe { reclaim.register_oom_source_for(guard.entry.address()) };
         guard.id = Some(id?);
         Ok(guard)
     }
@@ -116,17 +106,11 @@ impl Host {
 
 impl Drop for OomSourceGuard {
     fn drop(&mut self) {
-        if sys::getpid() != self.pid {
-            // SAFETY: [INV-HOST-7] it is not freed here.
-            let entry = unsafe { self.entry.as_ref() };
-            entry.retired.store(true, Relaxed); // who looks once more does no harm
-            return;
-        }
-        if let Some(id) = self.id.take() {
+        if !self.entry.is_ours() {
+            self.entry.retired.store(true, Relaxed); // who looks once more does no harm
+        } else if let Some(id) = self.id.take() {
             self.host.unregister_oom_source(id);
         }
-        // SAFETY: [INV-HOST-7] from a box; it is registered no more, and no call is under way.
-        drop(unsafe { Box::from_raw(self.entry.as_ptr()) });
     }
 }
 

@@ -18,12 +18,14 @@
 //! | `buffer` | bytes of one's own |
 //! | `watch` | being told of memory pressure |
 //! | `signals` | are for the program's own threads |
+//! | `registered` | what a machine calls while its guard lives |
 //! | `killer` | whom the OOM killer may choose |
 //! | `shrinker` | caches that give way, registered without unsafe code |
 
 pub(crate) mod background;
 mod buffer;
 mod killer;
+mod registered;
 mod shrinker;
 mod signals;
 mod watch;
@@ -42,6 +44,12 @@ pub use buffer::Buffer;
 pub use killer::OomSourceGuard;
 pub use shrinker::ShrinkerGuard;
 pub use watch::PressureGuard;
+
+const _: () = {
+    const fn may_be_anywhere<T: Send + Sync>() {}
+    may_be_anywhere::<ShrinkerGuard>();
+    may_be_anywhere::<OomSourceGuard>();
+};
 
 /// A machine of this process, shared by its threads. A clone is the same machine.
 ///

@@ -1,11 +1,9 @@
 //! Caches that give way, registered without unsafe code.
 
 use super::Host;
-use super::std::boxed::Box;
+use super::registered::Registered;
 use super::std::sync::Arc;
-use crate::sys;
 use core::fmt;
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use gfp::AllocError;
 use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
@@ -44,18 +42,11 @@ impl Shrinker for Entry {
 /// In the child of a fork the drop waits for nobody: another thread of the parent may have been in
 /// the shrinker at that moment. The shrinker is asked no more there, and its memory is kept.
 pub struct ShrinkerGuard {
+    /// First, so that it goes before the machine does.
+    entry: Registered<Entry>,
     host: Host,
-    /// What was registered, as it was given out by a box; freed when no slot names it any more.
-    entry: NonNull<Entry>,
     id: Option<ShrinkerId>,
-    /// The process that registered it.
-    pid: i32,
 }
-
-// SAFETY: [INV-HOST-7] the entry is `Sync`, and freed by the drop only; it may be on any thread.
-unsafe impl Send for ShrinkerGuard {}
-// SAFETY: as above; a shared guard reads counters.
-unsafe impl Sync for ShrinkerGuard {}
 
 impl Host {
     /// Has a cache asked for memory when it is short, until the guard is dropped (P411, P412).
@@ -107,19 +98,18 @@ impl Host {
         shrinker: Arc<dyn Shrinker + Send>,
         settings: Settings,
     ) -> Result<ShrinkerGuard, AllocError> {
-        let entry = Box::new(Entry {
+        let entry = Entry {
             shrinker,
             retired: AtomicBool::new(false),
             freed: AtomicU64::new(0),
-        });
+        };
         let mut guard = ShrinkerGuard {
+            entry: Registered::new(entry),
             host: self.clone(),
-            entry: NonNull::from(Box::leak(entry)),
             id: None,
-            pid: sys::getpid(),
         };
         // SAFETY: [INV-HOST-7] it lives until the guard's drop, which unregisters it first.
-        let id = unsafe { self.register_shrinker_for(guard.entry, settings) };
+        let id = unsafe { self.register_shrinker_for(guard.entry.address(), settings) };
         guard.id = Some(id?);
         Ok(guard)
     }
@@ -128,26 +118,17 @@ impl Host {
 impl ShrinkerGuard {
     /// Objects that the shrinker has freed so far.
     pub fn freed_objects(&self) -> u64 {
-        self.entry().freed.load(Relaxed)
-    }
-
-    fn entry(&self) -> &Entry {
-        // SAFETY: [INV-HOST-7] it lives until the drop, and is never borrowed exclusively.
-        unsafe { self.entry.as_ref() }
+        self.entry.freed.load(Relaxed)
     }
 }
 
 impl Drop for ShrinkerGuard {
     fn drop(&mut self) {
-        if sys::getpid() != self.pid {
-            self.entry().retired.store(true, Relaxed); // a thread that asks once more does no harm
-            return;
-        }
-        if let Some(id) = self.id.take() {
+        if !self.entry.is_ours() {
+            self.entry.retired.store(true, Relaxed); // a thread that asks once more does no harm
+        } else if let Some(id) = self.id.take() {
             self.host.unregister_shrinker(id);
         }
-        // SAFETY: [INV-HOST-7] from a box; no slot names it, and no call is under way.
-        drop(unsafe { Box::from_raw(self.entry.as_ptr()) });
     }
 }
 
