@@ -14,7 +14,6 @@ use crate::flags::ZoneKind;
 use crate::frame::NodeId;
 use crate::platform::Platform;
 use crate::policy::boost::{MayWake, WakeCompaction, after_run, raised};
-use crate::sync::Local;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -119,13 +118,12 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Changes what the zone is boosted by because of mixing. Returns what it was.
     fn change_boost(&self, zone: &Zone, change: impl FnOnce(usize) -> usize) -> usize {
-        let Ok(local) = Local::enter(&self.platform) else {
-            return 0;
-        };
-        let _guard = zone.lock(&self.blocks, &local);
-        let old = zone.boost.mixing();
-        zone.boost.set_mixing(change(old));
-        old
+        let changed = self.with_zone(zone, |_guard| {
+            let old = zone.boost.mixing();
+            zone.boost.set_mixing(change(old));
+            old
+        });
+        changed.unwrap_or(0)
     }
 
     /// P217: the boosts of a node's zones up to this one.

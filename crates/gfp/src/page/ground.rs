@@ -75,19 +75,8 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// The zones that may serve a request.
-    pub(crate) fn grounds_for<'p>(
-        &'p self,
-        req: &PageRequest,
-    ) -> impl Iterator<Item = Ground<'p, P>> + use<'p, P> {
-        let highest = self.highest(req.gfp);
-        let node = req.node.unwrap_or_else(|| self.platform.node());
-        let only = req.gfp.contains(crate::flags::Gfp::THISNODE);
-        let ids = self.lists.get(node.0 as usize).map_or(&[][..], |l| l.ids());
-        ids.iter()
-            // Acquire: as in `candidates`.
-            .map(|id| &self.zones[id.load(crate::sync::atomic::Ordering::Acquire) as usize])
-            .filter(move |zone| zone.kind <= highest && (!only || zone.node == node))
-            .map(|zone| self.ground(zone))
+    pub(crate) fn grounds_for(&self, req: &PageRequest) -> impl Iterator<Item = Ground<'_, P>> {
+        self.candidates(req).map(|zone| self.ground(zone))
     }
 
     /// The zones of a node, up to a kind.
@@ -305,9 +294,10 @@ impl<'p, P: Platform> Ground<'p, P> {
                 }
                 let (zone, min) = (self.zone, AllocFlags::MIN);
                 if !zone.watermark_ok_without(order.pages(), Order::ZERO, zone.kind, min) {
-                    return (taken == 0)
-                        .then_some(0)
-                        .map_or(Ok(taken), |_| Err(Contended));
+                    return match taken {
+                        0 => Err(Contended),
+                        some => Ok(some),
+                    };
                 }
                 let got = guard.take_from(block, order, wanted - taken);
                 (0..got.blocks).for_each(|i| found(got.pfn.add(i << order.get())));

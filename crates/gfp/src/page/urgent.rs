@@ -140,12 +140,17 @@ impl ZoneGuard<'_> {
         }
     }
 
-    /// Notes how an urgent request of order > 0 ended.
-    fn note(&mut self, order: Order, event: Event, now_ns: u64) {
+    /// Before something is noted: what was wanted has faded until now.
+    fn catch_up(&mut self, now_ns: u64) {
         if self.zone.urgent.is_idle() {
             self.zone.urgent.faded_ns.store(now_ns, Relaxed);
         }
         self.fade(now_ns);
+    }
+
+    /// Notes how an urgent request of order > 0 ended.
+    fn note(&mut self, order: Order, event: Event, now_ns: u64) {
+        self.catch_up(now_ns);
         self.set_demand(self.zone.urgent.demand().note(order.get().into(), event));
     }
 
@@ -207,7 +212,12 @@ impl ZoneGuard<'_> {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    fn with_zone<T>(&self, zone: &Zone, f: impl FnOnce(ZoneGuard<'_>) -> T) -> Option<T> {
+    /// Does something under the zone's lock. `None` amid a section, where nobody calls this.
+    pub(super) fn with_zone<T>(
+        &self,
+        zone: &Zone,
+        f: impl FnOnce(ZoneGuard<'_>) -> T,
+    ) -> Option<T> {
         let local = Local::enter(&self.platform).ok()?;
         Some(f(zone.lock(&self.blocks, &local)))
     }
@@ -278,10 +288,7 @@ impl<P: Platform> PageAllocator<P> {
             if req.order > Order::ZERO {
                 return guard.note(req.order, Event::Failure, now);
             }
-            if zone.urgent.is_idle() {
-                zone.urgent.faded_ns.store(now, Relaxed);
-            }
-            guard.fade(now);
+            guard.catch_up(now);
             let (min, managed) = (zone.watermarks().min, zone.managed_pages());
             guard.set_single(zone.urgent.single().failed(min, managed));
         });

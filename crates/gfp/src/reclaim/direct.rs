@@ -14,7 +14,6 @@ use crate::policy::reclaim::kswapd::Wake;
 use crate::policy::reclaim::throttle::{
     AfterWait, Entry, Reclaimer, Woken, after_wait, at_entry, waits_for_progress,
 };
-use crate::sync::Local;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A killable wait looks so often whether the task was killed, and whether somebody is still
@@ -197,11 +196,8 @@ impl<P: Platform> Reclaim<P> {
         done.scanned_pages = done.pages.scanned;
         done.pages.scanned = done.pages.scanned.saturating_add(shrunk.looked_at);
         let came_free = done.pages.freed.saturating_add(shrunk.freed);
-        if done.pages.freed != 0
-            && let Ok(local) = Local::enter(self.pages.platform())
-        {
-            // What is in this CPU's cache is free for nobody else.
-            self.pages.drain(&local);
+        if done.pages.freed != 0 {
+            self.pages.drain_here(); // what is in this CPU's cache is free for nobody else
         }
         if shrunk.freed != 0 {
             // Objects are in sheaves and slabs now: only whole pages help.

@@ -45,7 +45,6 @@ use crate::policy::effort::{CompactPriority, Machine};
 use crate::sync::atomic::AtomicUsize;
 use events::Counters;
 use kswapd::Node;
-
 use oom::Oom;
 use pressure::PressureState;
 use shrinker::Shrinkers;

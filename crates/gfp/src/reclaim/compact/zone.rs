@@ -6,10 +6,10 @@ use crate::frame::{Order, PAGEBLOCK_PAGES, Pfn};
 use crate::page::{Contended, Ground, Held, Locking, MigrateMode, Migrated};
 use crate::platform::{Platform, now_of};
 use crate::policy::compaction::{
-    BlockFacts, CompactOutcome, CompactPriority, Met, PageVerdict, Scanners, Suitability,
-    Unevictable, Use, ZoneProgress, finished, free_block, migrate_block, page_verdict, suitability,
+    BlockFacts, CompactOutcome, CompactPriority, EXTFRAG_THRESHOLD, GAP_PAGES_MAX, Met,
+    PageVerdict, Scanners, Suitability, Unevictable, Use, ZoneProgress, finished, free_block,
+    migrate_block, page_verdict, suitability,
 };
-use crate::policy::compaction::{EXTFRAG_THRESHOLD, GAP_PAGES_MAX};
 
 /// P421: blocks of pages that are isolated at once.
 const BATCH: usize = GAP_PAGES_MAX;

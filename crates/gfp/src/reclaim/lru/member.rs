@@ -70,9 +70,14 @@ impl Lru {
 }
 
 impl<P: Platform> Reclaim<P> {
+    /// The number of a frame's slot.
+    fn lru_index(&self, pfn: Pfn) -> Option<u32> {
+        u32::try_from(self.pages.frames().index(pfn)?).ok()
+    }
+
     /// The page of a frame that has a slot.
     pub(super) fn lru_page(&self, pfn: Pfn) -> Option<Page<'_>> {
-        let index = u32::try_from(self.pages.frames().index(pfn)?).ok()?;
+        let index = self.lru_index(pfn)?;
         let lru = self.lru.get()?;
         let slot = lru.slots.get(index)?;
         let (node, zone) = self.pages.place_of(pfn)?;
@@ -97,8 +102,7 @@ impl<P: Platform> Reclaim<P> {
     /// As there.
     pub fn lru_add(&self, pfn: Pfn, kind: Kind) -> Result<(), LruError> {
         let frames = self.pages.frames();
-        let index = frames.index(pfn).and_then(|i| u32::try_from(i).ok());
-        let index = index.ok_or(LruError::NotOwned)?;
+        let index = self.lru_index(pfn).ok_or(LruError::NotOwned)?;
         if !frames.get(pfn).is_block(FrameKind::Movable, Order::ZERO) {
             return Err(LruError::NotOwned);
         }
@@ -144,8 +148,10 @@ impl<P: Platform> Reclaim<P> {
         if !mark.is_on_list() || !self.is_wanted(to) {
             return;
         }
-        let index = self.pages.frames().index(to).unwrap_or(0) as u32;
-        let slot = old.lru.slots.make(index, &Tables(&self.pages));
+        let tables = Tables(&self.pages);
+        let slot = self
+            .lru_index(to)
+            .and_then(|index| old.lru.slots.make(index, &tables));
         let (Some(_), Some(new)) = (slot, self.lru_page(to)) else {
             // No memory: its owner may put it there anew.
             let forget = |tag| tag & !WANTED;
@@ -292,7 +298,7 @@ impl<P: Platform> Reclaim<P> {
 
     /// P121: pages on the lists of a zone.
     pub(in crate::reclaim) fn lru_pages_of(&self, node: NodeId, zone: ZoneKind) -> usize {
-        let lists = self.lru.get().and_then(|lru| lru.node(node));
+        let lists = self.lru.node(node);
         let lists = lists.map(|node| &node.zones[zone as usize]);
         lists.map_or(0, |zone| {
             let pages = |list: &ListId| zone.pages(*list);

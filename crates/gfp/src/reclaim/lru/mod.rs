@@ -163,6 +163,11 @@ impl Home {
         unsafe { lists.as_ref() }
     }
 
+    /// The lists of a node, if there are any.
+    fn node(&self, id: NodeId) -> Option<&NodeLists> {
+        self.get()?.node(id)
+    }
+
     /// The lists; made if there are none. `None`: there was no memory.
     fn make(&self, source: &impl Source) -> Option<&Lru> {
         if let Some(lists) = self.get() {

@@ -81,7 +81,7 @@ impl<P: Platform> Reclaim<P> {
     /// Context: as direct reclaim, or the node's task.
     pub(in crate::reclaim) fn scan_lists(&self, id: NodeId, pass: &ListPass) -> ListsDone {
         let mut done = ListsDone::default();
-        let Some(node) = self.lru.get().and_then(|lru| lru.node(id)) else {
+        let Some(node) = self.lru.node(id) else {
             return done;
         };
         let all = |list: &ListId| node.pages(*list, pass.highest);
@@ -261,7 +261,7 @@ impl<P: Platform> Reclaim<P> {
     /// P407: a request that has gained nothing down to the last priority but one waits until
     /// somebody else gains, or a tick.
     pub(in crate::reclaim) fn wait_for_gain(&self, id: NodeId) {
-        let Some(node) = self.lru.get().and_then(|lru| lru.node(id)) else {
+        let Some(node) = self.lru.node(id) else {
             return;
         };
         let seen = node.gains.load(Relaxed);

@@ -24,7 +24,7 @@ impl<P: Platform> Reclaim<P> {
     /// The first rule that does not hold.
     pub fn verify(&self) -> Result<(), VerifyError> {
         for id in (0..MAX_NODES as u8).map(NodeId) {
-            if let Some(node) = self.lru.get().and_then(|lru| lru.node(id)) {
+            if let Some(node) = self.lru.node(id) {
                 self.verify_node(id, node)?;
             }
         }

@@ -116,7 +116,7 @@ impl<P: Platform> Reclaim<P> {
 
     /// Pages of one zone on the lists.
     pub fn lru_zone_pages(&self, node: NodeId, zone: ZoneKind) -> LruPages {
-        let Some(lists) = self.lru.get().and_then(|lru| lru.node(node)) else {
+        let Some(lists) = self.lru.node(node) else {
             return LruPages::default();
         };
         let sums = &lists.zones[zone as usize];
@@ -137,7 +137,7 @@ impl<P: Platform> Reclaim<P> {
         for zone in ZoneKind::ALL {
             pages.add(&self.lru_zone_pages(node, zone));
         }
-        if let Some(lists) = self.lru.get().and_then(|lru| lru.node(node)) {
+        if let Some(lists) = self.lru.node(node) {
             pages.isolated = KINDS.map(|kind| lists.isolated(kind));
         }
         pages
