@@ -1,0 +1,63 @@
+//! The vectors of requests in need (P412, P961-P963) in a process, as in the simulator and on bare
+//! metal.
+//!
+//! Seen to fail with: another limit of rounds without progress; a scan that may reclaim, which ends
+//! the stack.
+#![cfg(not(loom))]
+
+#[path = "../../gfp/vectors/mod.rs"]
+mod vectors;
+
+use gfp::frame::NodeId;
+use gfp_host::{Host, HostConfig, HostPlatform};
+use std::thread;
+
+/// Runs `check` on a machine with so many nodes, which nobody else uses. It is given who tells
+/// whether it runs in this thread.
+fn on_a_machine(nodes: u8, check: fn(&gfp::Mm<HostPlatform>, &(dyn Fn() -> bool + Sync))) {
+    let mut config = HostConfig::new(16 << 20);
+    for node in 1..nodes {
+        config = config.node(NodeId(node), 16 << 20);
+    }
+    let host = Host::boot(&config).unwrap();
+    let me = thread::current().id();
+    vectors::touch(&host);
+    let free = || {
+        host.trim();
+        host.pages().free_page_count()
+    };
+    let before = free();
+    check(&host, &|| thread::current().id() == me);
+    assert_eq!(free(), before);
+    host.verify().unwrap();
+}
+
+#[test]
+fn each_level_asks_for_what_the_rules_say() {
+    // P961, P122, P412
+    for nodes in [1, 2] {
+        on_a_machine(nodes, |mm, mine| {
+            for seen in vectors::levels(mm, mine) {
+                seen.expect("there is memory").check();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again() {
+    // P962, P133
+    for nodes in [1, 2] {
+        on_a_machine(nodes, |mm, mine| {
+            assert_eq!(vectors::recursion(mm, mine), Some(true));
+        });
+    }
+}
+
+#[test]
+fn a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass() {
+    // P963, P411
+    on_a_machine(1, |mm, mine| {
+        assert_eq!(vectors::stops(mm, mine), Some(5));
+    });
+}
