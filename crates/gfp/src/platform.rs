@@ -13,19 +13,22 @@ use core::ptr::NonNull;
 
 pub use crate::policy::context::Context;
 
+mod lock_class;
 mod scope;
 #[cfg(not(loom))]
 mod single;
 mod sleep;
 mod task;
 
+pub(crate) use lock_class::FsReclaimPass;
+pub use lock_class::{FsReclaim, HeldClass, LockClass, ReclaimCycle};
 pub(crate) use scope::task_of;
 pub use scope::{ScopeError, ScopeGuard, Snapshot};
 #[cfg(not(loom))]
 pub use single::{SingleCore, SingleSection};
 pub use sleep::{Sleep, Wake};
 pub(crate) use task::task_in;
-pub use task::{Fact, Reason, TaskWord, ThisTask, caller_of, now_of};
+pub use task::{Fact, HELD_CLASSES, Reason, TaskWord, ThisTask, caller_of, now_of};
 
 /// This CPU is already inside the allocator: the caller is an interrupt or a signal handler that
 /// came in the middle of an operation. It must do without private caches and without locks.
@@ -185,6 +188,15 @@ pub unsafe trait Platform: Sync + Sized {
     /// a task. Must not allocate.
     fn report_stall(&self, stall: &AllocStall) {
         let _ = stall;
+    }
+
+    /// P155: what happens to the virtual lock "fs reclaim", for a machine with a lock checker. In
+    /// debug builds each request that may reclaim into file systems takes it and gives it back at
+    /// once; in any build a real pass of such reclaim holds it. Context: a task, or a softirq. Must
+    /// not allocate.
+    #[inline(always)]
+    fn fs_reclaim(&self, what: FsReclaim) {
+        let _ = what;
     }
 
     /// Free page reporting: the content of these frames, all free, is not needed until they are

@@ -1,6 +1,7 @@
 //! What is said when somebody misuses memory, and when there is none.
 
 use crate::frame::{Order, Pfn};
+use crate::platform::ReclaimCycle;
 use crate::policy::context::Context;
 use core::fmt;
 use core::panic::Location;
@@ -73,6 +74,9 @@ pub enum Misuse {
         /// Where that was.
         context: Context,
     },
+    /// A lock is held over requests that may reclaim, and taken in reclaim (P155). It concerns no
+    /// address.
+    Cycle(ReclaimCycle),
 }
 
 impl fmt::Display for Misuse {
@@ -92,6 +96,7 @@ impl fmt::Display for Misuse {
             Misuse::MaySleep { context } => {
                 write!(f, "request that may sleep in {} context", context.name())
             }
+            Misuse::Cycle(cycle) => cycle.fmt(f),
         }
     }
 }
@@ -191,7 +196,7 @@ pub struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Misuse::MaySleep { .. } = self.misuse {
+        if let Misuse::MaySleep { .. } | Misuse::Cycle(_) = self.misuse {
             return write!(f, "gfp: {}, called from {}", self.misuse, self.caller);
         }
         write!(

@@ -2,7 +2,9 @@
 
 use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
-use crate::platform::{Context, DirectMap, Nested, Platform, Sleep, TaskWord, ThisTask, Wake};
+use crate::platform::{
+    Context, DirectMap, FsReclaim, Nested, Platform, Sleep, TaskWord, ThisTask, Wake,
+};
 use crate::report::{AllocFailure, AllocStall, Report};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
@@ -43,6 +45,8 @@ pub(crate) struct TestPlatform {
     /// What happens while a task sleeps, until the deadline or for ever; `None`: tasks cannot.
     pub(crate) on_sleep: Mutex<Option<OnSleep>>,
     ticks: AtomicU64,
+    /// How often the virtual lock "fs reclaim" is held now, and how often it was taken.
+    pub(crate) fs_reclaim: (AtomicUsize, AtomicUsize),
 }
 
 /// See [`TestPlatform::on_sleep`].
@@ -78,6 +82,7 @@ impl TestPlatform {
             failures: Mutex::default(),
             on_sleep: Mutex::new(None),
             ticks: AtomicU64::new(0),
+            fs_reclaim: Default::default(),
         }
     }
 
@@ -204,6 +209,17 @@ unsafe impl Platform for TestPlatform {
     fn report_stall(&self, stall: &AllocStall) {
         let text = stall.by("test").to_string();
         self.failures.lock().unwrap().push(text);
+    }
+
+    fn fs_reclaim(&self, what: FsReclaim) {
+        let (held, taken) = &self.fs_reclaim;
+        match what {
+            FsReclaim::Acquire => {
+                assert_eq!(held.fetch_add(1, Ordering::Relaxed), 0, "taken twice");
+                taken.fetch_add(1, Ordering::Relaxed);
+            }
+            FsReclaim::Release => assert_eq!(held.fetch_sub(1, Ordering::Relaxed), 1),
+        }
     }
 
     fn discard(&self, first: Pfn, pages: usize) -> bool {

@@ -6,6 +6,7 @@
 
 mod deferred;
 mod known;
+mod lock_class;
 mod marks;
 mod movable;
 mod oom_lock;

@@ -1,9 +1,13 @@
-//! Requests that may sleep where the caller must not (P154).
+//! Requests that may sleep where the caller must not (P154), and those that may wait for a lock
+//! that the caller holds (P155).
 
 use super::Mm;
 use crate::flags::Gfp;
-use crate::page::SleepCheck;
-use crate::platform::{Platform, caller_of};
+use crate::page::{Alone, Relief, SleepCheck};
+use crate::platform::{
+    FsReclaim, HeldClass, LockClass, Platform, ReclaimCycle, caller_of, task_of,
+};
+use crate::policy::effort::Effort;
 use crate::report::{Caller, Misuse, Owner, Report};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use core::panic::Location;
@@ -47,7 +51,8 @@ impl Sleepers {
 impl<P: Platform> Mm<P> {
     /// Says that the caller is about to make such a request, perhaps (`might_alloc`; P154). One
     /// that may sleep, from a context that must not, is reported with its place: each place once,
-    /// whether or not it would have slept. `PF_MEMALLOC` never sleeps for memory.
+    /// whether or not it would have slept. `PF_MEMALLOC` never sleeps for memory. One that may
+    /// reclaim into file systems notes that for each lock that the task holds ([`Mm::holds`]).
     ///
     /// Allocations do this themselves in debug builds. Context: any.
     ///
@@ -58,6 +63,76 @@ impl<P: Platform> Mm<P> {
     pub fn might_alloc(&self, gfp: Gfp) {
         if gfp.allows_blocking() {
             self.might_sleep(Location::caller());
+            self.might_reclaim(gfp, Location::caller());
+        }
+    }
+
+    /// Says that the running task has taken a lock of this class, until the guard is dropped
+    /// (P155). If locks of one class are held over requests that may reclaim into file systems, and
+    /// others are taken by shrinkers or owners of pages in such reclaim, that is reported, once for
+    /// a class, though nobody waited for anybody: [`Misuse::Cycle`] names both places and the fix.
+    ///
+    /// Requests are seen in debug builds, and by [`Mm::might_alloc`] in any. Not for a lock that
+    /// was only tried: who does not wait cannot be part of a deadlock. A task keeps track of
+    /// [`HELD_CLASSES`](crate::platform::HELD_CLASSES); others, and those of interrupts, are not
+    /// looked at ([`HeldClass::is_kept`]).
+    ///
+    /// ```
+    /// # use gfp::{flags::*, frame::*, page::*, platform::*, Mm};
+    /// # let layout = std::alloc::Layout::from_size_align(16 << 20, 4 << 20)?;
+    /// # let ram = unsafe { std::alloc::alloc(layout) };
+    /// # let (start, end, node) = (PhysAddr(0), PhysAddr(16 << 20), NodeId(0));
+    /// # let map = [MemoryRegion { start, end, node, kind: RegionKind::Usable }];
+    /// # let platform = unsafe { SingleCore::new(DirectMap::new(ram, PhysAddr(0))) };
+    /// # let mm = Mm::boot(platform, &map, &BootConfig::default())?;
+    /// static INODES: LockClass = LockClass::new("inode");
+    /// let lock = std::sync::Mutex::new(());
+    /// let locked = lock.lock().unwrap();
+    /// let held = mm.holds(&INODES);
+    /// let p = mm.kmalloc(100, GFP_NOFS)?; // with GFP_KERNEL no shrinker might take such a lock
+    /// drop((held, locked));
+    /// # unsafe { mm.kfree(p.as_ptr()) };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Context: any; meant for tasks.
+    ///
+    /// # Panics
+    /// As [`Mm::complain`].
+    #[track_caller]
+    pub fn holds(&self, class: &'static LockClass) -> HeldClass<'_> {
+        let place = Location::caller();
+        let (held, cycle) = HeldClass::new(self.platform(), class, place);
+        cycle
+            .into_iter()
+            .for_each(|cycle| self.tell_of(cycle, place));
+        held
+    }
+
+    fn tell_of(&self, cycle: ReclaimCycle, place: &'static Location<'static>) {
+        self.pages().tell(&Report {
+            misuse: Misuse::Cycle(cycle),
+            addr: 0,
+            owner: Owner::Unmanaged,
+            caller: Caller::Location(place),
+        });
+    }
+
+    /// P155: the request takes the virtual lock "fs reclaim", and gives it back.
+    #[cold]
+    fn might_reclaim(&self, gfp: Gfp, place: &'static Location<'static>) {
+        let caller = caller_of(self.platform());
+        let machine = Alone.machine(self.pages());
+        if !Effort::of(gfp, 0, &caller, &machine).enters_fs_reclaim() {
+            return;
+        }
+        self.platform().fs_reclaim(FsReclaim::Acquire);
+        self.platform().fs_reclaim(FsReclaim::Release);
+        let held = task_of(self.platform())
+            .into_iter()
+            .flat_map(|task| task.held());
+        for cycle in held.filter_map(|class| class.held_over(place)) {
+            self.tell_of(cycle, place);
         }
     }
 

@@ -8,7 +8,7 @@
 //! 3. A hard interrupt and an NMI do not inherit the task below them (P152): [`caller_of`] does not
 //!    look. A signal handler that no section tells from its thread counts as the thread.
 
-use super::Platform;
+use super::{LockClass, Platform};
 use crate::policy::context::Context;
 use crate::policy::effort::{Caller, Now, Scopes};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
@@ -33,6 +33,10 @@ pub enum Fact {
 
 /// Bits below [`Fact::OomVictim`] are scopes.
 const SCOPES: u32 = 0xff;
+/// The task reclaims now, and may call into file systems (P155).
+const FS_RECLAIM: u32 = 1 << 31;
+/// Locks of a task that are kept track of at once (P155).
+pub const HELD_CLASSES: usize = 8;
 
 /// Why a scope was opened: written as `&"journal commit"`. One thin pointer, so that it changes in
 /// one store.
@@ -46,6 +50,8 @@ pub struct TaskWord {
     depth: AtomicU32,
     /// [INV-TASK-2] Null, or a [`Reason`].
     reason: AtomicPtr<&'static str>,
+    /// [INV-TASK-3] Null, or the class of a lock that the task holds.
+    held: [AtomicPtr<LockClass>; HELD_CLASSES],
 }
 
 impl TaskWord {
@@ -56,6 +62,7 @@ impl TaskWord {
             word: AtomicU32::new(0),
             depth: AtomicU32::new(0),
             reason: AtomicPtr::new(core::ptr::null_mut()),
+            held: [const { AtomicPtr::new(core::ptr::null_mut()) }; HELD_CLASSES],
         }
     }
 
@@ -66,6 +73,7 @@ impl TaskWord {
             word: AtomicU32::new(0),
             depth: AtomicU32::new(0),
             reason: AtomicPtr::new(core::ptr::null_mut()),
+            held: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())),
         }
     }
 
@@ -196,6 +204,45 @@ impl<'a> ThisTask<'a> {
     /// P151: closes what [`ThisTask::save`] opened, and nothing else.
     pub fn restore(self, saved: Scopes) {
         self.word.word.fetch_and(!u32::from(saved.bits()), Relaxed);
+    }
+
+    /// P155: it holds a lock of this class. False: it holds too many to keep track of.
+    pub(super) fn hold(self, class: &'static LockClass) -> bool {
+        let class = core::ptr::from_ref(class).cast_mut();
+        let mut places = self.word.held.iter();
+        // Relaxed, here and below: only the task itself looks.
+        let free = places.find(|place| place.load(Relaxed).is_null());
+        free.inspect(|place| place.store(class, Relaxed)).is_some()
+    }
+
+    /// It holds one lock of this class less.
+    pub(super) fn let_go(self, class: &'static LockClass) {
+        let mut places = self.word.held.iter();
+        if let Some(place) = places.find(|p| core::ptr::eq(p.load(Relaxed), class)) {
+            place.store(core::ptr::null_mut(), Relaxed);
+        }
+    }
+
+    /// The classes of the locks that it holds.
+    pub(crate) fn held(self) -> impl Iterator<Item = &'static LockClass> {
+        let places = self.word.held.iter();
+        // SAFETY: [INV-TASK-3] null, or what `hold` stored.
+        places.filter_map(|place| unsafe { place.load(Relaxed).as_ref() })
+    }
+
+    /// P155: it begins to reclaim for who may enter file systems.
+    pub(super) fn enter_fs_reclaim(self) {
+        self.word.word.fetch_or(FS_RECLAIM, Relaxed);
+    }
+
+    /// It ends that.
+    pub(super) fn leave_fs_reclaim(self) {
+        self.word.word.fetch_and(!FS_RECLAIM, Relaxed);
+    }
+
+    /// It reclaims now, and may call into file systems.
+    pub(super) fn is_in_fs_reclaim(self) -> bool {
+        self.word.word.load(Relaxed) & FS_RECLAIM != 0
     }
 
     /// One more guard is alive: it is number so many.

@@ -6,7 +6,7 @@ use super::{Above, Reclaim};
 use crate::flags::{Gfp, ZoneKind};
 use crate::frame::NodeId;
 use crate::page::{Need, Reclaimed};
-use crate::platform::{Platform, Reason, ScopeError, ScopeGuard, now_of};
+use crate::platform::{FsReclaimPass, Platform, Reason, ScopeError, ScopeGuard, now_of};
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::PassResult;
 use crate::policy::reclaim::direct::{Chance, Compactable, Ladder, Spared};
@@ -76,6 +76,7 @@ impl<P: Platform> Reclaim<P> {
         let Some(_reclaiming) = self.begin(&"direct reclaim") else {
             return Reclaimed::default();
         };
+        let _fs_reclaim = FsReclaimPass::begin(self.pages.platform(), need.effort.gfp);
         self.events.stalls[highest as usize].add(1);
         let _stalled = self.stall();
         let mut ladder = Ladder::new();

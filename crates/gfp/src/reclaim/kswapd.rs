@@ -19,7 +19,7 @@ use super::{Above, Reclaim};
 use crate::flags::{GFP_KERNEL, ZoneKind};
 use crate::frame::NodeId;
 use crate::page::PageAllocator;
-use crate::platform::{Context, Platform, ScopeGuard};
+use crate::platform::{Context, FsReclaimPass, Platform, ScopeGuard};
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::PassResult;
 use crate::policy::reclaim::kswapd::{
@@ -389,10 +389,11 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
-        match self.begin(&"kswapd") {
-            Some(_reclaiming) => self.pass(lists, once(id), above).pages,
-            None => PassResult::default(),
-        }
+        let Some(_reclaiming) = self.begin(&"kswapd") else {
+            return PassResult::default();
+        };
+        let _fs_reclaim = FsReclaimPass::begin(self.pages.platform(), lists.gfp);
+        self.pass(lists, once(id), above).pages
     }
 
     /// P404: a direct reclaimer freed memory.
