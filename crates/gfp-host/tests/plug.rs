@@ -1,4 +1,5 @@
-//! Memory that is added to a machine while its threads allocate (P516).
+//! Memory that is added to a machine, and how much of it is kept free, while its threads allocate
+//! (P516, P218).
 
 use gfp::Mm;
 use gfp::flags::{GFP_KERNEL, Gfp};
@@ -82,6 +83,17 @@ impl Shared {
     }
 }
 
+/// Sets one of the numbers that say how much is kept free.
+fn tune(mm: &Mm<HostPlatform>, x: u64) {
+    let number = (x >> 50) % 3000 + 1;
+    let (name, text) = match x >> 62 {
+        0 => ("min_free_kbytes", number.to_string()),
+        1 => ("watermark_scale_factor", number.to_string()),
+        _ => ("lowmem_reserve_ratio", format!("{number} 0 {number}")),
+    };
+    mm.tunables().write(name, &text).unwrap();
+}
+
 fn churn(shared: &Shared, me: u8) {
     let (mm, owners) = (&shared.mm, &shared.owners);
     let mut x = u64::from(me).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -93,6 +105,9 @@ fn churn(shared: &Shared, me: u8) {
         x = x
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
+        if step % 256 == 128 {
+            tune(mm, x);
+        }
         if x >> 60 < 9 {
             let order = [0, 0, 0, 1, 2, 3, 9, 10][(x >> 40) as usize % 8];
             let Ok(pfn) = mm.alloc_pages(GFP_KERNEL | Gfp::NORETRY, order) else {
@@ -120,7 +135,7 @@ fn churn(shared: &Shared, me: u8) {
 }
 
 #[test]
-fn memory_is_added_once_while_threads_allocate() {
+fn memory_is_added_once_while_threads_allocate_and_others_tune() {
     let (present, total) = (16, 256);
     let mm = machine(present, total);
     let before = mm.pages().managed_pages();
@@ -151,6 +166,10 @@ fn memory_is_added_once_while_threads_allocate() {
     assert_eq!(pages.misuses(), 0);
     mm.trim();
     mm.verify().unwrap();
+    mm.tunables().write("watermark_scale_factor", "10").unwrap();
+    mm.tunables().write("min_free_kbytes", "4096").unwrap();
+    let min: usize = pages.zone_stats().map(|zone| zone.watermarks.min).sum();
+    assert!((1020..=1024).contains(&min), "{min}");
     let used = pages.managed_pages() - pages.free_page_count();
     assert!(used < 200, "{used} pages are nobody's");
 }

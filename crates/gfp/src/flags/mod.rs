@@ -39,5 +39,6 @@ pub use bits::Gfp;
 pub use check::{Entry, GfpError, MAX_PAGE_ORDER, NodeLiveness};
 pub use composite::*;
 pub use names::{KnownFlag, known_flags};
+pub(crate) use parse::edit_distance;
 pub use parse::{Annotated, ParseError, ParseErrorKind};
 pub use zone::{MigrateType, ZoneKind};

@@ -271,23 +271,23 @@ fn bare(name: &'static str) -> &'static str {
 
 /// The known name nearest to `word`, with or without prefix, if at most a third of it differs.
 fn nearest(word: &str) -> Option<&'static str> {
-    if word.len() > MAX_SUGGEST_LEN {
-        return None;
-    }
     known_flags()
-        .map(|known| {
-            let full = edit_distance(word, known.name);
-            let short = edit_distance(word, bare(known.name));
-            (full.min(short), known.name)
+        .filter_map(|known| {
+            let full = edit_distance(word, known.name)?;
+            let short = edit_distance(word, bare(known.name))?;
+            Some((full.min(short), known.name))
         })
         .filter(|&(distance, _)| distance <= word.len().div_ceil(3))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, name)| name)
 }
 
-/// Levenshtein distance, letters compared without case. `a` has at most [`MAX_SUGGEST_LEN`] bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    debug_assert!(a.len() <= MAX_SUGGEST_LEN);
+/// Levenshtein distance, letters compared without case. `None` if `a` has more than
+/// [`MAX_SUGGEST_LEN`] bytes.
+pub(crate) fn edit_distance(a: &str, b: &str) -> Option<usize> {
+    if a.len() > MAX_SUGGEST_LEN {
+        return None;
+    }
     let mut row = [0; MAX_SUGGEST_LEN + 1];
     for (i, cell) in row.iter_mut().enumerate() {
         *cell = i;
@@ -301,5 +301,5 @@ fn edit_distance(a: &str, b: &str) -> usize {
             row[i + 1] = substituted.min(row[i] + 1).min(diagonal + 1);
         }
     }
-    row[a.len()]
+    Some(row[a.len()])
 }

@@ -16,6 +16,7 @@ mod locks;
 mod might;
 mod mobile;
 mod scopes;
+mod tunables;
 
 fn machine_with(config: &BootConfig) -> Mm<TestPlatform> {
     let bytes = 32 << 20;

@@ -47,7 +47,7 @@ impl MemoryRegion {
     }
 }
 
-/// Where zones end, and what is fixed at boot. `Default` is an x86_64 machine.
+/// Where zones end, and what is said at boot. `Default` is an x86_64 machine.
 #[derive(Copy, Clone, Debug)]
 pub struct BootConfig {
     /// End of ZONE_DMA; `None`: no such zone (P200).

@@ -16,8 +16,9 @@
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
 //! 5. **Locking.** One lock a zone, innermost ([`Rank::Zone`](crate::sync::Rank)); caches belong to
-//!    who holds the CPU's section. One lock, outermost, for who adds memory (`plug`); what adding
-//!    changes and others read without a lock (`tuning`, `lists`) are atomics.
+//!    who holds the CPU's section. One lock, outermost, for who adds memory (`plug`) or changes how
+//!    much is kept free; what they change and others read without a lock (`tuning`, `lists`) are
+//!    atomics.
 //! 6. **Failure.** [`AllocError`] with the reason. Misuse is reported and the memory leaks; it is
 //!    not given out twice. Of two frees of one block that run at the same time both can succeed:
 //!    the block is then cached twice, which is seen when its second copy leaves the cache (unless
@@ -75,6 +76,7 @@ pub use mobile::{
 };
 pub use plug::{AddMemoryError, AddedMemory};
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief};
+pub use tuning::Tuning;
 pub use verify::VerifyError;
 pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};
@@ -84,6 +86,7 @@ use cache::{Sizing, ZoneCache};
 use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
 use mobile::Owners;
+use tuning::Tuned;
 use zone::{Blocks, Zone};
 
 /// One request for pages: everything that decides how it is served.
@@ -136,6 +139,8 @@ pub struct PageAllocator<P: Platform> {
     nodes: AtomicUsize,
     /// `vm.min_free_kbytes` as it is now.
     min_free_kbytes: AtomicUsize,
+    /// What the administrator wants now; written under the lock of plugging.
+    tuned: Tuned,
     config: BootConfig,
     metadata_pages: usize,
     _written: LineBreak,
@@ -175,6 +180,7 @@ impl<P: Platform> PageAllocator<P> {
             grouping: AtomicU8::new(Grouping::On as u8),
             nodes: AtomicUsize::new(0),
             min_free_kbytes: AtomicUsize::new(0),
+            tuned: Tuned::new(config),
             config: *config,
             changes: Changes::new(),
             plugging: Lock::new(()),

@@ -14,7 +14,8 @@
 //!    stay free and who may go below), [`fallback`] (mixing of mobility types), [`context`] (what a
 //!    caller may wait for), [`effort`] (how hard to try), [`reclaim`] (who gives memory back),
 //!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`pressure`] (what to tell
-//!    those who could use less), [`boost`] and [`highatomic`] (what is kept for later).
+//!    those who could use less), [`boost`] and [`highatomic`] (what is kept for later),
+//!    [`tunable`] (what an administrator may set).
 #![forbid(unsafe_code)]
 
 pub mod boost;
@@ -30,4 +31,5 @@ pub mod pressure;
 pub mod reclaim;
 pub mod size_class;
 pub mod slab_order;
+pub mod tunable;
 pub mod watermark;

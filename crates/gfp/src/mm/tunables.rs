@@ -1,0 +1,122 @@
+//! The tunables of `/proc/sys/vm` by their names.
+
+use super::Mm;
+use crate::error::AllocError;
+use crate::page::Tuning;
+use crate::platform::Platform;
+use crate::policy::tunable::{Access, Numbers, Tunable, TunableError};
+
+/// What an administrator sets while the machine runs ([`Mm::tunables`]).
+///
+/// Everything that is written is looked at as a whole first: what is refused changes nothing
+/// (P723). Numbers are read without a lock.
+///
+/// ```
+/// # use gfp::frame::{NodeId, PhysAddr};
+/// # use gfp::page::{BootConfig, MemoryRegion, RegionKind};
+/// # use gfp::platform::{DirectMap, SingleCore};
+/// # let layout = std::alloc::Layout::from_size_align(16 << 20, 4 << 20)?;
+/// # let ram = unsafe { std::alloc::alloc(layout) };
+/// # let map = [MemoryRegion {
+/// #     start: PhysAddr(0),
+/// #     end: PhysAddr(16 << 20),
+/// #     node: NodeId(0),
+/// #     kind: RegionKind::Usable,
+/// # }];
+/// # let platform = unsafe { SingleCore::new(DirectMap::new(ram, PhysAddr(0))) };
+/// # let mm = gfp::Mm::boot(platform, &map, &BootConfig::default())?;
+/// let vm = mm.tunables();
+/// vm.write("min_free_kbytes", "2048\n")?;
+/// assert_eq!(vm.read("vm.min_free_kbytes")?.to_string(), "2048");
+///
+/// let error = vm.write("watermark_scale_factor", "5000").unwrap_err();
+/// assert_eq!(error.to_string(), "watermark_scale_factor takes 1 to 3000");
+/// # drop(mm);
+/// # unsafe { std::alloc::dealloc(ram, layout) };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Tunables<'a, P: Platform> {
+    mm: &'a Mm<P>,
+}
+
+impl<P: Platform> Mm<P> {
+    /// What an administrator sets while the machine runs, by the names of `/proc/sys/vm`.
+    pub fn tunables(&self) -> Tunables<'_, P> {
+        Tunables { mm: self }
+    }
+}
+
+impl<P: Platform> Tunables<'_, P> {
+    /// What the file of this name shows, as [`fmt::Display`](core::fmt::Display) of the result.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    /// [`TunableError`]: there is no such name, or nothing to read.
+    pub fn read(&self, name: &str) -> Result<Numbers, TunableError> {
+        self.get(Tunable::find(name)?)
+    }
+
+    /// Writes to the file of this name.
+    ///
+    /// Context: a task that may sleep.
+    ///
+    /// # Errors
+    /// [`TunableError`]: what is wrong with the name or the text; nothing was changed.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), TunableError> {
+        let tunable = Tunable::find(name)?;
+        self.set(tunable, &tunable.parse(text)?)
+    }
+
+    /// The value of a tunable. Context: any.
+    ///
+    /// # Errors
+    /// [`TunableError::WriteOnly`].
+    pub fn get(&self, tunable: Tunable) -> Result<Numbers, TunableError> {
+        let pages = self.mm.pages();
+        Ok(match tunable {
+            Tunable::CompactMemory => {
+                debug_assert_eq!(tunable.access(), Access::WriteOnly);
+                let name = tunable.name();
+                return Err(TunableError::WriteOnly { name });
+            }
+            Tunable::LowmemReserveRatio => {
+                Numbers::new(pages.lowmem_reserve_ratio().map(|ratio| ratio as i64))
+            }
+            Tunable::MinFreeKbytes => (pages.min_free_kbytes() as i64).into(),
+            Tunable::Swappiness => i64::from(self.mm.swappiness()).into(),
+            Tunable::WatermarkScaleFactor => (pages.watermark_scale_factor() as i64).into(),
+        })
+    }
+
+    /// Sets a tunable. Of a list of numbers those that are left out at its end stay as they are.
+    ///
+    /// Context: a task that may sleep.
+    ///
+    /// # Errors
+    /// [`TunableError`]: what is wrong with the numbers; nothing was changed.
+    pub fn set(&self, tunable: Tunable, numbers: &Numbers) -> Result<(), TunableError> {
+        tunable.check(numbers)?;
+        let number = numbers.first();
+        match tunable {
+            Tunable::CompactMemory => self.mm.compact_memory(),
+            Tunable::LowmemReserveRatio => {
+                // P703: less than 1 is no protection.
+                let ratio = |i: usize| Some((*numbers.as_slice().get(i)?).max(0) as usize);
+                self.tune(Tuning::LowmemReserveRatio(core::array::from_fn(ratio)))?;
+            }
+            Tunable::MinFreeKbytes => self.tune(Tuning::MinFreeKbytes(number as u32))?,
+            Tunable::Swappiness => self.mm.set_swappiness(number as u8),
+            Tunable::WatermarkScaleFactor => {
+                self.tune(Tuning::WatermarkScaleFactor(number as usize))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tune(&self, tuning: Tuning) -> Result<(), TunableError> {
+        let done = self.mm.pages().tune(tuning);
+        debug_assert!(matches!(done, Ok(()) | Err(AllocError::Nested)));
+        done.map_err(|_| TunableError::Nested)
+    }
+}
