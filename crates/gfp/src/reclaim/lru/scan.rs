@@ -162,7 +162,7 @@ impl<P: Platform> Reclaim<P> {
             others = others.saturating_sub(looked + skipped);
             let scanned = batch.len;
             let tally = self.ask_owners(&mut batch, pass);
-            let freed = self.put_back(node, batch);
+            let freed = batch.put_back();
             writing += tally.writing;
             self.account(node, kind, pass.who, scanned, freed, tally.writes);
             *done = done.and(PassResult { scanned, freed });
@@ -180,6 +180,9 @@ impl<P: Platform> Reclaim<P> {
         let mut tally = Tally::default();
         for taken in batch.pages.iter_mut().flatten() {
             let pfn = taken.pfn;
+            if !self.is_wanted(pfn) {
+                continue; // taken off since, or another's since it was seen on the list
+            }
             let Some(mark) = self.lru_page(pfn).map(|page| page.slot.marks.get()) else {
                 continue;
             };

@@ -33,9 +33,11 @@ pub(super) struct Taken<'p, P: Platform> {
     pub(super) fate: Fate,
 }
 
-/// Pages that were taken off one list. To be handed to [`Reclaim::put_back`].
+/// Pages that were taken off one list. Dropped, as where an owner panics, they are put back too.
 #[must_use]
 pub(super) struct Batch<'p, P: Platform> {
+    reclaim: &'p Reclaim<P>,
+    node: &'p NodeLists,
     pub(super) pages: [Option<Taken<'p, P>>; CLUSTER_PAGES],
     pub(super) len: usize,
     pub(super) kind: Kind,
@@ -91,14 +93,16 @@ impl<P: Platform> Reclaim<P> {
     }
 
     /// Takes up to `most` pages off the tail of an inactive list.
-    pub(super) fn take(
-        &self,
-        node: &NodeLists,
+    pub(super) fn take<'p>(
+        &'p self,
+        node: &'p NodeLists,
         kind: Kind,
         highest: ZoneKind,
         most: usize,
-    ) -> Batch<'_, P> {
+    ) -> Batch<'p, P> {
         let mut batch = Batch {
+            reclaim: self,
+            node,
             pages: [const { None }; CLUSTER_PAGES],
             len: 0,
             kind,
@@ -131,27 +135,6 @@ impl<P: Platform> Reclaim<P> {
             }
         });
         batch
-    }
-
-    /// Puts back what is to go back, and frees what was given up. Returns the pages freed.
-    pub(super) fn put_back(&self, node: &NodeLists, mut batch: Batch<'_, P>) -> usize {
-        self.with_links(node, |links| {
-            let taken = batch.pages.iter().flatten();
-            taken.for_each(|taken| self.put_one(links, batch.kind, taken));
-        });
-        node.put_back.wake_all(self.pages.platform());
-        // Without the lock: the last use of a page may end here.
-        let mut freed = 0;
-        for taken in batch.pages.iter_mut().filter_map(Option::take) {
-            if taken.fate == Fate::Freed {
-                let pfn = taken.held.retire();
-                // SAFETY: [INV-MOVE-1] its owner does not use it any more, so it is ours.
-                let ended = unsafe { self.pages.free(pfn, Order::ZERO) };
-                debug_assert!(ended.is_ok());
-                freed += 1;
-            }
-        }
-        freed
     }
 
     /// The lists' part of that. The lock is held.
@@ -210,5 +193,41 @@ impl<P: Platform> Reclaim<P> {
             };
         }
         done
+    }
+}
+
+impl<P: Platform> Batch<'_, P> {
+    /// Puts back what is to go back, and frees what was given up. Returns the pages freed.
+    pub(super) fn put_back(mut self) -> usize {
+        self.end()
+    }
+
+    fn end(&mut self) -> usize {
+        let (reclaim, kind) = (self.reclaim, self.kind);
+        reclaim.with_links(self.node, |links| {
+            let taken = self.pages.iter().flatten();
+            taken.for_each(|taken| reclaim.put_one(links, kind, taken));
+        });
+        self.node.put_back.wake_all(reclaim.pages.platform());
+        // Without the lock: the last use of a page may end here.
+        let mut freed = 0;
+        for taken in self.pages.iter_mut().filter_map(Option::take) {
+            if taken.fate == Fate::Freed {
+                let pfn = taken.held.retire();
+                // SAFETY: [INV-MOVE-2] its owner does not use it any more, so it is ours.
+                let ended = unsafe { reclaim.pages.free(pfn, Order::ZERO) };
+                debug_assert!(ended.is_ok());
+                freed += 1;
+            }
+        }
+        freed
+    }
+}
+
+impl<P: Platform> Drop for Batch<'_, P> {
+    fn drop(&mut self) {
+        if self.pages.iter().any(Option::is_some) {
+            self.end();
+        }
     }
 }

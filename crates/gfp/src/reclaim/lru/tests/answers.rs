@@ -242,3 +242,25 @@ fn a_write_that_ends_before_the_answer_is_over() {
         assert_eq!(lists(mm).dirty, 0);
     });
 }
+
+#[test]
+fn a_batch_is_put_back_if_an_owner_panics() {
+    let mm = boot();
+    let keeper = Keeper::new(&mm);
+    keeper.with(|id| {
+        let add = |_| keeper.add(id, Droppable, GivenUp::Now).unwrap();
+        let pages: Vec<Pfn> = (0..4).map(add).collect();
+        let (given, bad) = (pages[0], pages[1]);
+        *keeper.in_call.lock().unwrap() = Some(std::boxed::Box::new(move |_, page| {
+            assert!(page != bad, "meant to be: the owner panics");
+        }));
+        let pass = std::panic::AssertUnwindSafe(|| pass_at(&mm, 0));
+        assert!(std::panic::catch_unwind(pass).is_err());
+        keeper.in_call.clear_poison();
+        *keeper.in_call.lock().unwrap() = None;
+        assert_eq!((lists(&mm).inactive[0], lists(&mm).isolated[0]), (3, 0));
+        mm.verify().unwrap();
+        assert!(!keeper.frames().contains(&given), "free");
+        assert_eq!(pass_at(&mm, 0), (3, 3));
+    });
+}

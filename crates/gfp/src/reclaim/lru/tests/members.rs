@@ -127,18 +127,21 @@ fn a_page_leaves_and_enters_while_it_is_taken_off() {
     keeper.with(|id| {
         let leaves = keeper.add(id, Droppable, GivenUp::Busy).unwrap();
         let returns = keeper.add(id, Droppable, GivenUp::Busy).unwrap();
+        let stays = keeper.add(id, Droppable, GivenUp::Busy).unwrap();
         let mm = &mm;
         *keeper.in_call.lock().unwrap() = Some(Box::new(move |_, page| {
             if page == leaves {
-                assert!(mm.lru_del(leaves) && mm.lru_del(returns));
+                assert!(mm.lru_del(leaves) && mm.lru_del(stays));
+                assert!(mm.lru_del(returns));
                 assert_eq!(mm.lru_add(returns, Droppable), Ok(()));
                 assert_eq!(mm.lru_add(returns, Droppable), Err(LruError::OnList));
             }
         }));
-        assert_eq!(pass_at(mm, 0), (2, 0));
+        assert_eq!(pass_at(mm, 0), (3, 0));
         *keeper.in_call.lock().unwrap() = None;
         assert_eq!(lists(mm).inactive[0], 1);
-        keeper.take_asked();
+        let asked = keeper.take_asked();
+        assert_eq!(asked, [leaves, returns], "one that was taken off is left");
         assert_eq!(pass_at(mm, 0), (1, 0));
         assert_eq!(keeper.take_asked(), [returns]);
         assert_eq!(mm.lru_add(leaves, Droppable), Ok(()));

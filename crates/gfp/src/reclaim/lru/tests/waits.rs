@@ -80,7 +80,7 @@ fn a_request_waits_20_ms_while_others_have_too_many_and_then_takes_none() {
             let (waits, _) = naps(&mm, || {}, || scan(pass));
             assert!(waits == 0 && scanned.get() != 0);
         }
-        reclaim.put_back(node, others);
+        others.put_back();
         let (waits, _) = naps(&mm, || {}, || scan(request));
         assert_eq!((waits, scanned.get()), (0, 32));
     });
