@@ -19,7 +19,7 @@ mod tests;
 mod types;
 
 #[cfg_attr(loom, allow(unused_imports))]
-pub(crate) use movable::{Freed, LetGo, MovableBlock, OWNERS, Unfit};
+pub(crate) use movable::{Freed, LetGo, MovableBlock, OWNERS, TAG_ARRIVING, Unfit};
 pub(crate) use stack::FrameStack;
 pub use table::{FrameKind, FrameTable, FrameWord};
 pub use types::*;

@@ -30,8 +30,10 @@ const COMPOUND: u64 = 1 << 6;
 const STATE: u64 = 0b11 << 8;
 const HELD: u64 = 0b01 << 8;
 const HELD_FREED: u64 = 0b11 << 8;
-/// The part of the payload that means nothing here and goes with the page: 32 bits.
+/// The part of the payload that goes with the page: 32 bits.
 const TAG_SHIFT: u32 = 16;
+/// Of the tag: the block is where another is being moved to, and the tag still that of the other.
+pub(crate) const TAG_ARRIVING: u32 = 1 << 1;
 
 /// Why a block cannot get an owner, or lose it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -160,13 +162,20 @@ impl FrameTable {
     }
 
     /// Makes an ordinary block that the caller owns a held one that is like `like`, which the
-    /// caller holds: where that is moved to.
+    /// caller holds: where that is moved to. Its tag says so until [`FrameTable::arrived`].
     pub(crate) fn hold_as(&self, pfn: Pfn, like: Pfn) {
         let word = self.get(like);
         debug_assert!(word.is(FrameKind::Movable) && word.payload() & HELD != 0);
         // AcqRel by `replace`, though nobody else changes it: who frees it reads it by an exchange.
-        let changed = self.replace(pfn, self.get(pfn), word.with_state(HELD));
+        let arriving = u64::from(TAG_ARRIVING) << TAG_SHIFT;
+        let twin = FrameWord::new(word.kind(), word.order(), word.payload() | arriving);
+        let changed = self.replace(pfn, self.get(pfn), twin.with_state(HELD));
         debug_assert!(changed, "the block is the caller's");
+    }
+
+    /// The move to a block that the caller holds is over.
+    pub(crate) fn arrived(&self, pfn: Pfn) {
+        self.change_movable_tag(pfn, |tag| tag & !TAG_ARRIVING);
     }
 
     /// True if the owner has freed a block that the caller holds.
@@ -223,7 +232,8 @@ impl FrameTable {
     }
 
     /// 32 bits that go with a movable block; 0 when it gets its owner, and 0 for anything else. Bit
-    /// 0 says that the block is on the lists of reclaim, the others mean nothing here.
+    /// 0 says that the block is on the lists of reclaim, bit 1 that it is being moved here; the
+    /// others mean nothing here.
     pub fn movable_tag(&self, pfn: Pfn) -> u32 {
         let word = self.get(pfn);
         match word.is(FrameKind::Movable) {

@@ -19,8 +19,8 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Moves one block of this order elsewhere now (Linux's `migrate_pages` of one page): `take`
-    /// allocates a block, and the owner moves it there; `moved_to` learns it before the old block
-    /// is free. Returns where it is now.
+    /// allocates a block, and the owner moves it there; `moved_to` as in [`Held::migrate`]. Returns
+    /// where it is now.
     ///
     /// Context: a task; outside of sections and locks. Waits for what `mode` allows.
     ///
@@ -40,7 +40,7 @@ impl<P: Platform> PageAllocator<P> {
         }
         let to = take().map_err(MigrateError::Alloc)?;
         let moved = if held.isolate() {
-            held.migrate(to, mode)
+            held.migrate(to, mode, moved_to)
         } else {
             drop(held);
             Moved {
@@ -48,9 +48,6 @@ impl<P: Platform> PageAllocator<P> {
                 outcome: Migrated::Busy,
             }
         };
-        if moved.outcome == Migrated::Done {
-            moved_to(to);
-        }
         // SAFETY: it is ours, and nobody uses it.
         let freed = unsafe { self.free(moved.left, order) };
         debug_assert!(freed.is_ok());
@@ -110,9 +107,12 @@ impl<'p, P: Platform> Held<'p, P> {
     }
 
     /// Moves an isolated block to `to`, a block of the same order that the caller owns, of any
-    /// content. Afterwards the caller owns the block that is left: with one reference, and no
-    /// owner.
-    pub(crate) fn migrate(self, to: Pfn, mode: MigrateMode) -> Moved {
+    /// content. If the owner did it, `moved_to` learns that while both are held: nobody else has
+    /// seen the one or the other in between. Afterwards the caller owns the block that is left:
+    /// with one reference, and no owner.
+    ///
+    /// If the owner panics both blocks are its own: it may use either.
+    pub(crate) fn migrate(self, to: Pfn, mode: MigrateMode, moved_to: impl FnOnce(Pfn)) -> Moved {
         debug_assert!(to != self.pfn && to.is_aligned(self.order));
         let left = |left, outcome| Moved { left, outcome };
         let Some(twin) = self.twin(to) else {
@@ -122,7 +122,11 @@ impl<'p, P: Platform> Held<'p, P> {
             return left(to, Migrated::Failed);
         };
         match self.owner().migrate(self.pfn, to, mode) {
-            Migrated::Done => left(self.retire(), Migrated::Done),
+            Migrated::Done => {
+                moved_to(to);
+                self.pages.frames.arrived(to);
+                left(self.retire(), Migrated::Done)
+            }
             other => {
                 let to = twin.retire();
                 self.put_back();

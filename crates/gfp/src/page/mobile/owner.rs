@@ -58,6 +58,9 @@ pub enum GivenUp {
 /// is asked about by one at a time, and its frame is not given to anybody else meanwhile. But its
 /// owner may have freed it just before: then the answer is no.
 ///
+/// An owner that panics loses nothing: the page that it was asked about stays its own, and so does
+/// the one that it was to move it to. Pages that it let be isolated hear nothing more.
+///
 /// # Safety
 /// `true` from [`PageOwner::isolate`] is said only of a page that the owner knows as its own.
 /// [`Migrated::Done`] and [`GivenUp::Now`] are said only if nobody uses the old page any more,

@@ -210,15 +210,12 @@ impl<'r, P: Platform> Walk<'r, P> {
         // Each target is taken by a page that moves, and what that leaves takes its place.
         for (held, target) in held.iter_mut().zip(&mut targets[..taken]) {
             if let Some(page) = held.take() {
-                let to = *target;
-                let moved = page.migrate(to, self.job.mode());
+                let from = page.pfn();
+                let moved_to = |to| self.reclaim.lru_moved(from, to);
+                let moved = page.migrate(*target, self.job.mode(), moved_to);
                 *target = moved.left;
                 match moved.outcome {
-                    Migrated::Done => {
-                        // Before the old block is free.
-                        self.reclaim.lru_moved(moved.left, to);
-                        events.migrated.add(order.pages());
-                    }
+                    Migrated::Done => events.migrated.add(order.pages()),
                     _ => events.not_migrated.add(order.pages()),
                 }
             }

@@ -5,7 +5,7 @@ use super::marks::Mark;
 use super::slots::{Slot, Source};
 use super::{Lru, LruError};
 use crate::flags::{GFP_ATOMIC, Gfp, ZoneKind};
-use crate::frame::{FrameKind, NodeId, Order, Pfn};
+use crate::frame::{FrameKind, NodeId, Order, Pfn, TAG_ARRIVING as ARRIVING};
 use crate::page::{PageAllocator, PageRequest};
 use crate::platform::Platform;
 use crate::policy::reclaim::lru::Kind;
@@ -113,10 +113,10 @@ impl<P: Platform> Reclaim<P> {
         let page = self.lru_page(pfn).ok_or(LruError::NotOwned)?;
         let local = Local::enter(self.pages.platform()).map_err(|_| LruError::Nested)?;
         let mut links = page.node.links.lock(&local);
-        let old = frames.change_movable_tag(pfn, |tag| tag | WANTED);
-        let was_wanted = old.ok_or(LruError::NotOwned)? & WANTED != 0;
+        let old = frames.change_movable_tag(pfn, |tag| (tag | WANTED) & !ARRIVING);
+        // What is arriving is not here yet, and now needs not come.
+        let was_wanted = old.ok_or(LruError::NotOwned)? & (WANTED | ARRIVING) == WANTED;
         let mark = page.slot.marks.get();
-        // One that is wanted and unknown was moved here, and has not arrived.
         if was_wanted && mark.is_known() {
             return Err(LruError::OnList);
         }
@@ -131,36 +131,34 @@ impl<P: Platform> Reclaim<P> {
         Ok(())
     }
 
-    /// A page of the lists was moved: `to` is its owner's now, and `from` nobody's, in the hand of
-    /// the caller. The new page goes on where the old one was.
+    /// A page was moved, and the caller still holds both: `to` is its owner's now, and nobody uses
+    /// `from`. The new page goes on where the old one was, but for what its owner has said about it
+    /// already.
     pub(crate) fn lru_moved(&self, from: Pfn, to: Pfn) {
         let Some(old) = self.lru_page(from) else {
             return;
         };
-        // Nobody has taken it: it was held.
+        let wanted = self.is_wanted(from);
+        // Nobody has taken it: it is held.
         let mark = self.with_links(old.node, |links| {
-            let mark = old.slot.marks.get();
-            if mark.is_on_list() {
-                self.unlink(links, &old);
-            }
-            mark
+            let is_there = old.slot.marks.get().is_on_list();
+            is_there.then(|| self.unlink(links, &old))
         });
-        if !mark.is_on_list() || !self.is_wanted(to) {
-            return;
-        }
         let tables = Tables(&self.pages);
-        let slot = self
-            .lru_index(to)
-            .and_then(|index| old.lru.slots.make(index, &tables));
-        let (Some(_), Some(new)) = (slot, self.lru_page(to)) else {
-            // No memory: its owner may put it there anew.
-            let forget = |tag| tag & !WANTED;
-            self.pages.frames().change_movable_tag(to, forget);
+        let goes_on = mark.filter(|_| wanted).and_then(|mark| {
+            old.lru.slots.make(self.lru_index(to)?, &tables)?;
+            Some((mark, self.lru_page(to)?))
+        });
+        let Some((mark, new)) = goes_on else {
+            // It was on no list, or there is no memory: its owner may put it there anew.
+            self.settle(to, |tag| tag & !WANTED);
             return;
         };
         self.with_links(new.node, |links| {
-            // Its owner may have been here already.
-            if self.is_wanted(to) && !new.slot.marks.get().is_known() {
+            if !self.pages.frames().is_held_freed(to) && self.settle(to, |tag| tag | WANTED) {
+                if new.slot.marks.get().is_on_list() {
+                    self.unlink(links, &new); // from when the frame was another page
+                }
                 new.slot.marks.enter_as(mark);
                 self.link(links, &new, End::Head);
                 Lru::count(&new, mark);
@@ -168,12 +166,23 @@ impl<P: Platform> Reclaim<P> {
         });
     }
 
+    /// Changes the tag of a page that arrives, unless its owner has said by now what it is to be;
+    /// then false.
+    fn settle(&self, to: Pfn, change: impl Fn(u32) -> u32) -> bool {
+        let next = |tag| match tag & ARRIVING {
+            0 => tag,
+            _ => change(tag) & !ARRIVING,
+        };
+        let old = self.pages.frames().change_movable_tag(to, next);
+        old.is_some_and(|tag| tag & ARRIVING != 0)
+    }
+
     /// Takes a page off the lists: what [`Mm::lru_del`](crate::Mm::lru_del) describes.
     pub fn lru_del(&self, pfn: Pfn) -> bool {
         let old = self
             .pages
             .frames()
-            .change_movable_tag(pfn, |tag| tag & !WANTED);
+            .change_movable_tag(pfn, |tag| tag & !(WANTED | ARRIVING));
         let was_wanted = old.is_some_and(|tag| tag & WANTED != 0);
         // In the middle of the allocator the rest is left to who finds it.
         if let (true, Some(page)) = (was_wanted, self.lru_page(pfn))
@@ -201,10 +210,12 @@ impl<P: Platform> Reclaim<P> {
         page.node.zones[page.zone as usize].count(list, -1);
     }
 
-    /// Unlinks and forgets a page. The lock is held.
-    pub(super) fn unlink(&self, links: &mut super::lists::Links, page: &Page<'_>) {
+    /// Unlinks and forgets a page. What it was. The lock is held.
+    pub(super) fn unlink(&self, links: &mut super::lists::Links, page: &Page<'_>) -> Mark {
         self.unlink_only(links, page);
-        Lru::uncount(page, page.slot.marks.leave());
+        let mark = page.slot.marks.leave();
+        Lru::uncount(page, mark);
+        mark
     }
 
     /// Notes that a page is used: what [`Mm::mark_page_accessed`](crate::Mm::mark_page_accessed)

@@ -18,11 +18,14 @@
 //!    owner wants it on the lists. The tag ends with a free, so a page that is freed as it is has
 //!    left, in every context; its slot is unlinked by [`Reclaim::lru_del`], or else by who finds
 //!    it. Who takes a page off *holds* it, so a free by its owner is the holder's to finish, and
-//!    nobody else moves or takes it.
-//! 4. **Locking.** One lock a node ([`Rank::Lru`](crate::sync::Rank::Lru)), held for 32 pages at
-//!    most; owners are called without it. Marks of use, dirt and writing are changed without it.
+//!    nobody else moves or takes it. A page that is moved changes lists while its mover holds the
+//!    old and the new one; the tag of the new one says `ARRIVING` until then, or until its owner
+//!    has said himself whether it is to be on the lists.
+//! 4. **Locking.** One lock a node ([`Rank::Lru`](crate::sync::Rank::Lru)), held while 32 pages are
+//!    taken or put back, and 128 passed over, at most; owners are called without it. Marks of use,
+//!    dirt and writing are changed without it.
 //! 5. **Failure.** A page that finds no memory for its slot is not on the lists, and its owner is
-//!    told.
+//!    told. If an owner panics, the pages that were taken off with its own go back.
 //! 6. **What it does not do.** Blocks of several pages; generations; pages that come back soon are
 //!    not recognised (no `workingset_*`). The wait for a congested disk (P407): who cannot write
 //!    now says [`Busy`](GivenUp::Busy).

@@ -17,6 +17,9 @@ pub(super) type Machine = Mm<TestPlatform>;
 /// What happens while the owner is asked about a page.
 pub(super) type InCall<'m> = Box<dyn FnMut(&Keeper<'m>, Pfn) + Send + 'm>;
 
+/// The same while it moves a page.
+pub(super) type InMove<'m> = Box<dyn FnMut(Pfn, Pfn) + Send + 'm>;
+
 /// One question.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -32,6 +35,8 @@ pub(super) struct Keeper<'m> {
     pub(super) pages: Mutex<BTreeMap<Pfn, GivenUp>>,
     pub(super) asked: Mutex<Vec<Asked>>,
     pub(super) in_call: Mutex<Option<InCall<'m>>>,
+    /// What happens while it moves a page, from where and to where.
+    pub(super) in_move: Mutex<Option<InMove<'m>>>,
 }
 
 // SAFETY: it answers for pages in its table only; a page that it gave up is not in it any more.
@@ -41,6 +46,9 @@ unsafe impl PageOwner for Keeper<'_> {
     }
 
     fn migrate(&self, from: Pfn, to: Pfn, _: MigrateMode) -> Migrated {
+        if let Some(call) = self.in_move.lock().unwrap().as_mut() {
+            call(from, to);
+        }
         let mut pages = self.pages.lock().unwrap();
         let Some(answer) = pages.remove(&from) else {
             return Migrated::Failed;
@@ -77,6 +85,7 @@ impl<'m> Keeper<'m> {
             pages: Mutex::default(),
             asked: Mutex::default(),
             in_call: Mutex::new(None),
+            in_move: Mutex::new(None),
         }
     }
 

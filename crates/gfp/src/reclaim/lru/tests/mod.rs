@@ -6,6 +6,7 @@ mod answers;
 mod keeper;
 mod members;
 mod model;
+mod moves;
 mod pressure;
 mod waits;
 
