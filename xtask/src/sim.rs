@@ -12,7 +12,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
     /// The first seed, when there are many
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, visible_alias = "first", default_value_t = 0)]
     from: u64,
     /// Only this seed, with what happened
     #[arg(long, conflicts_with_all = ["seeds", "from", "minutes"])]
@@ -57,18 +57,21 @@ impl Options {
     }
 }
 
-/// Of the test command: many seeds of the scenario with the most that can go wrong. The others run
+/// Of the test command: many seeds of the scenarios with the most that can go wrong. The others run
 /// with `cargo test`, some hundred seeds of each.
-pub(crate) const GATE: [&str; 4] = ["--scenario", "reclaim", "--seeds", "1000"];
+pub(crate) const GATE: [[&str; 4]; 2] = [
+    ["--scenario", "reclaim", "--seeds", "1000"],
+    ["--scenario", "compaction", "--seeds", "1000"],
+];
 
 /// Runs it with assertions on.
 pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
     shell::run_without_limit(command(repo).args(options.arguments()))
 }
 
-/// [`GATE`], with the time limit of all steps.
-pub(crate) fn gate(repo: &Repo) -> Result<()> {
-    shell::run(command(repo).args(GATE))
+/// One of [`GATE`], with the time limit of all steps.
+pub(crate) fn gate(repo: &Repo, arguments: &[&str]) -> Result<()> {
+    shell::run(command(repo).args(arguments))
 }
 
 fn command(repo: &Repo) -> Command {
@@ -98,11 +101,16 @@ mod tests {
             "--seed 7 --scenario oom"
         );
         assert_eq!(arguments(""), "--seeds 1000");
-        // The step of the test command is a line that can be typed.
+        // The steps of the test command are lines that can be typed.
+        let typed = GATE.map(|gate| arguments(&gate.join(" ")));
         assert_eq!(
-            arguments(&GATE.join(" ")),
-            "--seeds 1000 --scenario reclaim"
+            typed,
+            [
+                "--seeds 1000 --scenario reclaim",
+                "--seeds 1000 --scenario compaction"
+            ]
         );
+        assert_eq!(arguments("--seeds 5 --first 9"), "--seeds 5 --from 9");
         assert_eq!(arguments("--minutes 3 --from 9"), "--minutes 3 --from 9");
     }
 }

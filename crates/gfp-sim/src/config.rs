@@ -70,6 +70,8 @@ pub enum Planted {
     LostPage,
     /// Nobody reclaims in the background.
     NoBackground,
+    /// A page is moved, and its content is not.
+    MovedWithoutContent,
 }
 
 /// How a run is made.

@@ -21,7 +21,12 @@ struct Cli {
     #[arg(long)]
     seed: Option<u64>,
     /// The first seed, when there are many
-    #[arg(long, default_value_t = 0, conflicts_with = "seed")]
+    #[arg(
+        long,
+        visible_alias = "first",
+        default_value_t = 0,
+        conflicts_with = "seed"
+    )]
     from: u64,
     /// Only this scenario
     #[arg(long)]

@@ -22,6 +22,13 @@ pub struct Lent {
     owned: Owned,
 }
 
+impl Lent {
+    /// How many bytes, and what they are.
+    pub fn about(&self) -> (usize, &'static str) {
+        (self.owned.bytes, self.owned.what)
+    }
+}
+
 #[derive(Copy, Clone, Debug)]
 struct Owned {
     bytes: usize,
@@ -103,6 +110,21 @@ impl Owners {
         // SAFETY: the caller's promise.
         found.for_each(|word| unsafe { owned.check(ptr, word) });
         owned.bytes
+    }
+
+    /// Looks at the pattern of memory that somebody has.
+    ///
+    /// # Panics
+    /// If nobody has it, or somebody else wrote to it.
+    ///
+    /// # Safety
+    /// The memory is what was given to [`Owners::own`].
+    pub unsafe fn look(&self, ptr: *mut u8) {
+        let owned = self.owned.get(&ptr.addr());
+        let owned = owned.expect("looked at by somebody who does not have it");
+        let found = words(ptr.addr(), owned.bytes);
+        // SAFETY: the caller's promise.
+        found.for_each(|word| unsafe { owned.check(ptr, word) });
     }
 
     /// The owner is about to have the memory moved: until then it belongs to nobody.

@@ -39,6 +39,7 @@ scenarios! {
     drains: 60,
     oom: 10,
     reclaim: 40,
+    compaction: 40,
     lists: 80,
     mixed: 60,
 }

@@ -4,9 +4,8 @@ use gfp::flags::GFP_ATOMIC;
 use gfp::platform::{Context, Platform, Sleep};
 use gfp::sync::WaitQueue;
 use gfp_sim::scenario::{self, Lab, Op, Scenario};
-use gfp_sim::{Config, Failure, FailureKind, Outcome, Planted, Rates, Sim, Strategy, Violation};
+use gfp_sim::{Config, Failure, FailureKind, Outcome, Rates, Sim, Strategy, Violation};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -117,81 +116,6 @@ fn a_section_that_lets_nmis_in_is_noticed() {
 fn a_place_taken_from_a_cpu_inside_is_noticed() {
     let (seed, text) = found("drains", 20, Violation::TakesCpusInside);
     println!("seed {seed}: {text}");
-}
-
-/// The failure of the first of so many seeds of `reclaim` that fails.
-fn pressure(seeds: u64, change: impl Fn(Config) -> Config) -> Box<Failure> {
-    let run = |seed| named("reclaim").run(change(Config::swarm(seed))).err();
-    let failure = (0..seeds).find_map(run).expect("it is found");
-    let repeat = format!("cargo xtask sim --seed {} --scenario reclaim", failure.seed);
-    assert!(failure.to_string().ends_with(&repeat), "{failure}");
-    failure
-}
-
-fn said(failure: &Failure) -> &str {
-    match &failure.kind {
-        FailureKind::Panic(message) => message,
-        other => panic!("{other:?}: {failure}"),
-    }
-}
-
-#[test]
-fn under_pressure_a_page_that_is_lost_is_found() {
-    let failure = pressure(1, |config| config.planting(Planted::LostPage));
-    assert!(said(&failure).contains("were at the start"), "{failure}");
-}
-
-#[test]
-fn under_pressure_a_node_that_stays_low_is_found() {
-    let failure = pressure(1, |config| config.planting(Planted::NoBackground));
-    assert!(
-        said(&failure).contains("a zone is below low after"),
-        "{failure}"
-    );
-}
-
-#[test]
-fn under_pressure_a_lost_wake_up_is_found() {
-    let failure = pressure(200, |config| {
-        // SAFETY: it wakes too little, and touches no memory.
-        unsafe { config.violating(Violation::SleepsWithoutLooking) }
-    });
-    assert_eq!(failure.kind, FailureKind::Deadlock);
-}
-
-#[test]
-fn under_pressure_all_happens_that_is_to_be_tested() {
-    let mut marks = BTreeMap::new();
-    for seed in 0..100 {
-        let add = |lab: &Lab| {
-            for (what, times) in lab.marks() {
-                *marks.entry(what).or_insert(0) += times;
-            }
-        };
-        let outcome = named("reclaim").run_and_look(Config::swarm(seed), add);
-        assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
-    }
-    for what in [
-        "noreclaim",
-        "nowait",
-        "atomic",
-        "kernel",
-        "noretry",
-        "mayfail",
-        "nofail",
-        "nofs",
-        "a shrinker stops",
-        "unregistered while called",
-        "throttled",
-        "runs of the background",
-        "notified",
-        "killed",
-    ] {
-        assert!(
-            marks.get(what).is_some_and(|times| *times > 10),
-            "{what}: {marks:?}"
-        );
-    }
 }
 
 /// Two tasks hand a ball to and fro; each waits for its turn.

@@ -156,6 +156,13 @@ impl Lab {
         *self.marks.borrow_mut().entry(what).or_default() += times;
     }
 
+    /// Something took so long; of all times the longest counts.
+    pub(super) fn mark_most(&self, what: &'static str, steps: u64) {
+        let mut marks = self.marks.borrow_mut();
+        let most = marks.entry(what).or_default();
+        *most = steps.max(*most);
+    }
+
     /// What happened, and how often.
     pub fn marks(&self) -> BTreeMap<&'static str, u64> {
         self.marks.borrow().clone()
@@ -188,6 +195,22 @@ impl Lab {
         new
     }
 
+    /// The owner of a block of pages has moved it: the content is there too.
+    pub(super) fn moved(&self, from: Block, to: Block) {
+        let (from, to) = (self.address(from), self.address(to));
+        let lent = self.owners.borrow_mut().lend(from);
+        let (bytes, what) = lent.about();
+        // SAFETY: both blocks are the owner's.
+        unsafe { self.owners.borrow_mut().moved(lent, to, bytes) };
+        self.own(to, bytes, what);
+    }
+
+    /// Looks at memory that somebody has.
+    pub(super) fn look(&self, ptr: *mut u8) {
+        // SAFETY: somebody has it.
+        unsafe { self.owners.borrow().look(ptr) };
+    }
+
     /// Puts memory where others find it.
     pub fn post(&self, block: Block) {
         self.mailbox.borrow_mut().push_back(block);
@@ -203,7 +226,7 @@ impl Lab {
         self.mailbox.borrow().len()
     }
 
-    fn address(&self, block: Block) -> *mut u8 {
+    pub(super) fn address(&self, block: Block) -> *mut u8 {
         match block {
             Block::Pages(pfn, _) => self.mm.page_address(pfn).as_ptr(),
             Block::Exact(ptr, _)

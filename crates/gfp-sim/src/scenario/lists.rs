@@ -9,7 +9,7 @@ use super::{Block, Lab};
 use crate::sim::TaskHandle;
 use gfp::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp};
 use gfp::frame::{NodeId, PAGE_SIZE, Pfn};
-use gfp::page::{GivenUp, MigrateMode, Migrated, OwnerId, PageOwner, ReclaimMode};
+use gfp::page::{GivenUp, MigrateMode, Migrated, OwnerId, PageOwner, PageOwnerError, ReclaimMode};
 use gfp::policy::reclaim::lru::Kind;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -133,19 +133,24 @@ impl Cache {
         held.into_iter().for_each(|block| lab.free(block));
         self.at_work.set(self.at_work.get() - 1);
         if self.at_work.get() == 0 {
-            self.end(lab);
+            self.end(lab, task);
         }
     }
 
     /// The last task is done.
-    fn end(&self, lab: &Lab) {
+    fn end(&self, lab: &Lab, task: &TaskHandle) {
         while let Some(page) = self.pick(|_| 0) {
             self.free(lab, page);
         }
         self.stopped.set(true);
         lab.mm().stop_kswapd(NODE);
         let id = self.id.take().expect("it is registered");
-        assert_eq!(lab.mm().unregister_page_owner(id), Ok(()));
+        // What the background was just given counts until it is free.
+        while let Err(error) = lab.mm().unregister_page_owner(id) {
+            assert!(matches!(error, PageOwnerError::HasPages { .. }), "{error}");
+            lab.mark("waits for pages that were given up", 1);
+            task.sleep_ns(1000);
+        }
         let events = lab.mm().slabs().reclaim().lru_events();
         lab.mark("pages given up to the background", events.freed[0]);
         lab.mark("pages given up to requests", events.freed[1]);

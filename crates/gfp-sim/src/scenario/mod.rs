@@ -8,12 +8,14 @@
 //! 3. **Repeating**: `cargo xtask sim --seed N --scenario NAME`.
 
 mod caches;
+mod compaction;
 mod lab;
 mod lists;
 mod ops;
 mod reclaim;
 mod storms;
 
+pub use compaction::LARGE_STEPS;
 pub use lab::{Block, Lab};
 pub use ops::Op;
 pub use reclaim::CALM_STEPS;
@@ -95,6 +97,13 @@ pub const ALL: &[Scenario] = &[
         bytes: 16 << 20,
         nodes: reclaim::NODES,
         set_up: reclaim::reclaim,
+    },
+    Scenario {
+        name: "compaction",
+        about: "all orders from memory in pieces; owners that move, refuse, pin, come and go",
+        bytes: 24 << 20,
+        nodes: reclaim::NODES,
+        set_up: compaction::compaction,
     },
     Scenario {
         name: "lists",

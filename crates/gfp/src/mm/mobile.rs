@@ -41,7 +41,9 @@ impl<P: Platform> Mm<P> {
     /// Context: a task that may sleep; not from a call of the owner.
     ///
     /// # Errors
-    /// [`PageOwnerError::HasPages`] as long as it has pages; [`PageOwnerError::NoSuchOwner`].
+    /// [`PageOwnerError::NoSuchOwner`]; [`PageOwnerError::HasPages`] as long as it has pages. One
+    /// that it just gave up ([`GivenUp::Now`](crate::page::GivenUp::Now)) or moved away counts
+    /// until whoever asked for it is done: try again.
     pub fn unregister_page_owner(&self, id: OwnerId) -> Result<(), PageOwnerError> {
         self.pages().unregister_page_owner(id)
     }

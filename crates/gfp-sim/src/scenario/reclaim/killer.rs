@@ -17,6 +17,10 @@ use std::rc::{Rc, Weak};
 /// What the notifier keeps for bad times, in pages.
 const RESERVE_PAGES: usize = 4;
 
+/// How many pages it may keep in all. To give is progress, so a notifier that takes what it gave
+/// back again and again keeps a request that finds no block for ever.
+const KEPT_MAX: usize = 200;
+
 /// One of the tasks.
 #[derive(Default)]
 struct Life {
@@ -35,12 +39,14 @@ struct Life {
 }
 
 /// The killer of a run.
-pub(super) struct Killer {
+pub(in crate::scenario) struct Killer {
     lab: Weak<Lab>,
     lives: Vec<Life>,
     /// Somebody is in a call: they come one at a time.
     inside: Cell<bool>,
     reserve: RefCell<Vec<Block>>,
+    /// How many pages it ever kept.
+    kept: Cell<usize>,
     /// How often it resigned.
     resigned: Cell<u64>,
     source: RefCell<Option<OomSourceId>>,
@@ -51,12 +57,13 @@ pub(super) struct Killer {
 unsafe impl Sync for Killer {}
 
 impl Killer {
-    pub(super) fn new(lab: &Rc<Lab>, tasks: usize) -> Killer {
+    pub(in crate::scenario) fn new(lab: &Rc<Lab>, tasks: usize) -> Killer {
         Killer {
             lab: Rc::downgrade(lab),
             lives: (0..tasks).map(|_| Life::default()).collect(),
             inside: Cell::new(false),
             reserve: RefCell::default(),
+            kept: Cell::new(0),
             resigned: Cell::new(0),
             source: RefCell::default(),
             notifier: RefCell::default(),
@@ -74,7 +81,7 @@ impl Killer {
     }
 
     /// The running task is one of those who may be killed.
-    pub(super) fn begin(&self, lab: &Lab, number: usize, task: usize) {
+    pub(in crate::scenario) fn begin(&self, lab: &Lab, number: usize, task: usize) {
         let word = lab.mm().platform().this_task().expect("it has a word");
         let life = &self.lives[number];
         // SAFETY: [INV-TASK-1] words of a run stay as long as the run, whose machine calls us.
@@ -84,7 +91,7 @@ impl Killer {
     }
 
     /// It is not any more, and gives everything back.
-    pub(super) fn end(&self, lab: &Lab, number: usize) {
+    pub(in crate::scenario) fn end(&self, lab: &Lab, number: usize) {
         self.lives[number].lives.set(false);
         self.die(lab, number);
     }
@@ -102,26 +109,26 @@ impl Killer {
     }
 
     /// Dies, if it was killed.
-    pub(super) fn obey(&self, lab: &Lab, number: usize) {
+    pub(in crate::scenario) fn obey(&self, lab: &Lab, number: usize) {
         if self.lives[number].killed.get() {
             self.die(lab, number);
         }
     }
 
-    pub(super) fn is_victim(&self, number: usize) -> bool {
+    pub(in crate::scenario) fn is_victim(&self, number: usize) -> bool {
         self.lives[number].victim.get()
     }
 
-    pub(super) fn hold(&self, number: usize, block: Block) {
+    pub(in crate::scenario) fn hold(&self, number: usize, block: Block) {
         self.lives[number].held.borrow_mut().push(block);
     }
 
-    pub(super) fn held(&self, number: usize) -> usize {
+    pub(in crate::scenario) fn held(&self, number: usize) -> usize {
         self.lives[number].held.borrow().len()
     }
 
     /// Gives back what it has had longest; false if it has nothing.
-    pub(super) fn give(&self, lab: &Lab, number: usize) -> bool {
+    pub(in crate::scenario) fn give(&self, lab: &Lab, number: usize) -> bool {
         let mut held = self.lives[number].held.borrow_mut();
         let oldest = (!held.is_empty()).then(|| held.remove(0));
         drop(held);
@@ -129,7 +136,7 @@ impl Killer {
     }
 
     /// Registers source and notifier, as far as they are not.
-    pub(super) fn register(&self, lab: &Lab) {
+    pub(in crate::scenario) fn register(&self, lab: &Lab) {
         if self.source.borrow().is_none() {
             let source: NonNull<dyn OomSource> = NonNull::from(self as &dyn OomSource);
             // SAFETY: whoever runs the scenario keeps it until it is unregistered, or the run ends
@@ -151,12 +158,12 @@ impl Killer {
     }
 
     /// `Some` while it is registered: the same number as long as it stays so.
-    pub(super) fn term(&self) -> Option<u64> {
+    pub(in crate::scenario) fn term(&self) -> Option<u64> {
         self.source.borrow().as_ref().map(|_| self.resigned.get())
     }
 
     /// Nobody is killed until [`Killer::register`].
-    pub(super) fn resign(&self, lab: &Lab) {
+    pub(in crate::scenario) fn resign(&self, lab: &Lab) {
         self.resigned.set(self.resigned.get() + 1);
         let id = self.source.borrow_mut().take();
         id.into_iter()
@@ -164,18 +171,20 @@ impl Killer {
     }
 
     /// Keeps a little for the notifier, as far as that needs no effort.
-    pub(super) fn keep(&self, lab: &Lab) {
-        while self.reserve.borrow().len() < RESERVE_PAGES
+    pub(in crate::scenario) fn keep(&self, lab: &Lab) {
+        while self.kept.get() < KEPT_MAX
+            && self.reserve.borrow().len() < RESERVE_PAGES
             && let Ok(pfn) = lab.mm().alloc_pages(GFP_NOWAIT & !Gfp::RECLAIM, 0)
         {
             let ptr = lab.mm().page_address(pfn).as_ptr();
             lab.own(ptr, PAGE_SIZE, "page of the notifier");
             self.reserve.borrow_mut().push(Block::Pages(pfn, 0));
+            self.kept.set(self.kept.get() + 1);
         }
     }
 
     /// The notifier is not asked until [`Killer::register`]; what it kept is given back.
-    pub(super) fn forget_notifier(&self, lab: &Lab) {
+    pub(in crate::scenario) fn forget_notifier(&self, lab: &Lab) {
         let id = self.notifier.borrow_mut().take();
         id.into_iter()
             .for_each(|id| lab.mm().unregister_oom_notifier(id));

@@ -14,7 +14,9 @@
 //! 4. **Controls.** What is [`Planted`] must be found.
 
 mod cache;
-mod killer;
+pub(super) mod calm;
+pub(super) mod killer;
+pub(super) mod levels;
 
 use super::{Block, Lab};
 use crate::config::Planted;
@@ -24,6 +26,7 @@ use gfp::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp};
 use gfp::frame::{NodeId, PAGE_SIZE};
 use gfp::policy::effort::Scopes;
 use killer::Killer;
+use levels::{LEVELS, Level};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
@@ -35,42 +38,6 @@ use std::rc::{Rc, Weak};
 ///
 /// [`Run::IDLE_PASSES_MAX`]: gfp::policy::reclaim::kswapd::Run::IDLE_PASSES_MAX
 pub const CALM_STEPS: u64 = 300_000;
-
-/// What one of the eight asks with.
-#[derive(Copy, Clone)]
-struct Level {
-    name: &'static str,
-    gfp: Gfp,
-    scopes: Scopes,
-}
-
-const fn level(name: &'static str, gfp: Gfp) -> Level {
-    let scopes = Scopes::NONE;
-    Level { name, gfp, scopes }
-}
-
-impl Level {
-    /// P106, P129: until memory comes.
-    fn waits_for_ever(&self) -> bool {
-        self.gfp.contains(Gfp::NOFAIL) || self.scopes.contains(Scopes::NOFS)
-    }
-}
-
-/// P100-P106, and the fourth in a scope (P150).
-const LEVELS: [Level; 8] = [
-    level("noreclaim", GFP_KERNEL.without(Gfp::RECLAIM)),
-    level("nowait", GFP_NOWAIT),
-    level("atomic", GFP_ATOMIC),
-    level("kernel", GFP_KERNEL),
-    level("noretry", GFP_KERNEL.with(Gfp::NORETRY)),
-    level("mayfail", GFP_KERNEL.with(Gfp::RETRY_MAYFAIL)),
-    level("nofail", GFP_KERNEL.with(Gfp::NOFAIL)),
-    Level {
-        name: "nofs",
-        gfp: GFP_KERNEL,
-        scopes: Scopes::NOFS,
-    },
-];
 
 /// Nodes of the machine.
 pub(super) const NODES: u8 = 2;
@@ -218,37 +185,8 @@ impl Run {
         while lab.mm().pages().drain_all() > 0 && self.pages.grow(lab) {
             while self.pages.grow(lab) {}
         }
-        let since = lab.sim().outcome().steps;
-        let is_low = || {
-            // Who is served from its CPU's cache does not look at the node.
-            lab.mm().pages().drain_all();
-            let mut zones = lab.mm().pages().zone_stats();
-            zones.any(|zone| zone.free.free <= zone.watermarks.low)
-        };
-        let mut held = Vec::new();
-        while is_low() {
-            let steps = lab.sim().outcome().steps - since;
-            assert!(
-                steps <= CALM_STEPS,
-                "a zone is below low after {steps} steps"
-            );
-            for node in nodes() {
-                // Who finds a node at its low watermark wakes its background. One that the
-                // background has given up is left to who reclaims directly (P404).
-                let gfp = match lab.mm().slabs().reclaim().is_hopeless(node) {
-                    true => GFP_KERNEL | Gfp::NORETRY,
-                    false => GFP_NOWAIT,
-                };
-                let page = lab.mm().alloc_pages_node(node, gfp | Gfp::THISNODE, 0);
-                // Kept meanwhile: between min and low nobody reclaims directly.
-                held.extend(page);
-            }
-            task.sleep_ns(50_000);
-        }
-        // SAFETY: ours.
-        let free = |pfn| unsafe { lab.mm().free_frames(pfn, 0) };
-        held.into_iter().for_each(free);
-        lab.mark("calm after steps", lab.sim().outcome().steps - since);
+        let steps = calm::until_above_low(lab, task, CALM_STEPS);
+        lab.mark("calm after steps", steps);
         let events = lab.mm().slabs().reclaim().events();
         lab.mark("throttled", events.throttled);
         lab.mark("runs of the background", events.runs);
@@ -265,7 +203,7 @@ impl Run {
     }
 }
 
-fn nodes() -> impl Iterator<Item = NodeId> {
+pub(super) fn nodes() -> impl Iterator<Item = NodeId> {
     (0..NODES).map(NodeId)
 }
 

@@ -140,7 +140,9 @@ impl<P: Platform> PageAllocator<P> {
     /// about a block that the owner freed is done.
     ///
     /// # Errors
-    /// [`PageOwnerError::HasPages`], and it stays registered; [`PageOwnerError::NoSuchOwner`].
+    /// [`PageOwnerError::HasPages`], and it stays registered; [`PageOwnerError::NoSuchOwner`]. A
+    /// page that was just given up or moved away counts until whoever asked for it is done: try
+    /// again.
     pub fn unregister_page_owner(&self, id: OwnerId) -> Result<(), PageOwnerError> {
         let place = self.owners.place(id.place);
         match place.leave(id.generation) {
