@@ -7,11 +7,13 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// What a frame is to its owner.
 ///
 /// ```text
-///   63                                  16 15    8 7    4 3    0
-///  +--------------------------------------+-------+------+------+
-///  | payload: 48 bits                     |   0   | order| kind |
-///  +--------------------------------------+-------+------+------+
+///   63                                  16 15   9   8   7    4 3    0
+///  +--------------------------------------+------+-----+------+------+
+///  | payload: 48 bits                     |   0  | res | order| kind |
+///  +--------------------------------------+------+-----+------+------+
 /// ```
+///
+/// `res`, of `Page` and `Compound`: the block came from what is kept for who frees memory (P266).
 ///
 /// | kind | on which frames | payload | set by | next |
 /// |---|---|---|---|---|
@@ -70,6 +72,9 @@ impl FrameKind {
     }
 }
 
+/// The mark of [`FrameWord::from_reserve`].
+const RESERVE: u64 = 1 << 8;
+
 /// The decoded word of one frame.
 #[derive(Copy, Clone, PartialEq, Eq)]
 #[repr(transparent)]
@@ -111,6 +116,28 @@ impl FrameWord {
             Some(order) => order,
             None => Order::ZERO,
         }
+    }
+
+    /// The same word with another payload, at most 48 bits.
+    #[inline]
+    pub const fn with_payload(self, payload: u64) -> FrameWord {
+        debug_assert!(payload >> 48 == 0);
+        FrameWord(payload << 16 | self.0 & 0xffff)
+    }
+
+    /// P266: the same block, marked as given without a look at the watermarks.
+    pub const fn from_reserve(self) -> FrameWord {
+        FrameWord(self.0 | RESERVE)
+    }
+
+    /// P266: the block was given without a look at the watermarks.
+    pub const fn is_from_reserve(self) -> bool {
+        self.0 & RESERVE != 0
+    }
+
+    /// The word of a part of this block, of its own order and with one reference.
+    pub(crate) const fn part(self, order: Order) -> FrameWord {
+        FrameWord(FrameWord::new(FrameKind::Page, order, 1).0 | self.0 & RESERVE)
     }
 
     /// Meaning depends on the kind.
@@ -224,6 +251,11 @@ mod tests {
                 assert_eq!(word.phys(), PhysAddr(0xffff_ffff_fff0));
                 assert!(word.is_block(kind, order) && word.is(kind));
                 assert!(!word.is(FrameKind::Cached));
+                let marked = word.from_reserve();
+                assert!(marked.is_from_reserve() && !word.is_from_reserve());
+                assert!(marked.is_block(kind, order) && marked.phys() == word.phys());
+                let other = marked.with_payload(7);
+                assert!(other.is_from_reserve() && other.payload() == 7);
             }
         }
         assert_eq!(FrameWord::NONE.kind(), FrameKind::None);

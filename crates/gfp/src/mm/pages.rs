@@ -171,6 +171,16 @@ impl<P: Platform> Mm<P> {
         self.pages().get_ref(pfn)
     }
 
+    /// P266: whether a block was given without a look at the watermarks, to who frees memory or is
+    /// to end soon (`page_is_pfmemalloc`): what it received for others is to be dropped, so that
+    /// it comes back. `pfn` is its first frame; each page of a block that was split has the mark.
+    /// An object, and a block since it has an owner, has none.
+    ///
+    /// Context: any.
+    pub fn is_pfmemalloc(&self, pfn: Pfn) -> bool {
+        self.pages().frames().get(pfn).is_from_reserve()
+    }
+
     /// Where a frame is seen (`page_address`).
     #[inline]
     pub fn page_address(&self, pfn: Pfn) -> NonNull<u8> {

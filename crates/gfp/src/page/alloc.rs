@@ -48,16 +48,11 @@ impl<P: Platform> PageAllocator<P> {
             req
         };
         let local = Local::enter(&self.platform)?;
-        let pfn = match self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) {
-            Some(pfn) => {
-                local.leave();
-                pfn
-            }
-            None => {
-                drop(local);
-                self.alloc_slow(req, relief)?
-            }
+        let Some(pfn) = self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) else {
+            drop(local);
+            return self.alloc_slow(req, relief);
         };
+        local.leave();
         self.hand_out(pfn, req);
         Ok(pfn)
     }
@@ -420,11 +415,10 @@ impl<P: Platform> PageAllocator<P> {
         if !word.is_block(FrameKind::Page, order) {
             return;
         }
-        let first = FrameWord::new(FrameKind::Page, Order::ZERO, word.payload());
-        self.frames.set(pfn, first);
+        let part = word.part(Order::ZERO);
+        self.frames.set(pfn, part.with_payload(word.payload()));
         for i in 1..order.pages() {
-            self.frames
-                .set(pfn.add(i), FrameWord::new(FrameKind::Page, Order::ZERO, 1));
+            self.frames.set(pfn.add(i), part);
         }
     }
 
@@ -436,7 +430,7 @@ impl<P: Platform> PageAllocator<P> {
             if !old.is(FrameKind::Page) && !old.is(FrameKind::Compound) {
                 return false;
             }
-            let new = FrameWord::new(old.kind(), old.order(), old.payload() + 1);
+            let new = old.with_payload(old.payload() + 1);
             if self.frames.replace(pfn, old, new) {
                 return true;
             }

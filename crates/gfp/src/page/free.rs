@@ -59,12 +59,12 @@ impl<P: Platform> PageAllocator<P> {
         let Some(references) = word.payload().checked_sub(1) else {
             return Err(Misuse::DoubleFree);
         };
-        let left = if word.is(FrameKind::Compound) {
-            order
+        let (left, new) = if word.is(FrameKind::Compound) {
+            (order, word)
         } else {
-            Order::ZERO
+            (Order::ZERO, word.part(Order::ZERO))
         };
-        let new = FrameWord::new(word.kind(), left, references);
+        let new = new.with_payload(references);
         if !self.frames.replace(pfn, word, new) {
             // Somebody else changed the count: look again. The caller's reference is still there.
             return free(pfn, order);
@@ -72,7 +72,7 @@ impl<P: Platform> PageAllocator<P> {
         if left != order {
             for o in (0..order.get()).rev().filter_map(Order::new) {
                 let part = pfn.add(o.pages());
-                self.frames.set(part, FrameWord::new(FrameKind::Page, o, 1));
+                self.frames.set(part, word.part(o));
                 // These pages belonged to the reference that was dropped, and nobody else.
                 free(part, o)?;
             }

@@ -25,7 +25,6 @@ impl<P: Platform> PageAllocator<P> {
         let Some(pfn) = self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) else {
             drop(local);
             let pfn = self.alloc_slow(req, relief)?;
-            self.hand_out(pfn, req);
             self.adopt_large(pfn, req.order);
             return Ok(pfn);
         };

@@ -41,16 +41,25 @@ impl<P: Platform, R: Relief<P> + ?Sized> Drop for Run<'_, P, R> {
     }
 }
 
+/// Where memory came from.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Source {
+    /// What a request of its rights leaves to others was looked at.
+    Free,
+    /// No watermark was looked at (P266).
+    Reserve,
+}
+
 /// How a step ended.
 enum Outcome {
     /// Memory was found.
-    Found(Pfn),
+    Found(Pfn, Source),
     /// Go on with this.
     Next(Event),
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// The slow path: does what the plan says, step by step (P109-P134).
+    /// The slow path: does what the plan says, step by step (P109-P134), and hands out the block.
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_slow<R>(&self, request: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
@@ -96,7 +105,13 @@ impl<P: Platform> PageAllocator<P> {
                 });
             }
             match run.execute(step)? {
-                Outcome::Found(pfn) => return Ok(pfn),
+                Outcome::Found(pfn, source) => {
+                    self.hand_out(pfn, request);
+                    if source == Source::Reserve {
+                        self.frames.set(pfn, self.frames.get(pfn).from_reserve());
+                    }
+                    return Ok(pfn);
+                }
                 Outcome::Next(next) => event = next,
             }
         }
@@ -218,7 +233,10 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 Event::Done
             }
             Step::Pass { rights, .. } => match pages.pass(need.request, rights, relief)? {
-                Some(pfn) => return Ok(Outcome::Found(pfn)),
+                Some(pfn) if rights.contains(AllocFlags::NO_WATERMARKS) => {
+                    return Ok(Outcome::Found(pfn, Source::Reserve));
+                }
+                Some(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
                 None => Event::Missed,
             },
             Step::CheckStall => {
@@ -240,7 +258,7 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
             }
             Step::Compact { order, priority } => {
                 match relief.compact(pages, need, order, priority) {
-                    Compacted::Captured(pfn) => return Ok(Outcome::Found(pfn)),
+                    Compacted::Captured(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
                     Compacted::Ended(outcome) => Event::Compacted(outcome),
                 }
             }

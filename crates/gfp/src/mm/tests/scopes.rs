@@ -1,6 +1,7 @@
 //! Scopes by guard, in Linux's shape, and as a snapshot.
 
-use super::{Mm, TestPlatform, machine};
+use super::{Mm, TestPlatform, Vec, machine};
+use crate::flags::{GFP_ATOMIC, GFP_KERNEL, Gfp};
 use crate::platform::{Context, DirectMap, Nested, Platform, ScopeError, Snapshot};
 use crate::policy::effort::Scopes;
 
@@ -134,4 +135,46 @@ fn a_platform_without_task_words_says_so() {
     let refused = ScopeGuard::open(&Bare, Scopes::NOIO, None).unwrap_err();
     assert_eq!(refused, ScopeError::NotKept);
     assert_eq!(Snapshot::take(&Bare), Snapshot::default());
+}
+
+#[test]
+fn memory_that_was_given_past_the_watermarks_is_marked_until_it_is_free() {
+    // P266
+    let mm = machine();
+    let mut ordinary = Vec::new();
+    while let Ok(pfn) = mm.alloc_pages(GFP_ATOMIC | Gfp::HIGH | Gfp::NOWARN, 0) {
+        assert!(!mm.is_pfmemalloc(pfn));
+        ordinary.push(pfn);
+    }
+    let scope = mm.scope_noreclaim(&"writes memory back").unwrap();
+    let page = mm.alloc_pages(GFP_KERNEL, 0).unwrap();
+    let block = mm.alloc_pages(GFP_KERNEL, 1).unwrap();
+    drop(scope);
+    assert!(mm.is_pfmemalloc(page) && mm.is_pfmemalloc(block));
+    assert!(mm.get_page(page) && mm.is_pfmemalloc(page));
+    assert!(mm.split_page(block, 1));
+    assert!(mm.is_pfmemalloc(block) && mm.is_pfmemalloc(block.add(1)));
+    // SAFETY: ours: two references of one page, and two pages.
+    unsafe {
+        mm.free_frames(page, 0);
+        assert!(mm.is_pfmemalloc(page), "one reference is left");
+        mm.free_frames(page, 0);
+        mm.free_frames(block, 0);
+        mm.free_frames(block.add(1), 0);
+    }
+    assert!(!mm.is_pfmemalloc(page));
+    for pfn in ordinary {
+        // SAFETY: ours.
+        unsafe { mm.free_frames(pfn, 0) };
+    }
+    let mut again = Vec::new();
+    while let Ok(pfn) = mm.alloc_pages(GFP_ATOMIC | Gfp::HIGH | Gfp::NOWARN, 0) {
+        assert!(!mm.is_pfmemalloc(pfn), "nothing of the mark is left");
+        again.push(pfn);
+    }
+    for pfn in again {
+        // SAFETY: ours.
+        unsafe { mm.free_frames(pfn, 0) };
+    }
+    mm.verify().unwrap();
 }
