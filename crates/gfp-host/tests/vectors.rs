@@ -34,12 +34,22 @@ fn on_a_machine(nodes: u8, check: fn(&gfp::Mm<HostPlatform>, &(dyn Fn() -> bool 
 
 #[test]
 fn each_level_asks_for_what_the_rules_say() {
-    // P961, P122, P412
+    // P961, P121, P122, P129, P405, P412
     for nodes in [1, 2] {
         on_a_machine(nodes, |mm, mine| {
-            for seen in vectors::levels(mm, mine) {
-                seen.expect("there is memory").check();
-            }
+            vectors::levels(mm, mine).check();
+        });
+    }
+}
+
+#[test]
+fn each_level_asks_for_what_the_rules_say_for_blocks() {
+    // P961, P103-P106, P108, P120-P126, P129
+    for nodes in [1, 2] {
+        on_a_machine(nodes, |mm, mine| {
+            vectors::orders(mm, mine)
+                .iter()
+                .for_each(|rows| rows.check());
         });
     }
 }

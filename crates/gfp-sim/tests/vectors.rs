@@ -52,12 +52,22 @@ fn in_a_task(nodes: u8, check: fn(&gfp::Mm<gfp_sim::SimPlatform>, &(dyn Fn() -> 
 
 #[test]
 fn each_level_asks_for_what_the_rules_say() {
-    // P961, P122, P412
+    // P961, P121, P122, P129, P405, P412
     for nodes in [1, 2] {
         in_a_task(nodes, |mm, mine| {
-            for seen in vectors::levels(mm, mine) {
-                seen.expect("there is memory").check();
-            }
+            vectors::levels(mm, mine).check();
+        });
+    }
+}
+
+#[test]
+fn each_level_asks_for_what_the_rules_say_for_blocks() {
+    // P961, P103-P106, P108, P120-P126, P129
+    for nodes in [1, 2] {
+        in_a_task(nodes, |mm, mine| {
+            vectors::orders(mm, mine)
+                .iter()
+                .for_each(|rows| rows.check());
         });
     }
 }

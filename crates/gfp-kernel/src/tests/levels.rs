@@ -11,6 +11,7 @@ use gfp::frame::PAGE_SIZE;
 
 super::tests! { "levels":
     each_level_asks_for_what_the_rules_say,
+    each_level_asks_for_what_the_rules_say_for_blocks,
     a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again,
     a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass,
 }
@@ -34,11 +35,16 @@ fn undisturbed<R>(work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> R) -> Option<
 }
 
 fn each_level_asks_for_what_the_rules_say() {
-    // P961, P122, P412
-    let seen = undisturbed(|mine| vectors::levels(mm(), mine));
-    for seen in seen.into_iter().flatten() {
-        seen.expect("there was memory").check();
+    // P961, P121, P122, P129, P405, P412
+    if let Some(seen) = undisturbed(|mine| vectors::levels(mm(), mine)) {
+        seen.check();
     }
+}
+
+fn each_level_asks_for_what_the_rules_say_for_blocks() {
+    // P961, P103-P106, P108, P120-P126, P129
+    let seen = undisturbed(|mine| vectors::orders(mm(), mine));
+    seen.iter().flatten().for_each(|rows| rows.check());
 }
 
 fn a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again() {
