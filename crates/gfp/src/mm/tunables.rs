@@ -73,7 +73,7 @@ impl<P: Platform> Tunables<'_, P> {
     /// # Errors
     /// [`TunableError::WriteOnly`].
     pub fn get(&self, tunable: Tunable) -> Result<Numbers, TunableError> {
-        let pages = self.mm.pages();
+        let (pages, reclaim) = (self.mm.pages(), self.mm.slabs().reclaim());
         Ok(match tunable {
             Tunable::CompactMemory => {
                 debug_assert_eq!(tunable.access(), Access::WriteOnly);
@@ -85,6 +85,7 @@ impl<P: Platform> Tunables<'_, P> {
             }
             Tunable::MinFreeKbytes => (pages.min_free_kbytes() as i64).into(),
             Tunable::Swappiness => i64::from(self.mm.swappiness()).into(),
+            Tunable::VfsCachePressure => (reclaim.vfs_cache_pressure() as i64).into(),
             Tunable::WatermarkScaleFactor => (pages.watermark_scale_factor() as i64).into(),
         })
     }
@@ -107,6 +108,10 @@ impl<P: Platform> Tunables<'_, P> {
             }
             Tunable::MinFreeKbytes => self.tune(Tuning::MinFreeKbytes(number as u32))?,
             Tunable::Swappiness => self.mm.set_swappiness(number as u8),
+            Tunable::VfsCachePressure => {
+                let reclaim = self.mm.slabs().reclaim();
+                reclaim.set_vfs_cache_pressure(number as usize);
+            }
             Tunable::WatermarkScaleFactor => {
                 self.tune(Tuning::WatermarkScaleFactor(number as usize))?;
             }

@@ -21,7 +21,9 @@ use crate::frame::{MAX_NODES, NodeId, Order, PAGE_SIZE};
 use crate::page::PageRequest;
 use crate::platform::Platform;
 use crate::policy::reclaim::Priority;
-use crate::policy::reclaim::shrink::{Counted, Pass, Scanned, Settings};
+use crate::policy::reclaim::shrink::{
+    Counted, DEFAULT_VFS_CACHE_PRESSURE, Pass, Scanned, Settings,
+};
 use crate::sync::WaitQueue;
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
 use core::cell::UnsafeCell;
@@ -101,6 +103,8 @@ const _: () = assert!(size_of::<SlotPage>() <= PAGE_SIZE && SLOTS >= 8);
 /// All shrinkers of a machine.
 pub(super) struct Shrinkers {
     head: AtomicPtr<SlotPage>,
+    /// P715, in percent.
+    vfs_cache_pressure: AtomicUsize,
     /// Who waits for calls to end.
     leaving: WaitQueue,
 }
@@ -152,6 +156,7 @@ impl Shrinkers {
     pub(super) const fn new() -> Shrinkers {
         Shrinkers {
             head: AtomicPtr::new(null_mut()),
+            vfs_cache_pressure: AtomicUsize::new(DEFAULT_VFS_CACHE_PRESSURE),
             leaving: WaitQueue::new(),
         }
     }
@@ -275,9 +280,21 @@ impl<P: Platform> Reclaim<P> {
         slot.state.store(FREE, Ordering::Release);
     }
 
+    /// P715: shrinkers of names and inodes ([`Settings::vfs`]) count so many percent of what they
+    /// have; 0: nothing. Context: any.
+    pub fn set_vfs_cache_pressure(&self, percent: usize) {
+        self.shrinkers.vfs_cache_pressure.store(percent, Relaxed);
+    }
+
+    /// P715.
+    pub fn vfs_cache_pressure(&self) -> usize {
+        self.shrinkers.vfs_cache_pressure.load(Relaxed)
+    }
+
     /// P412: asks every shrinker once, at this priority, for a node.
     pub(super) fn shrink(&self, gfp: Gfp, node: NodeId, priority: Priority) -> Shrunk {
         let mut all = Shrunk::default();
+        let vfs = self.vfs_cache_pressure();
         for slot in self.shrinkers.slots() {
             if !slot.begin() {
                 continue;
@@ -289,7 +306,7 @@ impl<P: Platform> Reclaim<P> {
             };
             // SAFETY: [INV-RECLAIM-1] a call is under way, so it stays as it was written.
             let what = unsafe { (*slot.what.get()).assume_init() };
-            let pass = shrink_one(slot, &what, gfp, node, priority);
+            let pass = shrink_one(slot, &what, gfp, node, priority, vfs);
             let left = match what.settings.allowed_by(gfp) {
                 true => pass.left(),
                 false => 0,
@@ -323,7 +340,14 @@ impl Shrunk {
 }
 
 /// One pass over one shrinker.
-fn shrink_one(slot: &Slot, what: &What, gfp: Gfp, node: NodeId, priority: Priority) -> Pass {
+fn shrink_one(
+    slot: &Slot,
+    what: &What,
+    gfp: Gfp,
+    node: NodeId,
+    priority: Priority,
+    vfs_cache_pressure: usize,
+) -> Pass {
     // SAFETY: [INV-RECLAIM-1] its owner lets it be called while a call is under way.
     let shrinker = unsafe { what.shrinker.as_ref() };
     let counter = &slot.deferred[what.settings.deferred_node(node.0.into())];
@@ -333,7 +357,7 @@ fn shrink_one(slot: &Slot, what: &What, gfp: Gfp, node: NodeId, priority: Priori
         objects: 0,
     };
     let freeable = match shrinker.count(&control) {
-        Counted::Objects(objects) => objects,
+        Counted::Objects(objects) => what.settings.counted(objects, vfs_cache_pressure),
         // What is deferred stays so: nothing can be done for it now.
         Counted::Nothing | Counted::Empty => return Pass::new(&what.settings, 0, 0, priority),
     };

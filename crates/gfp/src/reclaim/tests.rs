@@ -185,6 +185,33 @@ fn a_shrinker_that_needs_fs_is_left_alone_by_nofs_and_its_work_is_kept() {
 }
 
 #[test]
+fn names_and_inodes_are_spared_as_the_administrator_says() {
+    // P715
+    let mm = boot();
+    let vfs = mm.tunables();
+    for (keeps_names, percent, gives) in
+        [(true, "0", false), (false, "0", true), (true, "100", true)]
+    {
+        vfs.write("vfs_cache_pressure", percent).unwrap();
+        let cache = Cache::new(&mm);
+        let settings = Settings {
+            vfs: keeps_names,
+            ..Settings::default()
+        };
+        with(&cache, settings, || {
+            cache.fill();
+            let page = mm.kmalloc(4096, GFP_KERNEL);
+            assert_eq!(page.is_ok(), gives, "{keeps_names} {percent}");
+            assert_eq!(cache.scans.load(Relaxed) != 0, gives);
+            // SAFETY: freed once.
+            page.iter().for_each(|p| unsafe { mm.kfree(p.as_ptr()) });
+        });
+        cache.give(usize::MAX);
+    }
+    mm.verify().unwrap();
+}
+
+#[test]
 fn a_shrinker_that_allocates_is_not_entered_again() {
     // P133, P962
     let mm = boot();

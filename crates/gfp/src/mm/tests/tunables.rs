@@ -250,6 +250,11 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ),
     ("swappiness", &["", "-1", "201", "60%"], "7"),
     (
+        "vfs_cache_pressure",
+        &["", "-1", "2147483648", "half"],
+        "50",
+    ),
+    (
         "watermark_scale_factor",
         &["", "0", "-10", "3001", "1.5"],
         "77",
@@ -304,6 +309,24 @@ fn what_has_only_an_effect_cannot_be_read() {
     assert_eq!(error, TunableError::WriteOnly { name });
     assert!(mm.tunables().write(name, "0").is_err());
     mm.tunables().write(name, "1").unwrap();
+}
+
+#[test]
+fn what_limits_commitments_is_refused_with_the_reason() {
+    // P718
+    let mm = machine();
+    for name in [
+        "overcommit_memory",
+        "overcommit_ratio",
+        "admin_reserve_kbytes",
+        "user_reserve_kbytes",
+    ] {
+        let error = mm.tunables().write(name, "1").unwrap_err();
+        assert!(matches!(error, TunableError::Elsewhere { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with(name), "{text}");
+        assert!(text.contains("promises no memory"), "{text}");
+    }
 }
 
 #[test]

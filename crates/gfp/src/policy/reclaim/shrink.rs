@@ -22,6 +22,8 @@ use crate::flags::Gfp;
 pub const DEFAULT_SEEKS: u32 = 2;
 /// P412: how many objects a scan is asked for if the owner does not say.
 pub const DEFAULT_BATCH: usize = 128;
+/// P715: default of the sysctl `vfs_cache_pressure`, in percent.
+pub const DEFAULT_VFS_CACHE_PRESSURE: usize = 100;
 /// P411: Linux's number for [`Counted::Empty`].
 pub const SHRINK_EMPTY: usize = usize::MAX - 1;
 /// P411: Linux's number for [`Scanned::Stop`].
@@ -81,6 +83,9 @@ pub struct Settings {
     pub group_aware: bool,
     /// Works for groups even if kernel memory is not accounted to them (`SHRINKER_NONSLAB`).
     pub nonslab: bool,
+    /// P715: keeps names or inodes of files, so that `vfs_cache_pressure` says how many of them
+    /// count ([`Settings::counted`]).
+    pub vfs: bool,
 }
 
 impl Default for Settings {
@@ -92,6 +97,7 @@ impl Default for Settings {
             numa_aware: false,
             group_aware: false,
             nonslab: false,
+            vfs: false,
         }
     }
 }
@@ -103,6 +109,20 @@ impl Settings {
             DEFAULT_BATCH
         } else {
             self.batch
+        }
+    }
+
+    /// P715: as how many objects those of its owner count: `vfs_cache_pressure` percent of them, if
+    /// they are names or inodes.
+    pub const fn counted(&self, objects: usize, vfs_cache_pressure: usize) -> usize {
+        if !self.vfs {
+            return objects;
+        }
+        let part = objects as u128 * vfs_cache_pressure as u128 / 100;
+        if part > usize::MAX as u128 {
+            usize::MAX
+        } else {
+            part as usize
         }
     }
 

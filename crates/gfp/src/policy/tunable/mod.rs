@@ -30,6 +30,8 @@ pub enum Tunable {
     MinFreeKbytes,
     /// P714.
     Swappiness,
+    /// P715: in percent.
+    VfsCachePressure,
     /// P701: in 1/10000 of a zone.
     WatermarkScaleFactor,
 }
@@ -66,15 +68,29 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "oom_kill_allocating_task",
         "it is an answer of the OOM source: OomSettings::kills_caller",
     ),
+    (
+        "oom_dump_tasks",
+        "it is an answer of the OOM source: OomSettings::dumps_tasks",
+    ),
+    ("overcommit_memory", NO_COMMIT),
+    ("overcommit_ratio", NO_COMMIT),
+    ("overcommit_kbytes", NO_COMMIT),
+    ("admin_reserve_kbytes", NO_COMMIT),
+    ("user_reserve_kbytes", NO_COMMIT),
 ];
+
+/// P718.
+const NO_COMMIT: &str = "this library promises no memory that it does not give out, so there is \
+nothing to overcommit; who has processes limits what they may map";
 
 impl Tunable {
     /// All of them, by name.
-    pub const ALL: [Tunable; 5] = [
+    pub const ALL: [Tunable; 6] = [
         Tunable::CompactMemory,
         Tunable::LowmemReserveRatio,
         Tunable::MinFreeKbytes,
         Tunable::Swappiness,
+        Tunable::VfsCachePressure,
         Tunable::WatermarkScaleFactor,
     ];
 
@@ -85,6 +101,7 @@ impl Tunable {
             Tunable::LowmemReserveRatio => "lowmem_reserve_ratio",
             Tunable::MinFreeKbytes => "min_free_kbytes",
             Tunable::Swappiness => "swappiness",
+            Tunable::VfsCachePressure => "vfs_cache_pressure",
             Tunable::WatermarkScaleFactor => "watermark_scale_factor",
         }
     }
@@ -106,7 +123,7 @@ impl Tunable {
                 count: NUMBERS_MAX,
                 ..one(-INT, INT)
             },
-            Tunable::MinFreeKbytes => one(0, INT),
+            Tunable::MinFreeKbytes | Tunable::VfsCachePressure => one(0, INT),
             Tunable::Swappiness => one(0, 200),
             Tunable::WatermarkScaleFactor => one(1, 3000),
         }

@@ -39,7 +39,7 @@ use core::ptr::NonNull;
 use lock::OomLock;
 use victims::{State, Victims};
 
-pub use report::{OomEnd, OomReport};
+pub use report::{OomEnd, OomReport, OomTasks};
 pub use source::{OomCaller, OomId, OomNotifier, OomSettings, OomSource};
 pub use victims::VICTIMS_MAX;
 
@@ -418,6 +418,7 @@ impl<P: Platform> Call<'_, P> {
                 OomEnd::Killed { who, .. } => describe(who),
                 OomEnd::Nobody | OomEnd::PanicWanted => Default::default(),
             },
+            tasks: (self.source.settings().dumps_tasks).then_some(OomTasks(self.source)),
             constraint: CONSTRAINT,
             managed: pages.managed_pages(),
             free: pages.free_page_count(),

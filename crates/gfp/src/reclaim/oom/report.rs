@@ -1,12 +1,13 @@
 //! Why somebody was killed, or nobody (P435a, P606).
 
-use super::source::OomId;
+use super::source::{OomId, OomSource};
 use crate::flags::Gfp;
 use crate::policy::oom::{
-    Candidate, Constrained, Constraint, Invocation, KilledBy, TaskRow, VictimLine,
+    Candidate, Constrained, Constraint, Invocation, KilledBy, TABLE_HEADER, TaskRow, VictimLine,
 };
 use crate::report::Shortages;
 use core::fmt;
+use core::ops::ControlFlow;
 
 /// How the killer ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,52 @@ pub enum OomEnd {
     Nobody,
     /// P432: the settings want a panic rather than a kill.
     PanicWanted,
+}
+
+/// The table of candidates (P435a), as the source shows and describes them while it is printed.
+#[derive(Copy, Clone)]
+pub struct OomTasks<'a>(pub(super) &'a dyn OomSource);
+
+/// Candidates that are asked for at once.
+const AT_ONCE: usize = 64;
+
+impl OomTasks<'_> {
+    /// The candidates after the first so many, as many as fit. Returns how many.
+    fn some(&self, after: usize, ids: &mut [OomId; AT_ONCE]) -> usize {
+        let (mut seen, mut found) = (0, 0);
+        self.0.for_each(&mut |who, _| {
+            if seen >= after && found < AT_ONCE {
+                ids[found] = who;
+                found += 1;
+            }
+            seen += 1;
+            match found {
+                AT_ONCE => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        found
+    }
+}
+
+impl fmt::Display for OomTasks<'_> {
+    /// Lines, without a newline at the end of the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(TABLE_HEADER)?;
+        let mut ids = [OomId(0); AT_ONCE];
+        let mut shown = 0;
+        loop {
+            // Described apart: the source may hold a lock of its own while it shows them.
+            let found = self.some(shown, &mut ids);
+            for who in &ids[..found] {
+                write!(f, "\n{}", self.0.describe(*who))?;
+            }
+            shown += found;
+            if found < AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Why somebody was killed, or nobody: as a structure, and as text ([`fmt::Display`]).
@@ -42,6 +89,8 @@ pub struct OomReport<'a> {
     pub end: OomEnd,
     /// The victim as the source describes it.
     pub victim: TaskRow<'a>,
+    /// All candidates; `None` if the settings do not want them in the report (`oom_dump_tasks`).
+    pub tasks: Option<OomTasks<'a>>,
     /// What limits where the memory may come from.
     pub constraint: Constraint,
     /// Pages that the machine manages.
@@ -64,6 +113,9 @@ impl fmt::Display for OomReport<'_> {
         writeln!(f, "{invocation}")?;
         write!(f, "{}", self.shortages)?;
         writeln!(f, "{} of {} pages are free", self.free, self.managed)?;
+        if let Some(tasks) = self.tasks {
+            writeln!(f, "{tasks}")?;
+        }
         let constraint = self.constraint;
         match self.end {
             OomEnd::Killed { .. } => {

@@ -9,12 +9,24 @@ use core::ops::ControlFlow;
 pub struct OomId(pub u64);
 
 /// P717: what the machine wants of its killer. The default is Linux's.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct OomSettings {
     /// `panic_on_oom`.
     pub panic_on_oom: PanicOnOom,
     /// `oom_kill_allocating_task`: the caller is the victim, if it may be killed at all.
     pub kills_caller: bool,
+    /// `oom_dump_tasks`: the report lists all candidates.
+    pub dumps_tasks: bool,
+}
+
+impl Default for OomSettings {
+    fn default() -> OomSettings {
+        OomSettings {
+            panic_on_oom: PanicOnOom::default(),
+            kills_caller: false,
+            dumps_tasks: true,
+        }
+    }
 }
 
 /// The request that found nothing, as far as the machine knows its caller.
@@ -65,7 +77,7 @@ pub trait OomSource: Sync {
         OomSettings::default()
     }
 
-    /// What the report says of one.
+    /// What the report says of one. Not called in the middle of [`OomSource::for_each`].
     fn describe(&self, who: OomId) -> TaskRow<'_> {
         TaskRow {
             pid: who.0 as u32,

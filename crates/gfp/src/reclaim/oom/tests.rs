@@ -3,6 +3,7 @@
 extern crate std;
 
 mod script;
+mod table;
 
 use super::{NOTIFIERS_MAX, OomCaller, OomId, OomNotifier, OomRegisterError, OomSource};
 use crate::flags::{GFP_ATOMIC, GFP_NOFS, Gfp};
@@ -10,7 +11,7 @@ use crate::frame::Order;
 use crate::page::{Need, PageAllocator, PageRequest, Relief};
 use crate::platform::{Fact, Platform};
 use crate::policy::effort::Machine;
-use crate::policy::oom::{ADJ_NEVER, Candidate, PanicOnOom, Reaper};
+use crate::policy::oom::{ADJ_NEVER, Candidate, PanicOnOom, Reaper, TABLE_HEADER};
 use crate::reclaim::{Nobody, REPORT_EVERY_NS, Reclaim, Way};
 use crate::testing::TestPlatform;
 use script::{LOOK_MS, NEVER, NS_PER_MS, QUIET, Script, TestMm, boot, one, take};
@@ -393,7 +394,7 @@ fn the_report_says_who_and_why() {
     assert!(script.run(|| one(&mm, QUIET)));
     let reports = script.reports.lock().unwrap();
     let lines: Vec<_> = reports[0].lines().collect();
-    assert_eq!(lines.len(), 5, "{}", reports[0]);
+    assert_eq!(lines.len(), 7, "{}", reports[0]);
     assert!(
         lines[0].contains("invoked oom-killer: gfp_mask=0x"),
         "{}",
@@ -406,13 +407,15 @@ fn the_report_says_who_and_why() {
         lines[1]
     );
     assert!(lines[2].ends_with(" pages are free"), "{}", lines[2]);
+    assert_eq!(lines[3], TABLE_HEADER);
+    assert!(lines[4].starts_with("[      7] "), "{}", lines[4]);
     assert!(
-        lines[3].contains("global_oom,task_memcg=/,task=hog,pid=7"),
+        lines[5].contains("global_oom,task_memcg=/,task=hog,pid=7"),
         "{}",
-        lines[3]
+        lines[5]
     );
     let line = "Out of memory: Killed process 7 (hog) total-vm:0kB, anon-rss:8000kB";
-    assert!(lines[4].starts_with(line), "{}", lines[4]);
+    assert!(lines[6].starts_with(line), "{}", lines[6]);
 }
 
 #[test]

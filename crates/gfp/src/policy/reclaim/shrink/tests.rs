@@ -255,6 +255,21 @@ fn who_is_asked_on_whose_behalf() {
 }
 
 #[test]
+fn names_and_inodes_count_for_as_much_as_the_administrator_says() {
+    // P715
+    let vfs = Settings {
+        vfs: true,
+        ..Settings::default()
+    };
+    for (percent, counted) in [(0, 0), (1, 10), (50, 500), (100, 1000), (250, 2500)] {
+        assert_eq!(vfs.counted(1000, percent), counted);
+        assert_eq!(Settings::default().counted(1000, percent), 1000);
+    }
+    assert_eq!(vfs.counted(usize::MAX, 200), usize::MAX);
+    assert_eq!(vfs.counted(99, 1), 0);
+}
+
+#[test]
 fn what_a_request_does_not_allow_is_deferred() {
     // P416
     let fs = Settings {

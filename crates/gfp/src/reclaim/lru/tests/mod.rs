@@ -7,6 +7,7 @@ mod keeper;
 mod members;
 mod model;
 mod moves;
+mod near;
 mod pressure;
 mod waits;
 
