@@ -78,7 +78,7 @@ struct RunArgs {
     report: Option<PathBuf>,
 
     /// Keep files in the formats of /proc in `DIR/<pid>/` up to date while the program runs:
-    /// buddyinfo, zoneinfo, pagetypeinfo, vmstat, meminfo, slabinfo, vmallocinfo
+    /// buddyinfo, zoneinfo, pagetypeinfo, vmstat, meminfo, slabinfo, vmallocinfo, pressure/memory
     #[arg(long, value_name = "DIR")]
     proc: Option<PathBuf>,
 

@@ -121,6 +121,11 @@ unsafe impl Platform for HostPlatform {
         self.nr_cpus_running
     }
 
+    /// A thread that has used no machine of this process is not known.
+    fn nr_tasks_at_once(&self) -> u32 {
+        self.nr_cpus_running.min(slots::owners())
+    }
+
     #[inline(always)]
     fn enter(&self) -> Result<(CpuId, Section<'static>), Nested> {
         slots::enter()

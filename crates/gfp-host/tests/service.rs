@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
+use std::time::{Duration, Instant};
 
 #[path = "common/child.rs"]
 mod child;
@@ -288,6 +289,66 @@ fn changes_of_pressure_are_told_until_the_guard_is_dropped() {
     drop(guard);
     let told = told.with(|told| told.clone());
     assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
+}
+
+/// Has nothing to give, and takes its time to say so.
+struct Slow;
+
+impl Shrinker for Slow {
+    fn count(&self, _: &ShrinkControl) -> Counted {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(1) {
+            std::hint::spin_loop();
+        }
+        Counted::Empty
+    }
+
+    fn scan(&self, _: &ShrinkControl) -> Scanned {
+        Scanned::Stop
+    }
+}
+
+#[test]
+fn time_that_is_lost_is_told_until_the_guard_is_dropped() {
+    // P680
+    let host = boot();
+    let slow = host.register_shrinker(Arc::new(Slow), Settings::default());
+    let told = Arc::new(AtomicUsize::new(0));
+    let teller = Arc::clone(&told);
+    // A millisecond in a window: any request in need takes longer with that shrinker.
+    let trigger = "some 1000 10000000".parse().unwrap();
+    let guard = host.on_stall(trigger, move || _ = teller.fetch_add(1, Release));
+    let guard = guard.unwrap();
+    assert_eq!(told.load(Acquire), 0);
+    let mut taken = Vec::new();
+    while let Ok(buffer) = host.buffer(PAGE, GFP_KERNEL) {
+        taken.push(buffer);
+    }
+    assert!(host.memory_stall_us() >= 1000);
+    while told.load(Acquire) == 0 {
+        thread::yield_now();
+    }
+    drop((guard, slow));
+    let times = told.load(Acquire);
+    taken.clear();
+    while let Ok(buffer) = host.buffer(PAGE, GFP_KERNEL) {
+        taken.push(buffer);
+    }
+    assert_eq!(told.load(Acquire), times);
+}
+
+#[test]
+fn a_process_of_one_thread_is_stalled_in_full_while_it_reclaims() {
+    // P409, P680: its child has one thread, on however many CPUs.
+    let host = boot();
+    let slow = host.register_shrinker(Arc::new(Slow), Settings::default());
+    let answer = in_child(|| {
+        while host.kmalloc(PAGE, GFP_KERNEL).is_ok() {}
+        let [some, full] = host.memory_stalls().unwrap_or_default();
+        i32::from(some.total_us < 1000) + 2 * i32::from(some != full)
+    });
+    assert_eq!(answer, 0);
+    drop(slow);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The text views as files: `DIR/<pid>/{buddyinfo,zoneinfo,...}`.
+//! The text views as files: `DIR/<pid>/{buddyinfo,zoneinfo,pressure/memory,...}`.
 //!
-//! A file is written beside its place and then moved there, so that a reader sees all of one
-//! version or all of another.
+//! A file is written in `DIR/<pid>` under another name and then moved to its place, so that a
+//! reader sees all of one version or all of another.
 
 use crate::sys::{self, Errno, File, Pages, Path};
 use core::fmt::{self, Write};
@@ -49,14 +49,26 @@ fn write_with(
     let len = path.bytes().len();
     for view in View::ALL {
         path.truncate(len);
+        let name = view.file_name();
+        let base = match name.rsplit_once('/') {
+            None => name,
+            Some((inside, base)) => {
+                if !path.push(inside.as_bytes()) {
+                    return Err(Errno(libc::ENAMETOOLONG));
+                }
+                make_dir(path)?;
+                path.truncate(len);
+                base
+            }
+        };
         // By thread: the last write at the exit may meet one of the helper thread.
-        let fits = path.push(b".") && path.push(view.file_name().as_bytes());
+        let fits = path.push(b".") && path.push(base.as_bytes());
         if !(fits && path.push(b".") && path.push_number(u64::from(sys::gettid()))) {
             return Err(Errno(libc::ENAMETOOLONG));
         }
         write_one(source, view, path, buffer)?;
         place.truncate(0);
-        if !(place.push(&path.bytes()[..len]) && place.push(view.file_name().as_bytes())) {
+        if !(place.push(&path.bytes()[..len]) && place.push(name.as_bytes())) {
             return Err(Errno(libc::ENAMETOOLONG));
         }
         sys::rename(path, place)?;

@@ -97,6 +97,13 @@ pub unsafe trait Platform: Sync + Sized {
         self.nr_cpus()
     }
 
+    /// How many tasks can work at once: as many as CPUs run, or as there are tasks, if the platform
+    /// knows of fewer. If so many reclaim, nobody does anything else: `full` of memory stalls.
+    /// Asked when a task begins or ends to reclaim.
+    fn nr_tasks_at_once(&self) -> u32 {
+        self.nr_cpus_running()
+    }
+
     /// Which CPU this is, and the right to its private state.
     ///
     /// # Errors

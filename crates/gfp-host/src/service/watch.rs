@@ -1,4 +1,4 @@
-//! Being told of memory pressure.
+//! Being told of memory pressure, and of time that is lost to it.
 
 use super::Host;
 use super::signals;
@@ -10,12 +10,13 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use gfp::platform::Platform;
 use gfp::policy::pressure::Pressure;
+use gfp::policy::stall::{Trigger, Watch};
 
 /// While there is pressure, it is looked at so often whether it has gone: nobody says when memory
 /// comes free otherwise than by reclaim.
 const LOOK_NS: u64 = 100_000_000;
 
-/// Somebody is told of each change of pressure while this lives.
+/// Somebody is told of pressure while this lives.
 ///
 /// Its drop waits for the call that is under way: not in the callback itself. In the child of a
 /// fork nobody is told, and the drop does nothing.
@@ -53,17 +54,66 @@ impl Host {
         &self,
         tell: impl FnMut(Pressure) + Send + 'static,
     ) -> Result<PressureGuard, io::Error> {
+        self.start_watch(move |host, stop| watch(&host, &stop, tell))
+    }
+
+    /// Calls `tell` whenever within a window so much time was lost to memory, at most once a window
+    /// (P680). To look without being told there is
+    /// [`Mm::memory_stalls`](gfp::Mm::memory_stalls).
+    ///
+    /// The calls come as those of [`Host::on_pressure`].
+    ///
+    /// ```
+    /// use gfp_host::{Host, HostConfig};
+    /// # let host = Host::boot(&HostConfig::new(16 << 20))?;
+    /// // 150 ms in a second.
+    /// let guard = host.on_stall("some 150000 1000000".parse()?, || { /* take less work */ })?;
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn on_stall(
+        &self,
+        trigger: Trigger,
+        tell: impl FnMut() + Send + 'static,
+    ) -> Result<PressureGuard, io::Error> {
+        // Before the thread runs: what stalls from now on counts.
+        let Ok(stalls) = self.watch_stalls(trigger) else {
+            return Err(io::Error::other("called in the middle of an allocation"));
+        };
+        self.start_watch(move |host, stop| watch_stalls(&host, &stop, stalls, tell))
+    }
+
+    /// Starts a thread that runs `body` until it is to stop.
+    fn start_watch(
+        &self,
+        body: impl FnOnce(Host, Arc<AtomicBool>) + Send + 'static,
+    ) -> Result<PressureGuard, io::Error> {
         let stop = Arc::new(AtomicBool::new(false));
         let (host, stopped) = (self.clone(), stop.clone());
         let thread = Builder::new()
             .name("gfp-pressure".into())
-            .spawn(move || watch(&host, &stopped, tell))?;
+            .spawn(move || body(host, stopped))?;
         Ok(PressureGuard {
             host: self.clone(),
             stop,
             thread: Some(thread),
             pid: sys::getpid(),
         })
+    }
+}
+
+fn watch_stalls(host: &Host, stop: &AtomicBool, mut watch: Watch, mut tell: impl FnMut()) {
+    signals::block_all();
+    // Acquire: pairs with the Release in `PressureGuard::drop`.
+    let stopped = || stop.load(Ordering::Acquire);
+    while !stopped() {
+        // It is never inside the allocator here, so it is never refused.
+        if host.wait_stall(&mut watch, None, stopped) == Ok(true) && !stopped() {
+            tell();
+        }
     }
 }
 

@@ -102,6 +102,11 @@ pub fn is_inside() -> bool {
     REGISTRY.is_inside(ThisThread)
 }
 
+/// Threads that have a slot: those that have used a machine of this process.
+pub fn owners() -> u32 {
+    REGISTRY.owners()
+}
+
 /// What is true of the calling thread: its scopes and rights, for all machines of the process. May
 /// be called from a signal handler.
 pub fn this_task<'a>() -> ThisTask<'a> {

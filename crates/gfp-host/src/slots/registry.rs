@@ -387,11 +387,15 @@ impl<const N: usize> Registry<N> {
             let free = !word.load(Ordering::Acquire);
             (free != 0).then(|| i * WORD_SLOTS + free.trailing_zeros() as usize)
         };
-        self.used
-            .iter()
-            .enumerate()
-            .find_map(of_word)
-            .filter(|index| *index < N)
+        let found = self.used.iter().enumerate().find_map(of_word);
+        found.filter(|index| *index < N)
+    }
+
+    /// Slots that have an owner.
+    pub(super) fn owners(&self) -> u32 {
+        // Relaxed: a count, stale when it is there.
+        let owned = |word: &AtomicU64| word.load(Ordering::Relaxed).count_ones();
+        self.used.iter().map(owned).sum()
     }
 
     fn is_used(&self, index: usize) -> bool {
@@ -400,13 +404,9 @@ impl<const N: usize> Registry<N> {
 
     fn disown(&self, index: usize) {
         // Release: pairs with the Acquire in `claim` and `is_used`.
-        let old = self.used[index / WORD_SLOTS]
-            .fetch_and(!(1 << (index % WORD_SLOTS)), Ordering::Release);
-        debug_assert_eq!(
-            old >> (index % WORD_SLOTS) & 1,
-            1,
-            "slot {index} had no owner"
-        );
+        let bit = 1 << (index % WORD_SLOTS);
+        let old = self.used[index / WORD_SLOTS].fetch_and(!bit, Ordering::Release);
+        debug_assert_ne!(old & bit, 0, "slot {index} had no owner");
     }
 
     /// The thread ends: its slot is free for others.

@@ -32,7 +32,8 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "cat",
         usage: "cat /proc/NAME",
-        about: "buddyinfo, pagetypeinfo, zoneinfo, vmstat, meminfo, slabinfo or vmallocinfo",
+        about: "buddyinfo, pagetypeinfo, zoneinfo, vmstat, meminfo, slabinfo, vmallocinfo or \
+                pressure/memory",
         run: cat,
     },
     Command {

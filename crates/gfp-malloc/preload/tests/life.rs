@@ -180,10 +180,12 @@ fn views_while_a_program_runs() {
     assert!(first("meminfo").starts_with("MemTotal:"));
     assert!(first("vmstat").starts_with("nr_free_pages "));
     assert!(first("vmallocinfo").starts_with("0x"));
+    // P680
+    assert!(first("pressure/memory").starts_with("some avg10=0.00 avg60="));
     drop(child.stdin.take());
     assert!(child.wait().expect("it ends").success());
     let left = std::fs::read_dir(&place).expect("the directory").count();
-    assert_eq!(left, 7, "temporary files are gone");
+    assert_eq!(left, 8, "temporary files are gone");
 }
 
 /// The helper thread does not keep a process alive.

@@ -3,9 +3,10 @@
 use super::Mm;
 use crate::error::AllocError;
 use crate::frame::NodeId;
-use crate::platform::{Platform, Sleep};
+use crate::platform::{Nested, Platform, Sleep};
 use crate::policy::pressure::Pressure;
 use crate::policy::reclaim::shrink::Settings;
+use crate::policy::stall::{StallLine, Trigger, Watch};
 use crate::reclaim::oom::{OomNotifier, OomNotifierId, OomRegisterError, OomSource, OomSourceId};
 use crate::reclaim::{KswapdError, Shrinker, ShrinkerId};
 use core::ptr::NonNull;
@@ -128,7 +129,7 @@ impl<P: Platform> Mm<P> {
 
     /// The task in [`Mm::kswapd`] has ended without returning: this process is the child of a fork,
     /// which copied the machine and not the thread. Nobody wakes it or waits for it any more, and
-    /// another may take its place. Context: any but an NMI.
+    /// another may take its place. Nor does any task reclaim. Context: any but an NMI.
     pub fn kswapd_is_gone(&self, node: NodeId) {
         self.slabs().reclaim().kswapd_is_gone(node);
     }
@@ -179,15 +180,73 @@ impl<P: Platform> Mm<P> {
         reclaim.wait_pressure(seen, deadline_ns, give_up)
     }
 
-    /// Has those in [`Mm::wait_pressure`] look whether they are to give up. Context: any but an
-    /// NMI.
+    /// Has those in [`Mm::wait_pressure`] and [`Mm::wait_stall`] look whether they are to give up.
+    /// Context: any but an NMI.
     pub fn stop_wait_pressure(&self) {
         self.slabs().reclaim().stop_wait_pressure();
     }
 
-    /// P409: microseconds in which at least one task reclaimed, of its own or in the background:
-    /// the total of `some` in Linux's `/proc/pressure/memory`. Context: any.
+    /// P409: microseconds in which at least one task reclaimed or compacted for a request, of its
+    /// own or in the background: the total of `some` in Linux's `/proc/pressure/memory`.
+    ///
+    /// Context: any; who interrupted the allocator on its own CPU is told the total of the last
+    /// begin or end of a stall.
     pub fn memory_stall_us(&self) -> u64 {
         self.slabs().reclaim().memory_stall_us()
+    }
+
+    /// P680: the time lost to memory, as of now: `some` and `full` of Linux's
+    /// `/proc/pressure/memory`, with averages over 10, 60 and 300 s ([`crate::policy::stall`]).
+    /// Full is the time in which as many tasks stalled as can work at once
+    /// ([`Platform::nr_tasks_at_once`]).
+    ///
+    /// Context: any. Takes a lock for some hundred instructions.
+    ///
+    /// # Errors
+    /// [`Nested`]: the caller interrupted the allocator on its own CPU; try again outside.
+    pub fn memory_stalls(&self) -> Result<[StallLine; 2], Nested> {
+        self.slabs().reclaim().memory_stalls()
+    }
+
+    /// P680: begins to watch for so much stall within such a window. For who polls:
+    /// [`Mm::has_stalled`], at least every [`Trigger::look_us`]; for who waits: [`Mm::wait_stall`].
+    ///
+    /// Context: as [`Mm::memory_stalls`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch_stalls(&self, trigger: Trigger) -> Result<Watch, Nested> {
+        self.slabs().reclaim().watch_stalls(trigger)
+    }
+
+    /// True if within the window so much time was lost; it is said at most once a window.
+    ///
+    /// Context: as [`Mm::memory_stalls`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn has_stalled(&self, watch: &mut Watch) -> Result<bool, Nested> {
+        self.slabs().reclaim().has_stalled(watch)
+    }
+
+    /// Sleeps until [`Mm::has_stalled`] would say so: then true. False if the clock
+    /// ([`Platform::now_ns`]) shows `deadline_ns`, or `give_up` says so: make it true, then call
+    /// [`Mm::stop_wait_pressure`]. While nothing stalls nobody is woken.
+    ///
+    /// Context: a task that may sleep.
+    ///
+    /// # Errors
+    /// As [`Mm::memory_stalls`].
+    pub fn wait_stall(
+        &self,
+        watch: &mut Watch,
+        deadline_ns: Option<u64>,
+        give_up: impl Fn() -> bool,
+    ) -> Result<bool, Nested>
+    where
+        P: Sleep,
+    {
+        let reclaim = self.slabs().reclaim();
+        reclaim.wait_stall(watch, deadline_ns, give_up)
     }
 }

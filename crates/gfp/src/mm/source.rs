@@ -6,6 +6,7 @@ use crate::frame::{CpuId, NR_ORDERS, NodeId, PAGE_SIZE};
 use crate::page::ZoneStats;
 use crate::platform::Platform;
 use crate::policy::reclaim::lru::Kind;
+use crate::policy::stall::StallLine;
 use crate::stat::{
     AreaFlags, AreaState, AreaView, CacheView, MachineView, NodeCounter, NodeView, NumaEvent,
     PagesetView, Source, VmEvent, VmEvents, ZoneCounter, ZoneView,
@@ -259,6 +260,11 @@ impl<P: Platform> Source for Mm<P> {
         }
         self.list_events(&mut events);
         events
+    }
+
+    fn memory_stalls(&self) -> [StallLine; 2] {
+        // Inside the allocator there is nothing to show.
+        Mm::memory_stalls(self).unwrap_or_default()
     }
 
     fn machine(&self) -> MachineView {

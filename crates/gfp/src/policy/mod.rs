@@ -14,8 +14,8 @@
 //!    stay free and who may go below), [`fallback`] (mixing of mobility types), [`context`] (what a
 //!    caller may wait for), [`effort`] (how hard to try), [`reclaim`] (who gives memory back),
 //!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`pressure`] (what to tell
-//!    those who could use less), [`boost`] and [`highatomic`] (what is kept for later),
-//!    [`tunable`] (what an administrator may set).
+//!    those who could use less), [`stall`] (the time lost to reclaim), [`boost`] and [`highatomic`]
+//!    (what is kept for later), [`tunable`] (what an administrator may set).
 #![forbid(unsafe_code)]
 
 pub mod boost;
@@ -31,5 +31,6 @@ pub mod pressure;
 pub mod reclaim;
 pub mod size_class;
 pub mod slab_order;
+pub mod stall;
 pub mod tunable;
 pub mod watermark;

@@ -275,6 +275,7 @@ impl<P: Platform> Reclaim<P> {
         if let Some(node) = self.nodes.get(usize::from(node.0)) {
             node.task.store(NO_TASK, SeqCst);
             node.throttled.wake_all(self.pages.platform());
+            self.stalls_are_gone();
         }
     }
 

@@ -19,7 +19,8 @@
 //! | `direct` | what a request does that found nothing, and when it waits instead |
 //! | `kswapd` | the background: one task a node, run by the platform |
 //! | `oom` | one dies so that the others go on |
-//! | `pressure` | how hard memory is to come by, and the time spent on it |
+//! | `pressure` | how hard memory is to come by |
+//! | `stalls` | the time spent on making room |
 //! | `shortages`, `warn` | why a request ended without memory |
 //! | `events` | what was done, in numbers |
 
@@ -32,6 +33,7 @@ pub mod oom;
 mod pressure;
 mod shortages;
 mod shrinker;
+mod stalls;
 #[cfg(test)]
 mod tests;
 mod warn;
@@ -48,6 +50,7 @@ use kswapd::Node;
 use oom::Oom;
 use pressure::PressureState;
 use shrinker::Shrinkers;
+use stalls::Stalls;
 use warn::RateLimit;
 
 pub use events::{CompactEvents, ReclaimEvents};
@@ -83,6 +86,7 @@ pub struct Reclaim<P: Platform> {
     nodes: [Node; MAX_NODES],
     events: Counters,
     pressure: PressureState,
+    stall_times: Stalls,
     /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
     reclaiming: AtomicUsize,
     oom: Oom,
@@ -173,6 +177,7 @@ impl<P: Platform> Reclaim<P> {
             nodes: [const { Node::new() }; MAX_NODES],
             events: Counters::new(),
             pressure: PressureState::new(),
+            stall_times: Stalls::new(),
             reclaiming: AtomicUsize::new(0),
             oom: Oom::new(),
             failures: RateLimit::new(),

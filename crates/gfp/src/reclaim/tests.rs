@@ -6,6 +6,7 @@ mod compact;
 mod kswapd;
 mod pressure;
 mod stall;
+mod stalls;
 mod throttle;
 
 use super::{ShrinkControl, Shrinker};

@@ -6,11 +6,12 @@
 //!    all of them.
 //! 2. **Structure.** `counters` holds the named counters in printing order, `view` the views,
 //!    `source` the trait, `totals` sums over zones and nodes; `zones`, `vmstat`, `meminfo`,
-//!    `objects` and `show_mem` hold the writers, one for each format. Nothing here allocates; text
-//!    goes to any [`core::fmt::Write`].
-//! 3. **Formats.** Pages.md P610..P622 and objects.md D13, V28 are the contract, byte for byte; the
-//!    golden files in `golden/` hold it. Where the spec lists fields that a Linux of this age does
-//!    not print, or the other way round, the spec wins; those fields are named at their writers.
+//!    `objects`, `pressure` and `show_mem` hold the writers, one for each format. Nothing here
+//!    allocates; text goes to any [`core::fmt::Write`].
+//! 3. **Formats.** Pages.md P610..P622, P680 and objects.md D13, V28 are the contract, byte for
+//!    byte; the golden files in `golden/` hold it. Where the spec lists fields that a Linux of this
+//!    age does not print, or the other way round, the spec wins; those fields are named at their
+//!    writers.
 //! 4. **Which lines there are.** Lines for machinery that this library does not have (swap cache,
 //!    huge pages of programs) are printed with 0, because tools look for them. Lines that Linux
 //!    prints only in some builds (in brackets in P620) are left out unless the machine has the
@@ -29,6 +30,7 @@
 mod counters;
 mod meminfo;
 mod objects;
+mod pressure;
 mod show_mem;
 mod source;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use counters::{
 };
 pub use meminfo::{MemInfo, meminfo};
 pub use objects::{slabinfo, vmallocinfo};
+pub use pressure::pressure;
 pub use show_mem::{MemFilter, show_mem};
 pub use source::Source;
 pub use totals::Totals;
@@ -72,11 +75,13 @@ pub enum View {
     Slabinfo,
     /// Areas of vmalloc space (V28).
     Vmallocinfo,
+    /// The time lost to memory (P680).
+    Pressure,
 }
 
 impl View {
     /// All views.
-    pub const ALL: [View; 7] = [
+    pub const ALL: [View; 8] = [
         View::Buddyinfo,
         View::Pagetypeinfo,
         View::Zoneinfo,
@@ -84,9 +89,10 @@ impl View {
         View::Meminfo,
         View::Slabinfo,
         View::Vmallocinfo,
+        View::Pressure,
     ];
 
-    /// The file's name in `/proc`.
+    /// The file's name in `/proc`; [`View::Pressure`] is in a directory there.
     pub const fn file_name(self) -> &'static str {
         match self {
             View::Buddyinfo => "buddyinfo",
@@ -96,6 +102,7 @@ impl View {
             View::Meminfo => "meminfo",
             View::Slabinfo => "slabinfo",
             View::Vmallocinfo => "vmallocinfo",
+            View::Pressure => "pressure/memory",
         }
     }
 
@@ -108,7 +115,9 @@ impl View {
     /// only (P611, D13, V28).
     pub const fn mode(self) -> u32 {
         match self {
-            View::Buddyinfo | View::Zoneinfo | View::Vmstat | View::Meminfo => 0o444,
+            View::Buddyinfo | View::Zoneinfo | View::Vmstat | View::Meminfo | View::Pressure => {
+                0o444
+            }
             View::Pagetypeinfo | View::Slabinfo | View::Vmallocinfo => 0o400,
         }
     }
@@ -126,6 +135,7 @@ impl View {
             View::Meminfo => meminfo(src, w),
             View::Slabinfo => slabinfo(src, w),
             View::Vmallocinfo => vmallocinfo(src, w),
+            View::Pressure => pressure(src, w),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{AreaView, CacheView, MachineView, NodeView, PagesetView, VmEvents, ZoneView};
 use crate::flags::ZoneKind;
 use crate::frame::NodeId;
+use crate::policy::stall::StallLine;
 use core::fmt;
 
 /// Shows the views of one machine to visitors.
@@ -82,6 +83,12 @@ pub trait Source {
 
     /// What is known for the whole machine only.
     fn machine(&self) -> MachineView;
+
+    /// The time lost to memory, by [`StallKind`](crate::policy::stall::StallKind) (P680). The
+    /// default is a machine that does not measure it.
+    fn memory_stalls(&self) -> [StallLine; 2] {
+        [StallLine::default(); 2]
+    }
 }
 
 /// Carries a sink's first error through visitors, which cannot return one.

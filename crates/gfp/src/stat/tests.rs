@@ -54,6 +54,8 @@ golden! {
     d13_slabinfo_two_nodes: two_node, Slabinfo, "slabinfo";
     v28_vmallocinfo_two_zones: two_zone, Vmallocinfo, "vmallocinfo";
     v28_vmallocinfo_two_nodes: two_node, Vmallocinfo, "vmallocinfo";
+    p680_pressure_two_zones: two_zone, Pressure, "pressure/memory";
+    p680_pressure_two_nodes: two_node, Pressure, "pressure/memory";
 }
 
 #[test]

@@ -21,8 +21,10 @@ pub enum Rank {
     Cache = 3,
     /// The lists of reclaimable pages of one node.
     Lru = 4,
+    /// The time that was lost to reclaim; nothing is taken with it.
+    Stalls = 5,
     /// One zone's free memory: innermost, taken with anything held.
-    Zone = 5,
+    Zone = 6,
 }
 
 /// A spin lock that can be taken only inside a section ([`Local`]), of rank `RANK`.

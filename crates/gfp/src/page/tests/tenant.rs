@@ -117,6 +117,7 @@ unsafe impl PageOwner for Rented {
         };
         // SAFETY: the machine outlives it.
         let mm = unsafe { &*self.mm };
+        mm.platform().pass_ns(1000);
         words(mm, to, order).copy_from_slice(words(mm, from, order));
         pages.insert(to, (name, order));
         self.tenant.moved.fetch_add(1, Relaxed);

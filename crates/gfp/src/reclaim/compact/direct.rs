@@ -40,6 +40,7 @@ impl<P: Platform> Reclaim<P> {
         let Some(_reclaiming) = self.begin(&"direct compaction") else {
             return Compacted::Ended(CompactOutcome::Contended);
         };
+        let _stalled = self.stall();
         let job = self.job_of(need, order, priority);
         let mut outcome = CompactOutcome::Skipped;
         for ground in self.pages.grounds_for(need.request) {

@@ -100,6 +100,9 @@ fn a_large_request_is_served_by_moving_pages_together() {
         assert!(done.isolated >= 2 * done.migrated);
         assert!(done.migrate_scanned > 0 && done.stalls > 0 && done.success > 0);
         assert_eq!(done.stalls, done.success + done.fail);
+        // P409: to move a page takes the tenant a microsecond, and the request waits for it.
+        let stalled = mm.memory_stall_us();
+        assert!(stalled >= tenant.moved.load(Relaxed) as u64, "{stalled}");
         // Everybody has what he had, wherever it is.
         assert_eq!(tenant.frames().len(), pages);
         tenant.check();

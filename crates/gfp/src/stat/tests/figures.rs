@@ -21,6 +21,7 @@ fn one_zone(free: i64) -> Machine {
         caches: vec![],
         areas: vec![],
         machine: MachineView::ZERO,
+        stalls: Default::default(),
     }
 }
 
@@ -123,6 +124,7 @@ fn numbers_without_sense_print_and_do_not_panic() {
         reclaimable: true,
     });
     (machine.machine.hugetlb.total, machine.machine.free_swap) = (max, max);
+    machine.stalls[1].total_us = u64::MAX;
     for view in View::ALL {
         let text = text(view, &machine);
         assert!(text.ends_with('\n'), "{view:?}");

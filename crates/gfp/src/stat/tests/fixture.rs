@@ -3,6 +3,7 @@
 
 use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{CpuId, NodeId, PhysAddr};
+use crate::policy::stall::{Ledger, StallLine};
 use crate::stat::*;
 use std::vec;
 use std::vec::Vec;
@@ -15,6 +16,7 @@ pub(super) struct Machine {
     pub(super) caches: Vec<CacheView<'static>>,
     pub(super) areas: Vec<AreaView<'static>>,
     pub(super) machine: MachineView,
+    pub(super) stalls: [StallLine; 2],
 }
 
 #[derive(PartialEq, Eq)]
@@ -63,6 +65,10 @@ impl Source for Machine {
 
     fn machine(&self) -> MachineView {
         self.machine
+    }
+
+    fn memory_stalls(&self) -> [StallLine; 2] {
+        self.stalls
     }
 }
 
@@ -208,6 +214,15 @@ fn machine_view(this_cpu: u32) -> MachineView {
     }
 }
 
+/// Of 10 s, one task of two stalled all the time, the other for the last 4 s.
+fn stalls() -> [StallLine; 2] {
+    let mut ledger = Ledger::NONE;
+    ledger.enter(0, 2);
+    ledger.enter(6_000_000, 2);
+    ledger.pass(10_000_000);
+    ledger.lines()
+}
+
 /// One node with zones DMA and Normal, two CPUs: 0 and 3.
 pub(super) fn two_zone() -> Machine {
     use MigrateType::*;
@@ -274,6 +289,7 @@ pub(super) fn two_zone() -> Machine {
         caches: caches(),
         areas: areas(),
         machine: machine_view(0),
+        stalls: stalls(),
     }
 }
 
@@ -324,5 +340,6 @@ pub(super) fn two_node() -> Machine {
         caches: caches().into_iter().take(1).collect(),
         areas: areas().into_iter().take(1).collect(),
         machine: machine_view(0),
+        stalls: Default::default(),
     }
 }
