@@ -97,7 +97,7 @@ pub unsafe fn start(start_info: u64) -> ! {
         }
         Mode::Idle => exit::exit(exit::Outcome::Passed),
         Mode::Shell => first_task(|| {
-            memory::start_kswapd();
+            memory::start_background();
             shell::run()
         }),
     }

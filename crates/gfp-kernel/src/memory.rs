@@ -46,16 +46,19 @@ pub fn mm() -> &'static Mm<Machine> {
     }
 }
 
-/// Starts background reclaim: a task for each node with memory, for ever.
+/// Starts the background: tasks for each node with memory, for ever. One frees memory, one makes
+/// large blocks of it.
 ///
 /// Context: a task.
 ///
 /// # Panics
 /// Without memory for them.
-pub fn start_kswapd() {
+pub fn start_background() {
     for node in mm().pages().nodes() {
-        // Nobody waits for it: it does not end.
+        // Nobody waits for them: they do not end.
         drop(sched::spawn("kswapd", move || mm().kswapd(node, || false)));
+        let compacts = move || mm().kcompactd(node, || false);
+        drop(sched::spawn("kcompactd", compacts));
     }
 }
 

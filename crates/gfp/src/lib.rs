@@ -45,6 +45,10 @@ pub mod policy;
 pub mod pool;
 #[cfg(loom)]
 #[cfg_attr(not(test), allow(dead_code))]
+#[path = "reclaim/post.rs"]
+mod post;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
 #[path = "vmalloc/postponed.rs"]
 mod postponed;
 #[cfg(not(loom))]

@@ -1,4 +1,4 @@
-//! A thread for each node, which frees memory before requests must.
+//! Threads for each node: one frees memory before requests must, one makes large blocks of it.
 
 use super::Host;
 use super::signals;
@@ -14,7 +14,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use gfp::Mm;
 use gfp::frame::NodeId;
-use gfp::reclaim::KswapdError;
+use gfp::reclaim::NodeTaskError;
 
 /// Machines of a process that can have a background at a time.
 pub const BACKGROUNDS_MAX: usize = 64;
@@ -33,7 +33,10 @@ pub(crate) fn is_gone_in_child() {
         let mm = machine.swap(null_mut(), Ordering::Relaxed);
         // SAFETY: [INV-HOST-8] it lived when the process was copied, and so does the copy.
         if let Some(mm) = unsafe { mm.as_ref() } {
-            mm.pages().nodes().for_each(|node| mm.kswapd_is_gone(node));
+            for node in mm.pages().nodes() {
+                mm.kswapd_is_gone(node);
+                mm.kcompactd_is_gone(node);
+            }
         }
     }
 }
@@ -42,8 +45,8 @@ pub(crate) fn is_gone_in_child() {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BackgroundError {
-    /// A node has a task already.
-    Kswapd(KswapdError),
+    /// A node has such a task already.
+    Task(NodeTaskError),
     /// [`BACKGROUNDS_MAX`] machines of this process have one.
     TooMany,
     /// A thread was not started.
@@ -55,7 +58,7 @@ pub enum BackgroundError {
 impl fmt::Display for BackgroundError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BackgroundError::Kswapd(error) => error.fmt(f),
+            BackgroundError::Task(error) => error.fmt(f),
             BackgroundError::TooMany => {
                 write!(f, "{BACKGROUNDS_MAX} machines have a background already")
             }
@@ -90,14 +93,15 @@ impl Drop for Entry {
     }
 }
 
-/// Background reclaim of a machine, while this lives: a thread for each node, which sleeps until
-/// the node falls below its low watermark, and asks shrinkers until it is above high (P400-P404).
+/// The background of a machine, while this lives: two threads for each node. One sleeps until the
+/// node falls below its low watermark, and asks shrinkers until it is above high (P400-P404). One
+/// has movable pages moved together, so that large blocks are there (P427).
 ///
-/// Its drop stops the threads and waits for their ends: not in a shrinker, nor with a lock held
-/// that a shrinker waits for.
+/// Its drop stops the threads and waits for their ends: not in a shrinker or an owner of pages, nor
+/// with a lock held that one of them waits for.
 ///
-/// The threads take no signals. A shrinker that panics ends the thread of its node: requests
-/// reclaim themselves then.
+/// The threads take no signals. A shrinker or owner that panics ends the thread that called it:
+/// requests reclaim, and compact, themselves then.
 ///
 /// In the child of a fork there are no such threads, nobody waits for them, and the child's copy of
 /// this does nothing when dropped. [`Host::start_background`] makes new ones, as far as std can
@@ -107,13 +111,45 @@ pub struct Background {
     entry: Option<Entry>,
     host: Host,
     stop: Arc<AtomicBool>,
-    threads: Vec<(NodeId, JoinHandle<()>)>,
+    threads: Vec<(Task, NodeId, JoinHandle<()>)>,
     /// The process whose threads they are.
     pid: i32,
 }
 
+/// What a thread does for its node.
+#[derive(Copy, Clone)]
+enum Task {
+    Kswapd,
+    Kcompactd,
+}
+
+impl Task {
+    const ALL: [Task; 2] = [Task::Kswapd, Task::Kcompactd];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Task::Kswapd => "kswapd",
+            Task::Kcompactd => "kcompactd",
+        }
+    }
+
+    fn run(self, host: &Host, node: NodeId, stop: impl Fn() -> bool) -> Result<(), NodeTaskError> {
+        match self {
+            Task::Kswapd => host.kswapd(node, stop),
+            Task::Kcompactd => host.kcompactd(node, stop),
+        }
+    }
+
+    fn stop(self, host: &Host, node: NodeId) {
+        match self {
+            Task::Kswapd => host.stop_kswapd(node),
+            Task::Kcompactd => host.stop_kcompactd(node),
+        }
+    }
+}
+
 impl Host {
-    /// Starts background reclaim: one thread for each node with memory. When this returns, they are
+    /// Starts the background: its threads for each node with memory. When this returns, they are
     /// there to be woken.
     ///
     /// # Errors
@@ -129,36 +165,44 @@ impl Host {
             pid: sys::getpid(),
         };
         for node in self.pages().nodes() {
-            background.start(node)?; // what was started ends with the drop
+            for task in Task::ALL {
+                background.start(task, node)?; // what was started ends with the drop
+            }
         }
         Ok(background)
     }
 }
 
 impl Background {
-    /// Starts the thread of a node, and waits until it is the node's task.
-    fn start(&mut self, node: NodeId) -> Result<(), BackgroundError> {
+    /// Starts a thread of a node, and waits until it is the node's task.
+    fn start(&mut self, task: Task, node: NodeId) -> Result<(), BackgroundError> {
         let (ready, is_ready) = sync_channel(1);
         let (host, stop) = (self.host.clone(), self.stop.clone());
         let thread = Builder::new()
-            .name(format!("kswapd{}", node.0))
-            .spawn(move || run(&host, node, &stop, &ready))
+            .name(format!("{}{}", task.name(), node.0))
+            .spawn(move || run(task, &host, node, &stop, &ready))
             .map_err(BackgroundError::Thread)?;
         let answer = is_ready.recv();
         if matches!(answer, Ok(Ok(()))) {
-            self.threads.push((node, thread));
+            self.threads.push((task, node, thread));
             return Ok(());
         }
         let _ = thread.join(); // it has said all that it has to say
         Err(match answer {
-            Ok(Err(error)) => BackgroundError::Kswapd(error),
+            Ok(Err(error)) => BackgroundError::Task(error),
             _ => BackgroundError::Thread(io::Error::other("it ended at once")),
         })
     }
 }
 
 /// A thread of the background.
-fn run(host: &Host, node: NodeId, stop: &AtomicBool, ready: &SyncSender<Result<(), KswapdError>>) {
+fn run(
+    task: Task,
+    host: &Host,
+    node: NodeId,
+    stop: &AtomicBool,
+    ready: &SyncSender<Result<(), NodeTaskError>>,
+) {
     signals::block_all();
     let told = Cell::new(false);
     // Asked for the first time when the thread has become the node's task.
@@ -169,7 +213,7 @@ fn run(host: &Host, node: NodeId, stop: &AtomicBool, ready: &SyncSender<Result<(
         // Acquire: pairs with the Release in `Background::drop`.
         stop.load(Ordering::Acquire)
     };
-    if let Err(error) = host.kswapd(node, stopped) {
+    if let Err(error) = task.run(host, node, stopped) {
         let _ = ready.send(Err(error));
     }
 }
@@ -184,11 +228,11 @@ impl Drop for Background {
         }
         // Release: pairs with the Acquire in `run`.
         self.stop.store(true, Ordering::Release);
-        for (node, _) in &self.threads {
-            self.host.stop_kswapd(*node);
+        for (task, node, _) in &self.threads {
+            task.stop(&self.host, *node);
         }
-        for (_, thread) in self.threads.drain(..) {
-            let _ = thread.join(); // a shrinker's panic was printed when it came
+        for (.., thread) in self.threads.drain(..) {
+            let _ = thread.join(); // a panic was printed when it came
         }
     }
 }

@@ -10,5 +10,6 @@ mod lock_class;
 mod marks;
 mod movable;
 mod oom_lock;
+mod post;
 mod postponed;
 mod wait;

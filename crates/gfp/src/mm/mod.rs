@@ -15,6 +15,7 @@
 //!    return [`AllocError::Nested`] and frees are put off.
 
 mod areas;
+mod compaction;
 mod dma;
 mod global;
 mod lru;

@@ -8,7 +8,7 @@ use crate::policy::pressure::Pressure;
 use crate::policy::reclaim::shrink::Settings;
 use crate::policy::stall::{StallLine, Trigger, Watch};
 use crate::reclaim::oom::{OomNotifier, OomNotifierId, OomRegisterError, OomSource, OomSourceId};
-use crate::reclaim::{KswapdError, Shrinker, ShrinkerId};
+use crate::reclaim::{NodeTaskError, Shrinker, ShrinkerId};
 use core::ptr::NonNull;
 
 impl<P: Platform> Mm<P> {
@@ -114,8 +114,8 @@ impl<P: Platform> Mm<P> {
     /// wait for it when the reserve runs low (P406).
     ///
     /// # Errors
-    /// [`KswapdError`]: there is no such node, or it has a task.
-    pub fn kswapd(&self, node: NodeId, stop: impl Fn() -> bool) -> Result<(), KswapdError>
+    /// [`NodeTaskError`]: there is no such node, or it has a task.
+    pub fn kswapd(&self, node: NodeId, stop: impl Fn() -> bool) -> Result<(), NodeTaskError>
     where
         P: Sleep,
     {
@@ -132,22 +132,6 @@ impl<P: Platform> Mm<P> {
     /// another may take its place. Nor does any task reclaim. Context: any but an NMI.
     pub fn kswapd_is_gone(&self, node: NodeId) {
         self.slabs().reclaim().kswapd_is_gone(node);
-    }
-
-    /// Compacts all zones of a node as far as pages can be moved (the node's file `compact`; P708).
-    ///
-    /// Context: a task that may sleep. Owners of pages are called in it.
-    pub fn compact_node(&self, node: NodeId) {
-        self.slabs().reclaim().compact_node(node);
-    }
-
-    /// [`Mm::compact_node`] of all nodes (`vm.compact_memory`; P708).
-    ///
-    /// Context: as there.
-    pub fn compact_memory(&self) {
-        self.pages()
-            .nodes()
-            .for_each(|node| self.compact_node(node));
     }
 
     /// How hard memory is to come by now: by where free memory stands beside the watermarks, and by

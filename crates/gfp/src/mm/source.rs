@@ -253,6 +253,15 @@ impl<P: Platform> Source for Mm<P> {
             ),
             (VmEvent::CompactFreeScanned, reclaim.compact.free_scanned),
             (VmEvent::CompactIsolated, reclaim.compact.isolated),
+            (VmEvent::CompactDaemonWake, reclaim.compact.task_wakes),
+            (
+                VmEvent::CompactDaemonMigrateScanned,
+                reclaim.compact.task_migrate_scanned,
+            ),
+            (
+                VmEvent::CompactDaemonFreeScanned,
+                reclaim.compact.task_free_scanned,
+            ),
             (VmEvent::PgmigrateSuccess, reclaim.compact.migrated),
             (VmEvent::PgmigrateFail, reclaim.compact.not_migrated),
         ] {

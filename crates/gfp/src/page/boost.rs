@@ -8,7 +8,7 @@
 use super::PageAllocator;
 use super::guard::ZoneGuard;
 use super::lists::MAX_ZONES;
-use super::relief::Relief;
+use super::relief::{Relief, WakeUp};
 use super::zone::Zone;
 use crate::flags::ZoneKind;
 use crate::frame::NodeId;
@@ -181,7 +181,12 @@ impl<P: Platform> PageAllocator<P> {
         }
         let noted = self.boosted.swap(0, Relaxed);
         for zone in self.zones.iter().filter(|zone| noted >> zone.id & 1 != 0) {
-            relief.wake_background(self, zone.node, 0, zone.kind);
+            let call = WakeUp {
+                order: 0,
+                highest: zone.kind,
+                direct_reclaim: false,
+            };
+            relief.wake_background(self, zone.node, &call);
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::frame::{FrameKind, FrameWord, NR_ORDERS, NodeId, Order, PAGEBLOCK_PAG
 use crate::platform::Platform;
 use crate::policy::compaction::{
     BlockFacts, Deferral, Fragmentation, Hints, Scanners, ZoneRoom, block_available, fragmentation,
+    node_score, zone_score,
 };
 use crate::policy::watermark::AllocFlags;
 use crate::sync::Local;
@@ -54,6 +55,15 @@ pub(crate) enum Locking {
 /// A lock was not to be had.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contended;
+
+/// P427: the score of a zone, and its weight.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Score {
+    /// Pages of the zone.
+    pub(crate) present: usize,
+    /// 0 to 100.
+    pub(crate) score: u8,
+}
 
 /// One zone.
 pub(crate) struct Ground<'p, P: Platform> {
@@ -102,6 +112,12 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
+    /// P427: how fragmented a node is for huge pages, 0 to 100.
+    pub(crate) fn fragmentation_score(&self, node: NodeId) -> u8 {
+        let scores = self.grounds_of(node, ZoneKind::Movable).map(|g| g.score());
+        node_score(scores.map(|zone| (zone.present, zone.score)))
+    }
+
     /// Gives back what this CPU has cached: it may be what is missing in a block.
     pub(crate) fn drain_here(&self) {
         if let Ok(local) = Local::enter(&self.platform) {
@@ -148,6 +164,19 @@ impl<'p, P: Platform> Ground<'p, P> {
         let blocks = (0..NR_ORDERS).flat_map(of).sum();
         let suitable = usize::from(self.has_block(order, kind));
         fragmentation(order, blocks, self.zone.free_pages(), suitable)
+    }
+
+    /// P427: how fragmented it is for huge pages.
+    pub(crate) fn score(&self) -> Score {
+        let in_blocks = |order: usize| {
+            let blocks = MigrateType::ALL.map(|kind| self.zone.nr_free(order, kind));
+            blocks.iter().sum::<usize>() << order
+        };
+        let usable = (Order::PAGEBLOCK.index()..NR_ORDERS).map(in_blocks).sum();
+        Score {
+            present: self.zone.present_pages(),
+            score: zone_score(self.zone.free_pages(), usable),
+        }
     }
 
     /// The mark that a request has to pass at last.

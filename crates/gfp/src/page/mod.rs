@@ -75,7 +75,7 @@ pub use mobile::{
     ReclaimMode,
 };
 pub use plug::{AddMemoryError, AddedMemory};
-pub use relief::{Alone, Compacted, Need, Reclaimed, Relief};
+pub use relief::{Alone, Compacted, Need, Reclaimed, Relief, WakeUp};
 pub use tuning::Tuning;
 pub use verify::VerifyError;
 pub(crate) use verify::same;

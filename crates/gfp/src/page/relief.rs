@@ -39,6 +39,17 @@ pub struct Need<'r> {
     pub effort: &'r Effort,
 }
 
+/// What the background of a node is woken for (P112, P400).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct WakeUp {
+    /// The order that is wanted.
+    pub order: u32,
+    /// The highest zone that the waker could use.
+    pub highest: ZoneKind,
+    /// The waker can reclaim, and so compact, itself.
+    pub direct_reclaim: bool,
+}
+
 /// The rooms above, as the slow path sees them.
 ///
 /// Every method is called outside of sections, with no lock held, in the context of the request;
@@ -66,15 +77,9 @@ pub trait Relief<P: Platform> {
         now_of(pages.platform())
     }
 
-    /// P112: background reclaim of a node is to work for this order, up to this zone.
-    fn wake_background(
-        &self,
-        pages: &PageAllocator<P>,
-        node: NodeId,
-        order: u32,
-        highest: ZoneKind,
-    ) {
-        let _ = (pages, node, order, highest);
+    /// P112: the background of a node is to work.
+    fn wake_background(&self, pages: &PageAllocator<P>, node: NodeId, call: &WakeUp) {
+        let _ = (pages, node, call);
     }
 
     /// P118: reclaims.

@@ -4,7 +4,7 @@
 //! this room cannot do itself is asked of the rooms above ([`Relief`]).
 
 use super::cache::List;
-use super::relief::{Compacted, Need, Relief};
+use super::relief::{Compacted, Need, Relief, WakeUp};
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
@@ -229,7 +229,11 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 Event::Done
             }
             Step::WakeBackground { order, highest } => {
-                self.wake_background(order, highest);
+                self.wake_background(&WakeUp {
+                    order,
+                    highest,
+                    direct_reclaim: need.effort.may_sleep(),
+                });
                 Event::Done
             }
             Step::Pass { rights, .. } => match pages.pass(need.request, rights, relief)? {
@@ -301,12 +305,11 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
     }
 
     /// P112: every node with a zone that may serve the request.
-    fn wake_background(&self, order: u32, highest: crate::flags::ZoneKind) {
+    fn wake_background(&self, call: &WakeUp) {
         for node in self.pages.nodes() {
             let eligible = |zone: &Zone| zone.node == node;
             if self.pages.candidates(self.need.request).any(eligible) {
-                self.relief
-                    .wake_background(self.pages, node, order, highest);
+                self.relief.wake_background(self.pages, node, call);
             }
         }
     }

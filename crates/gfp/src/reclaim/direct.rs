@@ -5,7 +5,7 @@ use super::shrinker::Shrunk;
 use super::{Above, Reclaim};
 use crate::flags::{Gfp, ZoneKind};
 use crate::frame::NodeId;
-use crate::page::{Need, Reclaimed};
+use crate::page::{Need, Reclaimed, WakeUp};
 use crate::platform::{FsReclaimPass, Platform, Reason, ScopeError, ScopeGuard, now_of};
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::PassResult;
@@ -146,7 +146,12 @@ impl<P: Platform> Reclaim<P> {
             _ => u64::MAX,
         };
         loop {
-            let woken = self.wake_background(id, need.request.order.get().into(), highest);
+            let call = WakeUp {
+                order: need.request.order.get().into(),
+                highest,
+                direct_reclaim: true,
+            };
+            let woken = self.wake_background(id, &call);
             if matches!(woken, Wake::Nothing | Wake::Kcompactd) {
                 return after_wait(Woken::GoOn); // nobody would end the wait
             }

@@ -42,6 +42,9 @@ pub(super) struct CompactCounters {
     pub(super) isolated: Counter,
     pub(super) migrated: Counter,
     pub(super) not_migrated: Counter,
+    pub(super) task_wakes: Counter,
+    pub(super) task_migrate_scanned: Counter,
+    pub(super) task_free_scanned: Counter,
 }
 
 /// What compaction did since boot (P617).
@@ -64,6 +67,14 @@ pub struct CompactEvents {
     pub migrated: u64,
     /// Pages that were isolated and could not be moved (`pgmigrate_fail`).
     pub not_migrated: u64,
+    /// How often a compaction task got up for what others wanted (`compact_daemon_wake`; P427).
+    pub task_wakes: u64,
+    /// Of [`CompactEvents::migrate_scanned`], those of compaction tasks
+    /// (`compact_daemon_migrate_scanned`).
+    pub task_migrate_scanned: u64,
+    /// Of [`CompactEvents::free_scanned`], those of compaction tasks
+    /// (`compact_daemon_free_scanned`).
+    pub task_free_scanned: u64,
 }
 
 impl CompactCounters {
@@ -77,6 +88,9 @@ impl CompactCounters {
             isolated: Counter::new(),
             migrated: Counter::new(),
             not_migrated: Counter::new(),
+            task_wakes: Counter::new(),
+            task_migrate_scanned: Counter::new(),
+            task_free_scanned: Counter::new(),
         }
     }
 
@@ -90,6 +104,9 @@ impl CompactCounters {
             isolated: self.isolated.get(),
             migrated: self.migrated.get(),
             not_migrated: self.not_migrated.get(),
+            task_wakes: self.task_wakes.get(),
+            task_migrate_scanned: self.task_migrate_scanned.get(),
+            task_free_scanned: self.task_free_scanned.get(),
         }
     }
 }

@@ -1,104 +1,43 @@
 //! Background reclaim: what wakes a node's task, and what the task does (P400-P404).
 //!
-//! ```text
-//!  waker                                    the node's task
-//!  decision = wake(..)                      task = ASLEEP
-//!  Record: demand = max(demand, mine)       demand taken once more: nothing new?
-//!          task is RUNNING still? done      sleep until called
-//!  Kswapd: demand = max(demand, mine)       task = RUNNING
-//!          called = 1, wake                 called = 0, demand taken
-//! ```
-//!
-//! 1. Platforms run the task ([`Reclaim::kswapd`]); without it nobody wakes and nobody waits.
-//! 2. No demand is lost: `task` and `demand` are changed and read in one order (`SeqCst`). Either a
-//!    waker sees that the task fell asleep, and decides anew, or the task sees the demand.
-//! 3. The task runs with `NORECLAIM`: what its shrinkers allocate does not reclaim (P133).
+//! 1. Platforms run the task ([`Reclaim::kswapd`]); without it nobody waits, and for large blocks
+//!    compaction is woken. How it is woken, and why nothing is lost, is said in `post`.
+//! 2. The task runs with `NORECLAIM`: what its shrinkers allocate does not reclaim (P133).
+//! 3. Before it sleeps it leaves large blocks to the compaction task (P403).
 
 use super::lru::{ListPass, Who};
+use super::post::{NodeTaskError, Post};
 use super::{Above, Reclaim};
 use crate::flags::{GFP_KERNEL, ZoneKind};
 use crate::frame::NodeId;
-use crate::page::PageAllocator;
-use crate::platform::{Context, FsReclaimPass, Platform, ScopeGuard};
+use crate::page::{PageAllocator, WakeUp};
+use crate::platform::{FsReclaimPass, Platform, ScopeGuard};
+use crate::policy::boost::WakeCompaction;
+use crate::policy::compaction::DaemonWake;
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::PassResult;
 use crate::policy::reclaim::kswapd::{
     AfterTrial, Balance, BeforeSleep, Demand, Failures, HopeReason, NodeTask, Run, RunEnd, RunStep,
-    SleepFacts, TaskState, Trial, Wake, WakeRequest, after_trial, before_sleep, wake,
+    SleepFacts, Trial, Wake, WakeRequest, after_trial, before_sleep, wake,
 };
 use crate::sync::WaitQueue;
-use crate::sync::atomic::{AtomicU32, Ordering, Ordering::SeqCst};
-use core::fmt;
+use crate::sync::atomic::{AtomicU32, Ordering};
 use core::iter::once;
 
-/// What a node's task does.
-const NO_TASK: u32 = 0;
-const ASLEEP: u32 = 1;
-const RUNNING: u32 = 2;
-
 /// Background reclaim of one node.
+#[derive(Default)]
 pub(super) struct Node {
-    /// A [`Demand`]: the order in the low byte, the highest zone and one above it.
-    demand: AtomicU32,
+    pub(super) post: Post,
     /// [`Failures`].
     failures: AtomicU32,
-    task: AtomicU32,
-    /// 1: the task is to get up.
-    called: AtomicU32,
-    /// Where the task sleeps.
-    sleeper: WaitQueue,
     /// Where requests wait for it (P406).
     pub(super) throttled: WaitQueue,
 }
 
-/// Why a task cannot be the background of a node.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum KswapdError {
-    /// There cannot be such a node.
-    NoSuchNode,
-    /// The node has a task already.
-    HasOne,
-}
-
-impl fmt::Display for KswapdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KswapdError::NoSuchNode => "no such node",
-            KswapdError::HasOne => "another task reclaims this node in the background",
-        })
-    }
-}
-
-impl core::error::Error for KswapdError {}
-
-fn pack(demand: Demand) -> u32 {
-    let highest = demand.highest.map_or(0, |kind| kind as u32 + 1);
-    highest << 8 | demand.order
-}
-
-fn unpack(word: u32) -> Demand {
-    let zone = |kind: &&ZoneKind| **kind as u32 + 1 == word >> 8;
-    Demand {
-        order: word & 0xff,
-        highest: ZoneKind::ALL.iter().find(zone).copied(),
-    }
-}
-
 impl Node {
-    pub(super) const fn new() -> Node {
-        Node {
-            demand: AtomicU32::new(0),
-            failures: AtomicU32::new(0),
-            task: AtomicU32::new(NO_TASK),
-            called: AtomicU32::new(0),
-            sleeper: WaitQueue::new(),
-            throttled: WaitQueue::new(),
-        }
-    }
-
     /// A platform runs a task for it.
     pub(super) fn has_task(&self) -> bool {
-        self.task.load(SeqCst) != NO_TASK
+        self.post.state().is_some()
     }
 
     pub(super) fn failures(&self) -> Failures {
@@ -112,28 +51,6 @@ impl Node {
         let old = self.failures.fetch_update(relaxed, relaxed, next);
         change(Failures::new(old.unwrap_or(0)))
     }
-
-    /// P400: as maxima.
-    fn record(&self, demand: Demand) {
-        let merge = |word| Some(pack(unpack(word).and(demand)));
-        // SeqCst: see the module.
-        let merged = self.demand.fetch_update(SeqCst, SeqCst, merge);
-        debug_assert!(merged.is_ok());
-    }
-
-    fn take_demand(&self) -> Demand {
-        unpack(self.demand.swap(0, SeqCst))
-    }
-
-    fn is_called(&self) -> bool {
-        // Acquire: pairs with the Release in `call`; what was wanted is seen.
-        self.called.load(Ordering::Acquire) != 0
-    }
-
-    fn call<P: Platform>(&self, platform: &P) {
-        self.called.store(1, Ordering::Release);
-        self.sleeper.wake_all(platform);
-    }
 }
 
 /// The right to be a node's task. When dropped, nobody waits for it any more.
@@ -146,7 +63,7 @@ struct Duty<'a, P: Platform> {
 impl<P: Platform> Drop for Duty<'_, P> {
     fn drop(&mut self) {
         self.pages.end_boosting(self.id);
-        self.node.task.store(NO_TASK, SeqCst);
+        self.node.post.leave();
         self.node.throttled.wake_all(self.pages.platform());
     }
 }
@@ -177,27 +94,22 @@ impl<P: Platform> Reclaim<P> {
     /// P112, P400: has the node's background work, if that is of use. Returns what was done.
     ///
     /// Context: any. From an NMI nobody is woken: the demand stays for who comes next.
-    pub(super) fn wake_background(&self, id: NodeId, order: u32, highest: ZoneKind) -> Wake {
+    pub(super) fn wake_background(&self, id: NodeId, call: &WakeUp) -> Wake {
         let Some(node) = self.nodes.get(usize::from(id.0)) else {
             return Wake::Nothing;
         };
+        let &WakeUp { order, highest, .. } = call;
         let request = WakeRequest {
             order,
             zone_managed: self.pages.managed_up_to(id, highest),
             cpuset_allows: true,
-            // There is no compaction that could be woken instead.
-            direct_reclaim: true,
+            direct_reclaim: call.direct_reclaim,
         };
         let demand = Demand {
             order,
             highest: Some(highest),
         };
-        loop {
-            let task = match node.task.load(SeqCst) {
-                NO_TASK => return Wake::Nothing,
-                RUNNING => TaskState::Running,
-                _ => TaskState::Asleep,
-            };
+        while let Some(task) = node.post.state() {
             let facts = NodeTask {
                 task,
                 failures: self.failures(id, node),
@@ -206,22 +118,19 @@ impl<P: Platform> Reclaim<P> {
             };
             let decision = wake(&request, &facts);
             match decision {
-                Wake::Nothing | Wake::Kcompactd => return decision,
-                Wake::Record => {
-                    node.record(demand);
-                    // Fell it asleep before it saw this? Then it must perhaps be woken.
-                    if node.task.load(SeqCst) == RUNNING {
-                        return decision;
-                    }
-                }
-                Wake::Kswapd => {
-                    node.record(demand);
-                    if self.pages.platform().context() != Context::Nmi {
-                        node.call(self.pages.platform());
-                    }
-                    return decision;
-                }
+                Wake::Nothing => {}
+                Wake::Kcompactd => _ = self.wake_compaction(id, demand),
+                Wake::Kswapd => node.post.want(self.pages.platform(), demand),
+                Wake::Record if node.post.note(demand) => {}
+                // It fell asleep before it saw this: then it must perhaps be woken.
+                Wake::Record => continue,
             }
+            return decision;
+        }
+        // Nobody frees memory there: as on a node that is given up.
+        match call.direct_reclaim || self.wake_compaction(id, demand) == DaemonWake::No {
+            true => Wake::Nothing,
+            false => Wake::Kcompactd,
         }
     }
 
@@ -235,16 +144,14 @@ impl<P: Platform> Reclaim<P> {
         id: NodeId,
         above: &A,
         stop: impl Fn() -> bool,
-    ) -> Result<(), KswapdError>
+    ) -> Result<(), NodeTaskError>
     where
         A: Above + ?Sized,
     {
         let node = self.nodes.get(usize::from(id.0));
-        let node = node.ok_or(KswapdError::NoSuchNode)?;
+        let node = node.ok_or(NodeTaskError::NoSuchNode)?;
         let platform = self.pages.platform();
-        node.task
-            .compare_exchange(NO_TASK, ASLEEP, SeqCst, SeqCst)
-            .map_err(|_| KswapdError::HasOne)?;
+        node.post.enter()?;
         let _duty = Duty {
             node,
             id,
@@ -254,8 +161,7 @@ impl<P: Platform> Reclaim<P> {
         // A platform that keeps no word for its tasks: `begin` sees to it, a pass at a time.
         let _scope = ScopeGuard::open(platform, Scopes::NORECLAIM, Some(&"kswapd"));
         while !stop() {
-            node.sleeper
-                .wait_until(platform, || node.is_called() || stop());
+            node.post.sleep(platform, None, &stop);
             if !stop() {
                 self.work(id, node, above, &stop);
             }
@@ -266,14 +172,14 @@ impl<P: Platform> Reclaim<P> {
     /// Has the node's task look whether it is to stop.
     pub fn stop_kswapd(&self, node: NodeId) {
         if let Some(node) = self.nodes.get(usize::from(node.0)) {
-            node.sleeper.wake_all(self.pages.platform());
+            node.post.look(self.pages.platform());
         }
     }
 
     /// What [`Mm::kswapd_is_gone`](crate::Mm::kswapd_is_gone) describes.
     pub fn kswapd_is_gone(&self, node: NodeId) {
         if let Some(node) = self.nodes.get(usize::from(node.0)) {
-            node.task.store(NO_TASK, SeqCst);
+            node.post.leave();
             node.throttled.wake_all(self.pages.platform());
             self.stalls_are_gone();
         }
@@ -286,13 +192,10 @@ impl<P: Platform> Reclaim<P> {
     {
         let mut demand = Demand::NONE;
         while !stop() {
-            node.task.store(RUNNING, SeqCst);
-            // Acquire: pairs with the Release in `call`.
-            node.called.swap(0, Ordering::Acquire);
-            demand = demand.and(node.take_demand());
+            node.post.run();
+            demand = demand.and(node.post.answer());
             let end = self.one_run(id, node, demand, above, stop);
-            node.task.store(ASLEEP, SeqCst);
-            let new = node.take_demand();
+            let new = node.post.rest();
             demand = demand.and(new);
             let order = match end {
                 RunEnd::Balanced { order } => order.max(new.order),
@@ -307,25 +210,21 @@ impl<P: Platform> Reclaim<P> {
             };
             let platform = self.pages.platform();
             node.throttled.wake_all(platform);
+            self.pages.forget_hints(id); // P403, P425
+            self.wake_compaction(id, demand);
             let deadline = platform.now_ns().saturating_add(u64::from(ms) * 1_000_000);
-            let woken = node
-                .sleeper
-                .wait_until_ns(platform, deadline, || node.is_called() || stop());
-            let trial = match woken {
-                true if node.is_called() => Trial::Woken,
+            let up = node.post.sleep(platform, Some(deadline), stop);
+            let trial = match up {
+                true if node.post.is_called() => Trial::Woken,
                 true => break, // it is to stop
                 false => Trial::Elapsed,
             };
             match after_trial(trial, &facts()) {
-                AfterTrial::Long => {
-                    self.pages.forget_hints(id); // P403, P425
-                    break;
-                }
+                AfterTrial::Long => break,
                 AfterTrial::LowHitQuickly => self.events.low_hit_quickly.add(1),
                 AfterTrial::HighHitQuickly => self.events.high_hit_quickly.add(1),
             }
         }
-        node.task.store(ASLEEP, SeqCst);
     }
 
     fn balance(&self, id: NodeId, order: u32, demand: Demand) -> Balance {
@@ -374,7 +273,10 @@ impl<P: Platform> Reclaim<P> {
             }
         };
         // Whether it came to something or not (P217).
-        self.pages.work_off(id, &boosts);
+        if let WakeCompaction::Order(order) = self.pages.work_off(id, &boosts) {
+            let highest = Some(highest);
+            self.wake_compaction(id, Demand { order, highest });
+        }
         self.pages.settle_reserves(id);
         if end == RunEnd::Failed {
             self.found_nothing();
@@ -410,29 +312,16 @@ impl<P: Platform> Reclaim<P> {
 }
 
 #[cfg(test)]
-pub(super) mod test_only {
+mod test_only {
     use super::*;
 
-    impl Node {
-        /// Plays a task that somebody else runs.
-        pub(in crate::reclaim) fn play_task(&self, running: bool) {
-            self.task
-                .store(if running { RUNNING } else { ASLEEP }, SeqCst);
-        }
-
-        pub(in crate::reclaim) fn is_asleep(&self) -> bool {
-            self.task.load(SeqCst) == ASLEEP
-        }
-
-        /// Nobody has called.
-        pub(in crate::reclaim) fn forget(&self) {
-            self.demand.store(0, SeqCst);
-            self.called.store(0, SeqCst);
-        }
-
-        /// What is wanted, and whether the task is to get up.
-        pub(in crate::reclaim) fn wanted(&self) -> (Demand, bool) {
-            (unpack(self.demand.load(SeqCst)), self.is_called())
+    impl<P: Platform> Reclaim<P> {
+        /// The node has failed for long.
+        pub(in crate::reclaim) fn play_hopeless(&self, id: NodeId) {
+            let node = &self.nodes[usize::from(id.0)];
+            let fail = |failures: Failures| failures.after_run(RunEnd::Failed);
+            while !node.change_failures(fail).is_hopeless() {}
+            self.pages.lose_hope(id);
         }
     }
 }

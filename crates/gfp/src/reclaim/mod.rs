@@ -18,6 +18,7 @@
 //! | `lru` | lists of pages whose owner can drop, write or move them |
 //! | `direct` | what a request does that found nothing, and when it waits instead |
 //! | `kswapd` | the background: one task a node, run by the platform |
+//! | `post` | how a node's task is called |
 //! | `oom` | one dies so that the others go on |
 //! | `pressure` | how hard memory is to come by |
 //! | `stalls` | the time spent on making room |
@@ -30,6 +31,7 @@ mod events;
 mod kswapd;
 mod lru;
 pub mod oom;
+mod post;
 mod pressure;
 mod shortages;
 mod shrinker;
@@ -39,23 +41,25 @@ mod tests;
 mod warn;
 
 use crate::error::AllocError;
-use crate::flags::{Gfp, ZoneKind};
+use crate::flags::Gfp;
 use crate::frame::{MAX_NODES, NodeId, Pfn};
-use crate::page::{Alone, Compacted, Need, PageAllocator, PageRequest, Reclaimed, Relief};
+use crate::page::{Alone, Compacted, Need, PageAllocator, PageRequest, Reclaimed, Relief, WakeUp};
 use crate::platform::Platform;
 use crate::policy::effort::{CompactPriority, Machine};
 use crate::sync::atomic::AtomicUsize;
+use core::array::from_fn;
 use events::Counters;
 use kswapd::Node;
 use oom::Oom;
+use post::Post;
 use pressure::PressureState;
 use shrinker::Shrinkers;
 use stalls::Stalls;
 use warn::RateLimit;
 
 pub use events::{CompactEvents, ReclaimEvents};
-pub use kswapd::KswapdError;
 pub use lru::{LruError, LruEvents, LruPages};
+pub use post::NodeTaskError;
 pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
 pub use warn::REPORT_EVERY_NS;
 
@@ -84,6 +88,8 @@ pub struct Reclaim<P: Platform> {
     shrinkers: Shrinkers,
     lru: lru::Home,
     nodes: [Node; MAX_NODES],
+    /// The compaction tasks of nodes.
+    compactors: [Post; MAX_NODES],
     events: Counters,
     pressure: PressureState,
     stall_times: Stalls,
@@ -103,8 +109,8 @@ struct Way<'a, P: Platform, A: ?Sized> {
 }
 
 impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
-    fn wake_background(&self, _: &PageAllocator<P>, node: NodeId, order: u32, highest: ZoneKind) {
-        self.reclaim.wake_background(node, order, highest);
+    fn wake_background(&self, _: &PageAllocator<P>, node: NodeId, call: &WakeUp) {
+        self.reclaim.wake_background(node, call);
     }
 
     fn reclaim(&self, _: &PageAllocator<P>, need: &Need<'_>, _: u32) -> Reclaimed {
@@ -174,7 +180,8 @@ impl<P: Platform> Reclaim<P> {
             pages,
             shrinkers: Shrinkers::new(),
             lru: lru::Home::new(),
-            nodes: [const { Node::new() }; MAX_NODES],
+            nodes: from_fn(|_| Node::default()),
+            compactors: from_fn(|_| Post::default()),
             events: Counters::new(),
             pressure: PressureState::new(),
             stall_times: Stalls::new(),

@@ -3,6 +3,7 @@
 extern crate std;
 
 mod compact;
+mod kcompactd;
 mod kswapd;
 mod pressure;
 mod stall;

@@ -2,7 +2,7 @@
 
 use crate::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp, ZoneKind};
 use crate::frame::{NodeId, Order, PAGEBLOCK_PAGES, Pfn};
-use crate::page::{PageAllocator, PageRequest, Relief};
+use crate::page::{PageAllocator, PageRequest, Relief, WakeUp};
 use crate::policy::boost::WakeCompaction;
 use crate::testing::{TestPlatform, pages};
 use std::cell::Cell;
@@ -17,8 +17,11 @@ const NODE: NodeId = NodeId(0);
 struct Wakes(Cell<usize>);
 
 impl Relief<TestPlatform> for Wakes {
-    fn wake_background(&self, _: &Machine, node: NodeId, order: u32, highest: ZoneKind) {
-        assert_eq!((node, order, highest), (NODE, 0, ZoneKind::Normal));
+    fn wake_background(&self, _: &Machine, node: NodeId, call: &WakeUp) {
+        assert_eq!(
+            (node, call.order, call.highest),
+            (NODE, 0, ZoneKind::Normal)
+        );
         self.0.set(self.0.get() + 1);
     }
 }

@@ -1,7 +1,7 @@
 //! A request that compacts for itself (P119, P125).
 
 use super::super::Reclaim;
-use super::zone::{Captures, Ended, Job};
+use super::zone::{Captures, Ended, Goal, Job};
 use crate::frame::Order;
 use crate::page::{Compacted, Need};
 use crate::platform::{Platform, now_of};
@@ -15,7 +15,7 @@ impl<P: Platform> Reclaim<P> {
         let mobility = self.pages.mobility_of(need.request);
         let goal = Order::new(order as u8).unwrap_or(Order::MAX);
         Job {
-            goal: Some(goal),
+            goal: Goal::Block(goal),
             // A block that is larger than the request is there for its next pass.
             captures: match goal == need.request.order {
                 true => Captures::Yes,

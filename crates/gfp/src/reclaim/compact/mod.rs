@@ -13,9 +13,12 @@
 //!    is called. Several compactions of one zone may run: a page is held by one of them.
 //! 5. **Failure.** Pages that were isolated and not moved are put back; targets go back where they
 //!    came from.
-//! 6. **Where Linux is left.** A machine without page owners does not compact, so its requests take
+//! 6. **Who compacts**: a request in need (`direct`), a task of the node for others and ahead of
+//!    them (`daemon`), an administrator (`whole`).
+//! 7. **Where Linux is left.** A machine without page owners does not compact, so its requests take
 //!    the plan of P126. `compact_success` counts compactions that made a block, whoever got it.
 
+mod daemon;
 mod direct;
 mod whole;
 mod zone;

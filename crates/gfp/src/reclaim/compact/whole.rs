@@ -1,7 +1,7 @@
 //! Everything, because an administrator says so (P708).
 
 use super::super::Reclaim;
-use super::zone::{Captures, Job};
+use super::zone::{Captures, Goal, Job};
 use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::NodeId;
 use crate::platform::Platform;
@@ -14,7 +14,7 @@ impl<P: Platform> Reclaim<P> {
             return;
         };
         let job = Job {
-            goal: None,
+            goal: Goal::Everything,
             captures: Captures::No,
             mobility: MigrateType::Movable,
             highest: ZoneKind::Movable,

@@ -6,19 +6,48 @@ use crate::frame::{Order, PAGEBLOCK_PAGES, Pfn};
 use crate::page::{Contended, Ground, Held, Locking, MigrateMode, Migrated};
 use crate::platform::{Platform, now_of};
 use crate::policy::compaction::{
-    BlockFacts, CompactOutcome, CompactPriority, EXTFRAG_THRESHOLD, GAP_PAGES_MAX, Met,
-    PageVerdict, Scanners, Suitability, Unevictable, Use, ZoneProgress, finished, free_block,
-    migrate_block, page_verdict, suitability,
+    Background, BlockFacts, CompactOutcome, CompactPriority, EXTFRAG_THRESHOLD, GAP_PAGES_MAX, Met,
+    PageVerdict, Proactive, Scanners, Suitability, Unevictable, Use, ZoneProgress, finished,
+    free_block, migrate_block, page_verdict, suitability,
 };
 
 /// P421: blocks of pages that are isolated at once.
 const BATCH: usize = GAP_PAGES_MAX;
 
 /// What is to be made.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(in crate::reclaim) enum Goal {
+    /// A block of this order.
+    Block(Order),
+    /// Whatever there is to gain.
+    Everything,
+    /// P427: large blocks until the zone's score is low enough for this proactiveness, while the
+    /// background of the node is asleep.
+    Ahead(u8),
+}
+
+impl Goal {
+    fn order(self) -> Option<Order> {
+        match self {
+            Goal::Block(order) => Some(order),
+            Goal::Everything | Goal::Ahead(_) => None,
+        }
+    }
+
+    /// Of blocks of this order and above nothing is gained.
+    fn limit(self) -> Order {
+        match self {
+            Goal::Block(order) => order,
+            Goal::Everything => Order::MAX,
+            Goal::Ahead(_) => Order::PAGEBLOCK,
+        }
+    }
+}
+
+/// One compaction: for what, for whom, how hard.
 #[derive(Copy, Clone, Debug)]
 pub(in crate::reclaim) struct Job {
-    /// The order of the block; `None`: whatever there is to gain.
-    pub(in crate::reclaim) goal: Option<Order>,
+    pub(in crate::reclaim) goal: Goal,
     /// P320: the block is to be taken.
     pub(in crate::reclaim) captures: Captures,
     /// The type that the block is for.
@@ -61,7 +90,8 @@ impl Job {
 
     /// P320: what may be captured in a block like this.
     fn captures(&self, block: &BlockFacts) -> Option<Order> {
-        let order = self.goal.filter(|_| self.captures == Captures::Yes)?;
+        let order = self.goal.order();
+        let order = order.filter(|_| self.captures == Captures::Yes)?;
         let withheld = matches!(block.mobility, MigrateType::Cma | MigrateType::Isolate);
         let pollutes = order < Order::PAGEBLOCK
             && block.mobility == MigrateType::Movable
@@ -96,9 +126,10 @@ enum Batch {
 impl<P: Platform> Reclaim<P> {
     /// P422: whether compaction of a zone starts.
     pub(in crate::reclaim) fn suits(&self, ground: &Ground<'_, P>, job: &Job) -> Suitability {
-        let Some(order) = job.goal.map(|order| order.get().into()) else {
+        let Goal::Block(order) = job.goal else {
             return Suitability::Suitable;
         };
+        let order = order.get().into();
         let room = ground.room(job.highest);
         let index = ground.fragmentation(order, job.mobility);
         suitability(order, &room, index, job.priority, EXTFRAG_THRESHOLD)
@@ -106,7 +137,7 @@ impl<P: Platform> Reclaim<P> {
 
     /// P420: compacts one zone, if that is of use.
     pub(in crate::reclaim) fn compact_zone(&self, ground: Ground<'_, P>, job: &Job) -> Ended {
-        let order = job.goal.unwrap_or(Order::MAX).get().into();
+        let order = job.goal.limit().get().into();
         match self.suits(&ground, job) {
             Suitability::Suitable => {}
             // There is a block, but not enough beside it: more of them would not help.
@@ -118,11 +149,14 @@ impl<P: Platform> Reclaim<P> {
                 return Ended::Without(CompactOutcome::Skipped);
             }
         }
-        if !self.has_background(ground.node()) {
-            ground.forget_hints(); // nobody falls asleep there, who would
+        // P425: nobody falls asleep there, who would; or he sleeps already.
+        let ahead = matches!(job.goal, Goal::Ahead(_));
+        if ahead || !self.has_background(ground.node()) {
+            ground.forget_hints();
         }
         let ends = ground.ends();
         let at = match job.priority {
+            _ if ahead => ends,
             CompactPriority::SyncFull => ends,
             _ => ground.scanners(),
         };
@@ -148,14 +182,12 @@ impl<P: Platform> Reclaim<P> {
 impl<'r, P: Platform> Walk<'r, P> {
     /// Ends: each turn passes a pageblock, moves pages out of one, or is contended.
     fn run(&mut self) -> Ended {
-        let (ground, mobility) = (self.ground, self.job.mobility);
-        let there = |order: Order| ground.has_block(order.get().into(), mobility);
         loop {
             let progress = ZoneProgress {
                 met: self.at.met(),
                 whole_zone: self.whole_zone,
-                available: self.job.goal.is_some_and(there),
-                contended: self.contended || self.is_killed(),
+                available: self.is_enough(),
+                contended: self.contended || self.is_to_stop(),
             };
             if let Some(outcome) = finished(&progress) {
                 return Ended::Without(outcome);
@@ -179,9 +211,34 @@ impl<'r, P: Platform> Walk<'r, P> {
         }
     }
 
-    /// P425: a fatal signal.
-    fn is_killed(&self) -> bool {
-        matches!(self.job.by, Use::Direct(_)) && now_of(self.reclaim.pages.platform()).fatal_signal
+    /// What was to be made is there.
+    fn is_enough(&self) -> bool {
+        match self.job.goal {
+            Goal::Block(order) => {
+                let order = order.get().into();
+                self.ground.has_block(order, self.job.mobility)
+            }
+            Goal::Everything => false,
+            Goal::Ahead(proactiveness) => {
+                Proactive::is_enough(proactiveness, self.ground.score().score)
+            }
+        }
+    }
+
+    /// P425, P427: a fatal signal; the background of the node is at work.
+    fn is_to_stop(&self) -> bool {
+        match (self.job.by, self.job.goal) {
+            (Use::Direct(_), _) => now_of(self.reclaim.pages.platform()).fatal_signal,
+            (_, Goal::Ahead(_)) => {
+                self.reclaim.background_of(self.ground.node()) == Background::Running
+            }
+            _ => false,
+        }
+    }
+
+    /// The compaction task's work; an administrator wants everything.
+    fn is_tasks(&self) -> bool {
+        self.job.by == Use::Background && self.job.goal != Goal::Everything
     }
 
     /// The migrate scanner goes on to the next pageblock.
@@ -236,7 +293,7 @@ impl<'r, P: Platform> Walk<'r, P> {
     /// Returns the order, if there were any.
     fn isolate(&mut self, into: &mut [Option<Held<'r, P>>; BATCH]) -> (Option<Order>, usize) {
         let end = Pfn((self.at.migrate / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES);
-        let limit = self.job.goal.unwrap_or(Order::MAX);
+        let limit = self.job.goal.limit();
         let (begin, mut order, mut count) = (self.frame, None, 0);
         while count < BATCH && self.frame < end {
             let mut at = self.frame;
@@ -259,7 +316,11 @@ impl<'r, P: Platform> Walk<'r, P> {
             }
         }
         let events = &self.reclaim.events.compact;
-        events.migrate_scanned.add(self.frame.0 - begin.0);
+        let scanned = self.frame.0 - begin.0;
+        events.migrate_scanned.add(scanned);
+        if self.is_tasks() {
+            events.task_migrate_scanned.add(scanned);
+        }
         (order, count)
     }
 
@@ -297,6 +358,9 @@ impl<'r, P: Platform> Walk<'r, P> {
                     taken += got;
                     let events = &self.reclaim.events.compact;
                     events.free_scanned.add(PAGEBLOCK_PAGES);
+                    if self.is_tasks() {
+                        events.task_free_scanned.add(PAGEBLOCK_PAGES);
+                    }
                     self.at.pass_free();
                 }
                 Ok(got) => taken += got,

@@ -16,7 +16,7 @@ use std::vec::Vec;
 
 const MIB: usize = 32;
 
-fn machine() -> Mm<TestPlatform> {
+pub(super) fn machine() -> Mm<TestPlatform> {
     let start = 4u64 << 30;
     let platform = TestPlatform::new(start, MIB << 20);
     let map = [region(start, start + (MIB << 20) as u64)];
@@ -28,12 +28,12 @@ fn machine() -> Mm<TestPlatform> {
     Mm::boot(platform, &map, &config).unwrap()
 }
 
-fn events(mm: &Mm<TestPlatform>) -> CompactEvents {
+pub(super) fn events(mm: &Mm<TestPlatform>) -> CompactEvents {
     mm.slabs().reclaim().events().compact
 }
 
 /// Takes all memory in blocks of up to `top`, and gives every second pageful back.
-fn fragment(tenant: &Renting<'_>, top: u8) {
+pub(super) fn fragment(tenant: &Renting<'_>, top: u8) {
     let mut rng = Rng::new(7);
     let mut order = || rng.below(usize::from(top) + 1) as u8;
     let easy = GFP_HIGHUSER_MOVABLE.without(Gfp::DIRECT_RECLAIM) | Gfp::NOWARN;
@@ -49,13 +49,13 @@ fn fragment(tenant: &Renting<'_>, top: u8) {
     assert!(largest_free(tenant.mm) < 9, "fragmented");
 }
 
-fn largest_free(mm: &Mm<TestPlatform>) -> usize {
+pub(super) fn largest_free(mm: &Mm<TestPlatform>) -> usize {
     let by_order = mm.pages().nr_free_by_order();
     by_order.iter().rposition(|n| *n != 0).unwrap_or(0)
 }
 
 /// Compacts once for a request.
-fn compact(mm: &Mm<TestPlatform>, order: u8, priority: CompactPriority) -> Compacted {
+pub(super) fn compact(mm: &Mm<TestPlatform>, order: u8, priority: CompactPriority) -> Compacted {
     let request = PageRequest::new(GFP_KERNEL, Order::new(order).unwrap());
     let effort = Effort::of(
         GFP_KERNEL,
@@ -71,7 +71,7 @@ fn compact(mm: &Mm<TestPlatform>, order: u8, priority: CompactPriority) -> Compa
     reclaim.compact_directly(&need, order.into(), priority)
 }
 
-fn outcome(compacted: Compacted) -> CompactOutcome {
+pub(super) fn outcome(compacted: Compacted) -> CompactOutcome {
     match compacted {
         Compacted::Ended(outcome) => outcome,
         Compacted::Captured(_) => CompactOutcome::Success,

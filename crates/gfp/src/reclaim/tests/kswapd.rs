@@ -4,11 +4,11 @@ use super::{Cache, boot, with};
 use crate::Mm;
 use crate::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp, ZoneKind};
 use crate::frame::{NodeId, Order};
-use crate::page::PageRequest;
+use crate::page::{PageRequest, WakeUp};
 use crate::platform::Context;
-use crate::policy::reclaim::kswapd::{Balance, Demand, Wake};
+use crate::policy::reclaim::kswapd::{Balance, Demand, TaskState, Wake};
 use crate::policy::reclaim::shrink::Settings;
-use crate::reclaim::{KswapdError, Nobody, ReclaimEvents};
+use crate::reclaim::{Nobody, NodeTaskError, ReclaimEvents};
 use crate::testing::TestPlatform;
 use std::cell::{Cell, RefCell};
 use std::format;
@@ -20,17 +20,24 @@ type Machine = Mm<TestPlatform>;
 const NODE: NodeId = NodeId(0);
 
 fn wake(mm: &Machine, order: u32) -> Wake {
-    mm.slabs()
-        .reclaim()
-        .wake_background(NODE, order, ZoneKind::Normal)
+    let call = WakeUp {
+        order,
+        highest: ZoneKind::Normal,
+        direct_reclaim: true,
+    };
+    mm.slabs().reclaim().wake_background(NODE, &call)
 }
 
 fn play_task(mm: &Machine, running: bool) {
-    mm.slabs().reclaim().nodes[0].play_task(running);
+    let state = match running {
+        true => TaskState::Running,
+        false => TaskState::Asleep,
+    };
+    mm.slabs().reclaim().nodes[0].post.play(state);
 }
 
 fn wanted(mm: &Machine) -> (Demand, bool) {
-    mm.slabs().reclaim().nodes[0].wanted()
+    mm.slabs().reclaim().nodes[0].post.wanted()
 }
 
 fn balance(mm: &Machine) -> Balance {
@@ -53,7 +60,7 @@ fn demand(order: u32) -> Demand {
 pub(super) fn run(mm: &Machine, script: impl FnMut(bool) -> bool) {
     let script = RefCell::new(script);
     let stop = || {
-        let asleep = mm.slabs().reclaim().nodes[0].is_asleep();
+        let asleep = mm.slabs().reclaim().nodes[0].post.state() == Some(TaskState::Asleep);
         script.borrow_mut()(asleep)
     };
     let result = mm.slabs().reclaim().kswapd(NODE, mm.slabs(), stop);
@@ -84,11 +91,11 @@ fn who_wakes_it() {
     );
     cache.fill();
     play_task(&mm, false);
-    mm.slabs().reclaim().nodes[0].forget();
+    mm.slabs().reclaim().nodes[0].post.forget();
     ask(&mm, GFP_NOWAIT & !Gfp::KSWAPD_RECLAIM);
     assert_eq!(wanted(&mm), (Demand::NONE, false), "level 1 wakes nobody");
     for gfp in [GFP_NOWAIT, GFP_ATOMIC] {
-        mm.slabs().reclaim().nodes[0].forget();
+        mm.slabs().reclaim().nodes[0].post.forget();
         ask(&mm, gfp);
         assert_eq!(wanted(&mm), (demand(0), true), "{gfp}");
     }
@@ -115,7 +122,7 @@ fn an_nmi_wakes_nobody_and_its_demand_stays() {
     let cache = Cache::new(&mm);
     cache.fill();
     play_task(&mm, false);
-    mm.slabs().reclaim().nodes[0].forget();
+    mm.slabs().reclaim().nodes[0].post.forget();
     mm.platform().play(Context::Nmi);
     assert_eq!(wake(&mm, 2), Wake::Kswapd);
     assert_eq!(wanted(&mm), (demand(2), false));
@@ -303,9 +310,9 @@ fn a_node_has_one_task() {
         again.set(Some(reclaim.kswapd(NODE, mm.slabs(), || true)));
         true
     });
-    assert_eq!(again.get(), Some(Err(KswapdError::HasOne)));
+    assert_eq!(again.get(), Some(Err(NodeTaskError::HasOne)));
     let nowhere = reclaim.kswapd(NodeId(99), mm.slabs(), || true);
-    assert_eq!(nowhere, Err(KswapdError::NoSuchNode));
+    assert_eq!(nowhere, Err(NodeTaskError::NoSuchNode));
 }
 
 #[test]

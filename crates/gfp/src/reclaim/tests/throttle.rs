@@ -6,6 +6,7 @@ use crate::flags::{GFP_KERNEL, GFP_NOFS, Gfp};
 use crate::frame::{NodeId, Order, Pfn};
 use crate::page::PageRequest;
 use crate::platform::{Fact, Platform};
+use crate::policy::reclaim::kswapd::TaskState;
 use crate::policy::reclaim::shrink::Settings;
 use crate::testing::{OnSleep, TestPlatform};
 use std::boxed::Box;
@@ -37,7 +38,7 @@ fn wait(gfp: Gfp, on_sleep: impl FnMut(&TestPlatform, Option<u64>) + Send + 'sta
         cache.fill();
         let taken = use_reserve(&mm);
         let before = mm.slabs().reclaim().events();
-        mm.slabs().reclaim().nodes[0].play_task(true);
+        mm.slabs().reclaim().nodes[0].post.play(TaskState::Running);
         *mm.platform().on_sleep.lock().unwrap() = Some(Box::new(on_sleep) as OnSleep);
         let start = mm.platform().now_ns();
         if let Ok(pfn) = mm.alloc_pages(gfp | Gfp::NORETRY, 0) {
@@ -99,7 +100,7 @@ fn a_dying_task_does_not_wait() {
     with(&cache, Settings::default(), || {
         cache.fill();
         let taken = use_reserve(&mm);
-        mm.slabs().reclaim().nodes[0].play_task(true);
+        mm.slabs().reclaim().nodes[0].post.play(TaskState::Running);
         let never: OnSleep = Box::new(|_, _| panic!("it waits"));
         *mm.platform().on_sleep.lock().unwrap() = Some(never);
         let task = mm.platform().this_task().unwrap();
@@ -127,7 +128,7 @@ fn nobody_waits_without_a_background_or_a_machine_that_sleeps() {
             cache.fill();
             let taken = use_reserve(&mm);
             if has_task {
-                mm.slabs().reclaim().nodes[0].play_task(true);
+                mm.slabs().reclaim().nodes[0].post.play(TaskState::Running);
             } else {
                 let never: OnSleep = Box::new(|_, _| panic!("it waits"));
                 *mm.platform().on_sleep.lock().unwrap() = Some(never);

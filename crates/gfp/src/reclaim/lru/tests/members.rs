@@ -172,3 +172,24 @@ fn a_page_that_is_moved_keeps_its_marks() {
     });
     assert_eq!(events(&mm).dirtied, 1);
 }
+
+#[test]
+fn pages_that_compaction_moves_stay_on_the_lists() {
+    // P410, P420
+    let mm = boot();
+    let keeper = Keeper::new(&mm);
+    keeper.with(|id| {
+        keeper.fill(id, Droppable, GivenUp::Now);
+        for pair in keeper.frames().chunks(2) {
+            keeper.free(pair[0]);
+        }
+        let before = keeper.frames();
+        mm.compact_node(super::NODE);
+        let after = keeper.frames();
+        assert!(before != after && before.len() == after.len());
+        assert_eq!(lists(&mm).inactive[0], after.len());
+        mm.verify().unwrap();
+        assert_eq!(pass_at(&mm, 0), (after.len(), after.len()));
+        assert!(keeper.frames().is_empty());
+    });
+}

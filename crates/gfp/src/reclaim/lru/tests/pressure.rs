@@ -4,7 +4,7 @@ use super::{Keeper, Machine, NODE, boot, events, lists};
 use crate::Mm;
 use crate::flags::{GFP_DMA32, GFP_KERNEL, GFP_NOWAIT, Gfp, ZoneKind};
 use crate::frame::{Order, PhysAddr};
-use crate::page::{BootConfig, GivenUp, PageRequest};
+use crate::page::{BootConfig, GivenUp, PageRequest, WakeUp};
 use crate::policy::reclaim::Priority;
 use crate::policy::reclaim::kswapd::{Balance, Wake};
 use crate::policy::reclaim::lru::Kind::{Droppable, Storable};
@@ -153,7 +153,12 @@ fn the_background_gives_the_lists_up_to_high_and_is_counted_apart() {
         let called = core::cell::Cell::new(false);
         let stop = || {
             if !called.replace(true) {
-                let woken = reclaim.wake_background(NODE, 0, ZoneKind::Normal);
+                let call = WakeUp {
+                    order: 0,
+                    highest: ZoneKind::Normal,
+                    direct_reclaim: true,
+                };
+                let woken = reclaim.wake_background(NODE, &call);
                 assert_eq!(woken, Wake::Kswapd);
             }
             mm.platform().advance(33);
