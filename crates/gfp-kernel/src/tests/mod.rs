@@ -16,6 +16,7 @@ mod alloc;
 mod areas;
 mod bytes;
 mod chain;
+mod compact;
 mod context;
 mod death;
 pub mod disturb;
@@ -103,6 +104,7 @@ const TESTS: &[&[Test]] = &[
     oom::TESTS,
     reclaim::TESTS,
     lists::TESTS,
+    compact::TESTS,
     levels::TESTS,
     virtio::TESTS,
 ];
