@@ -204,7 +204,7 @@ impl<P: Platform> PageAllocator<P> {
             if self.has_boost_to_tell() && flags.level() == WatermarkLevel::Low {
                 return None; // the slow path tells it, and comes back
             }
-            let (taken, boosted) = guard.take_fallback(order, kind, wanted, self.grouping())?;
+            let (taken, boosted) = self.take_fallback(&mut guard, order, kind, wanted)?;
             wake = boosted;
             Some(taken)
         })?;
@@ -284,7 +284,7 @@ impl<P: Platform> PageAllocator<P> {
         let kind = MigrateType::Unmovable;
         let taken = guard
             .take(order, kind, 1)
-            .or_else(|| Some(guard.take_fallback(order, kind, 1, self.grouping())?.0))?;
+            .or_else(|| Some(self.take_fallback(&mut guard, order, kind, 1)?.0))?;
         drop(guard);
         let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
         for i in 0..self.zones.len() {

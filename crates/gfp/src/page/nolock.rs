@@ -59,7 +59,7 @@ impl<P: Platform> PageAllocator<P> {
                 let mut guard = zone.try_lock(&self.blocks, local)?;
                 guard
                     .take(req.order, kind, 1)
-                    .or_else(|| Some(guard.take_fallback(req.order, kind, 1, self.grouping())?.0))
+                    .or_else(|| Some(self.take_fallback(&mut guard, req.order, kind, 1)?.0))
             };
             let Some(pfn) = cached.or_else(|| Some(from_zone()?.pfn)) else {
                 continue;

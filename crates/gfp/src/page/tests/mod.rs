@@ -2,6 +2,7 @@
 
 mod boost;
 mod boot;
+mod claim;
 mod edges;
 mod growth;
 mod maps;
