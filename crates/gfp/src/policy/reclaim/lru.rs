@@ -145,7 +145,8 @@ pub const fn shares(facts: &ShareFacts) -> Shares {
     let droppable = bounded(facts.costs.droppable);
     let storable = bounded(facts.costs.storable);
     let total = droppable + storable;
-    // The total once more in each: a kind without recent cost gets at most thrice the other.
+    // The total once more in each: a kind without recent cost gets at most twice what its weight
+    // gives.
     Shares {
         droppable: (WEIGHT_MAX - weight) as u64 * (2 * total + 1) / (total + droppable + 1),
         storable: weight as u64 * (2 * total + 1) / (total + storable + 1),

@@ -98,7 +98,9 @@ impl<P: Platform> Reclaim<P> {
             can_store: pass.may_write && stored != 0,
             priority: pass.priority,
         });
-        let mut writing = 0;
+        // Before the pages are looked at: a write that ends after its page was found is no reason
+        // to wait for another.
+        let (mut writing, seen) = (0, node.writes.load(Relaxed));
         for kind in [Kind::Storable, Kind::Droppable] {
             done.spared_active |= self.balance_lists(node, kind, pass, &shares);
             writing += self.scan_kind(node, kind, pass, &shares, &mut done.pages);
@@ -110,7 +112,6 @@ impl<P: Platform> Reclaim<P> {
             node.progress.wake_all(self.pages.platform());
         }
         if freed == 0 && waits_for_writeback(done.pages.scanned, writing, pass.gfp) {
-            let seen = node.writes.load(Relaxed);
             let over = || node.writes.load(Relaxed) != seen;
             self.lru_wait(&node.written, Reason::Writeback, over);
         }
