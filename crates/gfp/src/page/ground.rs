@@ -25,7 +25,7 @@ use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize};
 pub(super) struct Memory {
     /// [`Deferral::to_bits`].
     deferral: AtomicU32,
-    /// Where the scanners stopped; both 0: at the ends.
+    /// Where the scanners stopped; outside of the zone: at the ends.
     migrate: AtomicUsize,
     free: AtomicUsize,
     /// 1: the scanners have met, so hints are worth forgetting (P425).
@@ -36,7 +36,7 @@ impl Memory {
     pub(super) const fn new() -> Memory {
         Memory {
             deferral: AtomicU32::new(Deferral::new().to_bits()),
-            migrate: AtomicUsize::new(0),
+            migrate: AtomicUsize::new(usize::MAX),
             free: AtomicUsize::new(0),
             met: AtomicU8::new(0),
         }
@@ -322,13 +322,18 @@ impl<'p, P: Platform> Ground<'p, P> {
                     break;
                 }
                 let (zone, min) = (self.zone, AllocFlags::MIN);
-                if !zone.watermark_ok_without(order.pages(), Order::ZERO, zone.kind, min) {
+                let may_take = |blocks: &usize| {
+                    let pages = *blocks << order.get();
+                    zone.watermark_ok_without(pages, Order::ZERO, zone.kind, min)
+                };
+                // Near the mark one after the other.
+                let Some(most) = [wanted - taken, 1].into_iter().find(may_take) else {
                     return match taken {
                         0 => Err(Contended),
                         some => Ok(some),
                     };
-                }
-                let got = guard.take_from(block, order, wanted - taken);
+                };
+                let got = guard.take_from(block, order, most);
                 (0..got.blocks).for_each(|i| found(got.pfn.add(i << order.get())));
                 taken += got.blocks;
             }
@@ -342,7 +347,7 @@ impl<'p, P: Platform> Ground<'p, P> {
     /// `wanted` and the pageblock of `at` has one by now, takes it before anybody else can (P320).
     pub(crate) fn give_back(
         &self,
-        blocks: &[Pfn],
+        blocks: &[Option<Pfn>],
         order: Order,
         at: Pfn,
         wanted: Option<Order>,
@@ -350,7 +355,7 @@ impl<'p, P: Platform> Ground<'p, P> {
         let pages = self.pages;
         let Ok(local) = Local::enter(&pages.platform) else {
             // Nobody calls this from inside the allocator; if he does, the memory waits.
-            blocks.iter().for_each(|pfn| {
+            blocks.iter().flatten().for_each(|pfn| {
                 pages.frames.set(*pfn, FrameWord::NONE);
                 pages.defer(*pfn, order);
             });
@@ -358,7 +363,7 @@ impl<'p, P: Platform> Ground<'p, P> {
         };
         let mut guard = self.zone.lock(&pages.blocks, &local);
         let mut twice = None;
-        for pfn in blocks {
+        for pfn in blocks.iter().flatten() {
             pages.frames.set(*pfn, FrameWord::NONE);
             if !guard.put(*pfn, order) {
                 twice = Some(*pfn);

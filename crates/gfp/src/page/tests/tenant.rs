@@ -31,6 +31,10 @@ pub(crate) struct Tenant {
     pub(crate) refuses: Mutex<Option<Migrated>>,
     /// It frees the page in the middle of this call about it.
     pub(crate) frees: Mutex<Option<During>>,
+    /// It panics instead of moving, when this many have moved.
+    pub(crate) panics_after: Mutex<Option<usize>>,
+    /// Where it was to move a page when it panicked.
+    pub(crate) panicked: Mutex<Option<Pfn>>,
     pub(crate) moved: AtomicUsize,
     pub(crate) moved_pages: AtomicUsize,
     pub(crate) put_back: AtomicUsize,
@@ -108,6 +112,11 @@ unsafe impl PageOwner for Rented {
     fn migrate(&self, from: Pfn, to: Pfn, mode: MigrateMode) -> Migrated {
         self.free_during(During::Migrate, from);
         self.tenant.modes.lock().unwrap().push(mode);
+        let panics_after = *self.tenant.panics_after.lock().unwrap();
+        if panics_after.is_some_and(|n| n <= self.tenant.moved.load(Relaxed)) {
+            *self.tenant.panicked.lock().unwrap() = Some(to);
+            panic!("meant to be: the owner panics");
+        }
         if let Some(refusal) = *self.tenant.refuses.lock().unwrap() {
             return refusal;
         }

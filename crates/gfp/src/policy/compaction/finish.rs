@@ -3,7 +3,7 @@
 use super::{CompactOutcome, CompactPriority};
 use crate::flags::MigrateType;
 use crate::policy::fallback::{Grouping, fallbacks, should_try_claim};
-use crate::policy::order::{MAX_PAGE_ORDER, PAGEBLOCK_PAGES};
+use crate::policy::order::{MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
 
 /// The positions of the two scanners, as frame numbers.
 ///
@@ -99,6 +99,20 @@ pub fn block_available(
                     .iter()
                     .any(|&other| has_free_block(found, other))
     })
+}
+
+/// P320: whether a request takes a block of its order out of a pageblock of type `block` before
+/// anybody else can. Part of a movable pageblock is for movable requests only.
+///
+/// The rule names CMA and isolated blocks. Those of the reserve for urgent requests are left alone
+/// as well: here a block is captured that the pageblock has when pages have left it, and in a
+/// reserve it may have been there all along.
+pub const fn captures(order: u32, request: MigrateType, block: MigrateType) -> bool {
+    match block {
+        MigrateType::Cma | MigrateType::Isolate | MigrateType::HighAtomic => false,
+        MigrateType::Movable => order >= PAGEBLOCK_ORDER || matches!(request, MigrateType::Movable),
+        MigrateType::Unmovable | MigrateType::Reclaimable => true,
+    }
 }
 
 /// What follows the compaction of one zone.

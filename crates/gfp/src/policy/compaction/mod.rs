@@ -42,7 +42,7 @@ pub use daemon::{DAEMON_PRIORITY, DaemonWake, wakes_daemon};
 pub use deferral::{Deferral, SHIFT_MAX};
 pub use finish::{
     AfterZone, Interrupted, Met, Scanners, ZoneProgress, after_zone, best, block_available,
-    finished,
+    captures, finished,
 };
 pub use index::{Fragmentation, fragmentation, unusable_permille};
 pub use proactive::{

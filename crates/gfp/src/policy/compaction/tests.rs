@@ -430,3 +430,19 @@ fn which_pages_are_moved_and_after_which_wait() {
         assert_eq!(page_verdict(&movable, priority, Unevictable::Leave), Move);
     }
 }
+
+#[test]
+fn what_a_request_makes_is_captured_where_it_pollutes_nothing() {
+    // P320
+    use MigrateType::{Cma, HighAtomic, Isolate, Movable, Reclaimable, Unmovable};
+    for order in 1..=9 {
+        for request in [Unmovable, Movable, Reclaimable] {
+            for block in [Cma, Isolate, HighAtomic] {
+                assert!(!captures(order, request, block));
+            }
+            assert!(captures(order, request, Unmovable) && captures(order, request, Reclaimable));
+            let whole_or_like = order == 9 || request == Movable;
+            assert_eq!(captures(order, request, Movable), whole_or_like);
+        }
+    }
+}

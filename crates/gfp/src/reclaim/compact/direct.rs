@@ -3,7 +3,7 @@
 use super::super::Reclaim;
 use super::zone::{Captures, Ended, Goal, Job};
 use crate::frame::Order;
-use crate::page::{Compacted, Need};
+use crate::page::{Compacted, Ground, Need};
 use crate::platform::{Platform, now_of};
 use crate::policy::compaction::{
     AfterZone, CompactOutcome, CompactPriority, Interrupted, Suitability, Use, after_zone, best,
@@ -93,15 +93,19 @@ impl<P: Platform> Reclaim<P> {
         })
     }
 
-    /// P405: whether compaction could make a block for a request now, so that reclaim has done
-    /// enough.
+    /// P405: whether compaction could make a block for a request now, or there is one by now, so
+    /// that reclaim has done enough.
     pub(in crate::reclaim) fn could_compact(&self, need: &Need<'_>) -> bool {
         let order = need.effort.goal_order;
         if order == 0 || !self.pages.has_page_owners() {
             return false;
         }
         let job = self.job_of(need, order, CompactPriority::SyncLight);
-        let suits = |ground| self.suits(&ground, &job) == Suitability::Suitable;
-        self.pages.grounds_for(need.request).any(suits)
+        let could = |ground: Ground<'_, P>| match self.suits(&ground, &job) {
+            Suitability::Suitable => true,
+            Suitability::AlreadyThere => ground.passes_min(order, job.highest),
+            Suitability::TooFull | Suitability::NotFragmented => false,
+        };
+        self.pages.grounds_for(need.request).any(could)
     }
 }

@@ -7,8 +7,8 @@ use crate::page::{Contended, Ground, Held, Locking, MigrateMode, Migrated};
 use crate::platform::{Platform, now_of};
 use crate::policy::compaction::{
     Background, BlockFacts, CompactOutcome, CompactPriority, EXTFRAG_THRESHOLD, GAP_PAGES_MAX, Met,
-    PageVerdict, Proactive, Scanners, Suitability, Unevictable, Use, ZoneProgress, finished,
-    free_block, migrate_block, page_verdict, suitability,
+    PageVerdict, Proactive, Scanners, Suitability, Unevictable, Use, ZoneProgress, captures,
+    finished, free_block, migrate_block, page_verdict, suitability,
 };
 
 /// P421: blocks of pages that are isolated at once.
@@ -92,11 +92,32 @@ impl Job {
     fn captures(&self, block: &BlockFacts) -> Option<Order> {
         let order = self.goal.order();
         let order = order.filter(|_| self.captures == Captures::Yes)?;
-        let withheld = matches!(block.mobility, MigrateType::Cma | MigrateType::Isolate);
-        let pollutes = order < Order::PAGEBLOCK
-            && block.mobility == MigrateType::Movable
-            && self.mobility != MigrateType::Movable;
-        (!withheld && !pollutes).then_some(order)
+        captures(order.get().into(), self.mobility, block.mobility).then_some(order)
+    }
+}
+
+/// Blocks of free memory that pages are to move to. What is in it goes back when it is dropped, as
+/// where an owner panics.
+struct Targets<'r, P: Platform> {
+    ground: Ground<'r, P>,
+    order: Order,
+    blocks: [Option<Pfn>; BATCH],
+}
+
+impl<P: Platform> Targets<'_, P> {
+    /// Gives them back; takes what [`Ground::give_back`] takes for it.
+    fn give_back(mut self, at: Pfn, wanted: Option<Order>) -> Option<Pfn> {
+        let blocks = core::mem::take(&mut self.blocks);
+        self.ground.give_back(&blocks, self.order, at, wanted)
+    }
+}
+
+impl<P: Platform> Drop for Targets<'_, P> {
+    fn drop(&mut self) {
+        if self.blocks.iter().any(Option::is_some) {
+            self.ground
+                .give_back(&self.blocks, self.order, Pfn(0), None);
+        }
     }
 }
 
@@ -261,16 +282,22 @@ impl<'r, P: Platform> Walk<'r, P> {
         self.found = true;
         let events = &self.reclaim.events.compact;
         events.isolated.add(count << order.get());
-        let mut targets = [Pfn(0); BATCH];
-        let taken = self.targets(order, &mut targets[..count]);
+        let mut targets = Targets {
+            ground: self.ground,
+            order,
+            blocks: [None; BATCH],
+        };
+        let taken = self.targets(order, &mut targets.blocks[..count]);
         events.isolated.add(taken << order.get());
         // Each target is taken by a page that moves, and what that leaves takes its place.
-        for (held, target) in held.iter_mut().zip(&mut targets[..taken]) {
-            if let Some(page) = held.take() {
+        for (held, target) in held.iter_mut().zip(&mut targets.blocks[..taken]) {
+            if let Some(page) = held.take()
+                && let Some(to) = target.take()
+            {
                 let from = page.pfn();
                 let moved_to = |to| self.reclaim.lru_moved(from, to);
-                let moved = page.migrate(*target, self.job.mode(), moved_to);
-                *target = moved.left;
+                let moved = page.migrate(to, self.job.mode(), moved_to);
+                *target = Some(moved.left);
                 match moved.outcome {
                     Migrated::Done => events.migrated.add(order.pages()),
                     _ => events.not_migrated.add(order.pages()),
@@ -280,10 +307,7 @@ impl<'r, P: Platform> Walk<'r, P> {
         held.into_iter().flatten().for_each(Held::put_back);
         let block = Pfn(self.at.migrate);
         let wanted = self.job.captures(facts);
-        match self
-            .ground
-            .give_back(&targets[..taken], order, block, wanted)
-        {
+        match targets.give_back(block, wanted) {
             Some(pfn) => Batch::Captured(pfn),
             None => Batch::Done,
         }
@@ -325,7 +349,7 @@ impl<'r, P: Platform> Walk<'r, P> {
     }
 
     /// Takes free blocks to move to. Returns how many.
-    fn targets(&mut self, order: Order, into: &mut [Pfn]) -> usize {
+    fn targets(&mut self, order: Order, into: &mut [Option<Pfn>]) -> usize {
         let mut taken = 0;
         while taken < into.len() {
             let block = Pfn(self.at.free.saturating_sub(1));
@@ -341,7 +365,7 @@ impl<'r, P: Platform> Walk<'r, P> {
                     let mut places = into[taken..].iter_mut();
                     let found = |pfn| {
                         if let Some(place) = places.next() {
-                            *place = pfn;
+                            *place = Some(pfn);
                         }
                     };
                     let locking = self.job.locking();

@@ -3,11 +3,13 @@
 extern crate std;
 
 use crate::Mm;
-use crate::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp};
+use crate::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp, ZoneKind};
 use crate::frame::{NodeId, Order, PAGEBLOCK_PAGES, Pfn};
 use crate::page::tests::tenant::{During, Renting};
-use crate::page::{BootConfig, Compacted, MigrateMode, Migrated, Need, PageRequest};
-use crate::policy::compaction::PageFacts;
+use crate::page::{
+    BootConfig, Compacted, Ground, Locking, MigrateMode, Migrated, Need, PageRequest,
+};
+use crate::policy::compaction::{Met, PageFacts};
 use crate::policy::effort::{Caller, CompactOutcome, CompactPriority, Effort, Machine};
 use crate::reclaim::CompactEvents;
 use crate::testing::{Rng, TestPlatform, region};
@@ -320,4 +322,79 @@ fn a_zone_without_room_is_left_alone() {
         assert_eq!(outcome(compact(&mm, 9, priority)), CompactOutcome::Skipped);
     }
     assert_eq!(events(&mm), CompactEvents::default());
+}
+
+#[test]
+fn an_owner_that_panics_costs_no_memory_but_its_own() {
+    // Seen to fail: targets that nobody gives back.
+    let mm = machine();
+    let tenant = Renting::new(&mm);
+    fragment(&tenant, 0);
+    let free_before = mm.pages().free_page_count();
+    *tenant.panics_after.lock().unwrap() = Some(3);
+    let request = std::panic::AssertUnwindSafe(|| compact(&mm, 9, CompactPriority::SyncLight));
+    assert!(std::panic::catch_unwind(request).is_err());
+    *tenant.panics_after.lock().unwrap() = None;
+    // The page that it was to use is its own.
+    let to = tenant.panicked.lock().unwrap().take().unwrap();
+    assert_eq!(mm.pages().free_page_count(), free_before - 1);
+    mm.verify().unwrap();
+    tenant.check();
+    free(&mm, to, 0);
+    // And nothing is held: everything can be moved.
+    let Compacted::Captured(pfn) = compact(&mm, 9, CompactPriority::SyncLight) else {
+        panic!("a block is made and taken");
+    };
+    let word = crate::frame::FrameWord::new(crate::frame::FrameKind::Page, Order::PAGEBLOCK, 1);
+    mm.pages().set_word(pfn, word);
+    free(&mm, pfn, 9);
+}
+
+#[test]
+fn the_scanners_begin_at_the_ends_wherever_a_zone_begins() {
+    // P420. Seen to fail: frame 0 as the place where nobody has been.
+    let platform = TestPlatform::new(0, MIB << 20);
+    let map = [region(0, (MIB << 20) as u64)];
+    let mm = Mm::boot(platform, &map, &BootConfig::default()).unwrap();
+    let mut zones = 0;
+    for ground in mm.pages().grounds_of(NodeId(0), ZoneKind::Movable) {
+        assert_eq!(ground.scanners(), ground.ends(), "zone {zones}");
+        assert_eq!(ground.ends().met(), Met::No);
+        zones += 1;
+    }
+    assert_eq!(zones, 2);
+}
+
+#[test]
+fn what_pages_move_to_leaves_the_zone_at_min() {
+    // P349
+    let mm = machine();
+    let tenant = Renting::new(&mm);
+    let easy = GFP_HIGHUSER_MOVABLE.without(Gfp::DIRECT_RECLAIM) | Gfp::NOWARN;
+    while tenant.take_with(easy, 0).is_some() {}
+    mm.pages().drain_all();
+    let room = |ground: &Ground<'_, _>| ground.room(ZoneKind::Movable);
+    let mut zones = mm.pages().grounds_of(NodeId(0), ZoneKind::Movable);
+    let ground = zones.next().unwrap();
+    assert!(zones.next().is_none());
+    // Ten pages more than min.
+    let frames = tenant.frames();
+    let mut next = frames.iter();
+    while room(&ground).state.free < room(&ground).marks.min + 10 {
+        tenant.give(*next.next().unwrap());
+        mm.pages().drain_all();
+    }
+    let spare = room(&ground).state.free - room(&ground).marks.min;
+    assert!((10..32).contains(&spare), "{spare}");
+    let (mut at, mut got) = (ground.ends(), Vec::new());
+    while at.met() == Met::No {
+        let most = 32 - got.len();
+        let found = |pfn| got.push(Some(pfn));
+        let _ = ground.take_targets(Pfn(at.migrate), Order::ZERO, most, Locking::Wait, found);
+        at.pass_migrate();
+    }
+    assert_eq!(got.len(), spare - 1, "above min");
+    assert!(room(&ground).state.free > room(&ground).marks.min);
+    ground.give_back(&got, Order::ZERO, Pfn(0), None);
+    mm.verify().unwrap();
 }
