@@ -27,7 +27,7 @@ pub(super) fn steps(effort: &Effort) -> Vec<Said> {
     let mut reclaimed = false;
     for _ in 0..MAX_STEPS {
         let step = plan.next(event, Now::default());
-        event = barren(&step);
+        event = barren(&step, effort);
         if let Step::Pass { rights, reach } = step {
             let look = pass(rights, reach);
             lines.push(match open.take() {
@@ -53,8 +53,10 @@ pub(super) fn steps(effort: &Effort) -> Vec<Said> {
 }
 
 /// What a machine answers on which nothing is gained.
-fn barren(step: &Step) -> Event {
+fn barren(step: &Step, effort: &Effort) -> Event {
     match step {
+        // Somebody else may kill (P431).
+        Step::OomKill if effort.oom == OomRule::WaitForOthers => Event::Yes,
         Step::Pass { .. } => Event::Missed,
         Step::DirectReclaim { .. } => Event::Reclaimed(0),
         Step::Compact { .. } => Event::Compacted(CompactOutcome::Complete),
@@ -116,14 +118,17 @@ fn line(step: &Step, effort: &Effort, reclaimed: bool) -> Option<Said> {
             "takes the OOM lock (or sleeps a tick, if another has it)",
             "P128",
         ),
+        Step::OomKill if effort.oom == OomRule::WaitForOthers => said(
+            "kills nobody: without __GFP_FS others have to; asks who can free memory",
+            "P129, P430, P431",
+        ),
         Step::OomKill if effort.may_fail => said(
             "has somebody killed; begins again if that helped",
             "P127, P129",
         ),
         Step::OomKill => said("has somebody killed", "P129, P130"),
         Step::OomUnlock => match effort.oom {
-            OomRule::Kill => return None,
-            OomRule::WaitForOthers => said("kills nobody: without __GFP_FS others have to", "P129"),
+            OomRule::Kill | OomRule::WaitForOthers => return None,
             OomRule::Never(reason) => {
                 said(format!("kills nobody: {}", why_no_kill(reason)), "P129")
             }

@@ -162,7 +162,7 @@ pub enum NoKill {
 pub enum OomRule {
     /// Nobody is killed, and the request goes on to its end.
     Never(NoKill),
-    /// Nobody is killed (no `FS`), but the caller keeps trying: others will.
+    /// Nobody is killed (no `FS`), but the caller keeps trying while somebody else may kill.
     WaitForOthers,
     /// Somebody is killed.
     Kill,

@@ -25,6 +25,8 @@ pub(super) struct Script {
     pub(super) unreserve: fn(usize) -> bool,
     pub(super) oom_lock: fn(usize) -> bool,
     pub(super) kill: fn(usize) -> bool,
+    /// Somebody else may kill for a request without `FS` (P431).
+    pub(super) others: fn(usize) -> bool,
     pub(super) now: fn(usize) -> Now,
     /// The test ends here if the request does not.
     pub(super) max_steps: usize,
@@ -38,6 +40,7 @@ pub(super) const BARREN: Script = Script {
     unreserve: |_| false,
     oom_lock: |_| true,
     kill: |_| false,
+    others: |_| true,
     now: |_| Now {
         oom_victim: false,
         fatal_signal: false,
@@ -75,6 +78,7 @@ pub(super) fn run(effort: &Effort, script: &Script) -> Run {
             Step::UnreserveHighatomic => yes((script.unreserve)(before)),
             Step::AwaitReported => Event::No,
             Step::OomLock => yes((script.oom_lock)(before)),
+            Step::OomKill if effort.oom == OomRule::WaitForOthers => yes((script.others)(before)),
             Step::OomKill => yes((script.kill)(before)),
             Step::Begin
             | Step::WakeBackground { .. }

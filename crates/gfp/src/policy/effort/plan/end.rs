@@ -45,12 +45,11 @@ impl Plan {
         self.to(At::OomPass, Step::Pass { rights, reach })
     }
 
-    /// P129.
+    /// P129. The killer is called without `FS` too: it kills nobody then, but it asks notifiers and
+    /// sees to victims (P430, P435), and says when there is nobody left to wait for.
     pub(super) fn after_oom_pass(&mut self) -> Step {
         match self.effort.oom {
-            OomRule::Kill => self.to(At::OomKill, Step::OomKill),
-            // As if somebody had killed: nobody may, and then it waits for ever.
-            OomRule::WaitForOthers => self.after_kill(true),
+            OomRule::Kill | OomRule::WaitForOthers => self.to(At::OomKill, Step::OomKill),
             OomRule::Never(_) => {
                 self.oom_progress = Progress::None;
                 self.to(At::OomUnlock, Step::OomUnlock)
