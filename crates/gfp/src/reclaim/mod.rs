@@ -45,7 +45,8 @@ use crate::flags::Gfp;
 use crate::frame::{MAX_NODES, NodeId, Pfn};
 use crate::page::{Alone, Compacted, Need, PageAllocator, PageRequest, Reclaimed, Relief, WakeUp};
 use crate::platform::Platform;
-use crate::policy::effort::{CompactPriority, Machine};
+use crate::policy::effort::{Backoff, CompactPriority, Machine};
+use crate::sync::WaitQueue;
 use crate::sync::atomic::AtomicUsize;
 use core::array::from_fn;
 use events::Counters;
@@ -62,6 +63,9 @@ pub use lru::{LruError, LruEvents, LruPages};
 pub use post::NodeTaskError;
 pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
 pub use warn::REPORT_EVERY_NS;
+
+/// P124, P128, P407 speak of a tick of the clock: that of 250 Hz.
+const TICK_NS: u64 = 4_000_000;
 
 /// The rooms above, as reclaim sees them.
 pub trait Above {
@@ -162,6 +166,16 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
     fn oom_kill(&self, _: &PageAllocator<P>, need: &Need<'_>) -> bool {
         // SAFETY: [INV-OOM-1] as above.
         unsafe { self.reclaim.oom_kill(need) }
+    }
+
+    fn back_off(&self, pages: &PageAllocator<P>, how: Backoff, turn: u32) {
+        let platform = pages.platform();
+        if how == Backoff::Reschedule || platform.sleep().is_none() {
+            return platform.relax(turn);
+        }
+        // Nobody wakes it: a tick is a tick.
+        let end = platform.now_ns().saturating_add(TICK_NS);
+        WaitQueue::default().wait_until_ns(platform, end, || false);
     }
 
     fn check_stall(&self, _: &PageAllocator<P>, need: &Need<'_>, since_ns: u64) {

@@ -109,7 +109,7 @@ pub enum Verdict<T> {
 pub enum Outcome<T> {
     /// Kill, mark as victim, wake the reaper. Progress.
     Kill(T),
-    /// Sleep a tick. Progress: the memory of the one who dies is on its way.
+    /// Progress: the memory of the one who dies is on its way.
     Wait,
     /// "System is deadlocked on memory".
     Panic,

@@ -15,12 +15,9 @@ use crate::policy::reclaim::throttle::{
     Limit, Reason, ends_waits, too_many_isolated, waits_for_writeback,
 };
 use crate::policy::reclaim::{CLUSTER_PAGES, PassResult, Priority};
-use crate::reclaim::Reclaim;
+use crate::reclaim::{Reclaim, TICK_NS};
 use crate::sync::WaitQueue;
 use crate::sync::atomic::Ordering::Relaxed;
-
-/// P407 speaks of a tick of the clock: that of 250 Hz.
-const TICK_NS: u64 = 4_000_000;
 
 /// Who scans.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::page::{Need, PageAllocator, PageRequest, Relief};
 use crate::platform::{Fact, Platform};
 use crate::policy::effort::Machine;
 use crate::policy::oom::{ADJ_NEVER, Candidate, PanicOnOom, Reaper, TABLE_HEADER};
-use crate::reclaim::{Nobody, REPORT_EVERY_NS, Reclaim, Way};
+use crate::reclaim::{Nobody, REPORT_EVERY_NS, Reclaim, TICK_NS, Way};
 use crate::testing::TestPlatform;
 use script::{LOOK_MS, NEVER, NS_PER_MS, QUIET, Script, TestMm, boot, one, take};
 use std::ops::ControlFlow;
@@ -273,6 +273,34 @@ fn who_finds_the_lock_taken_waits_for_the_other() {
         assert!(one(&mm, QUIET));
     });
     assert_eq!(script.killed(), []);
+}
+
+#[test]
+fn who_finds_the_lock_taken_sleeps_a_tick_where_tasks_can() {
+    // P124, P128: who holds it may need this CPU.
+    let mm = boot();
+    let script = Script::new(&mm, &[(1, 2000, 0)]);
+    when_somebody_waits(&script, true);
+    let mut release = mm.platform().on_relax.lock().unwrap().take();
+    let slept = std::sync::Arc::new(AtomicUsize::new(0));
+    let ns = slept.clone();
+    *mm.platform().on_sleep.lock().unwrap() = Some(std::boxed::Box::new(move |platform, end| {
+        let now = platform.now_ns();
+        let tick = end.expect("it is not for ever") - now;
+        ns.fetch_add(tick as usize, Relaxed);
+        platform.pass_ns(tick);
+        if let Some(release) = release.take() {
+            release();
+        }
+    }));
+    script.run(|| {
+        assert!(mm.slabs().reclaim().oom.try_lock());
+        assert!(one(&mm, QUIET));
+    });
+    // The clock goes on with each look.
+    let slept = slept.load(Relaxed) as u64;
+    assert!((TICK_NS - 10..=TICK_NS).contains(&slept), "{slept} ns");
+    *mm.platform().on_sleep.lock().unwrap() = None;
 }
 
 #[test]
