@@ -6,7 +6,7 @@
 //!    reserved. Such requests look there first. Others get of it what is more than wanted, a page
 //!    at a time, when nothing else is left.
 //! 2. **Single pages.** When one that cannot wait fails, the zone keeps more above its watermarks:
-//!    a part of its boost, which the urgent do not see (P272).
+//!    a part of its boost, which the urgent of any order do not see (P272).
 //! 3. **Decay.** Both fade by an eighth a second. There is no timer: the next request in need, or
 //!    the background, counts the seconds that have passed.
 //!    Without a background task nothing is kept: nobody would free for it.

@@ -9,7 +9,7 @@ use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{NR_ORDERS, NodeId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
 use crate::policy::watermark::{
-    AllocFlags, FreeState, Watermarks, order0_watermark_ok, zone_watermark_ok,
+    AllocFlags, FreeState, WatermarkLevel, Watermarks, order0_watermark_ok, zone_watermark_ok,
 };
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -345,6 +345,12 @@ impl Zone {
             let mark = marks.level(flags.level(), 0);
             return order0_watermark_ok(mark, boost, reserve, flags, state);
         }
+        let urgent = flags.intersects(AllocFlags::MIN_RESERVE);
+        let boost = match flags.level() {
+            // What is kept for the urgent refuses none of them (P824).
+            WatermarkLevel::Min if urgent => self.boost.mixing(),
+            _ => boost,
+        };
         let mark = marks.level(flags.level(), boost);
         zone_watermark_ok(
             order.get().into(),

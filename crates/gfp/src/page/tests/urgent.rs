@@ -244,6 +244,33 @@ fn a_burst_that_fails_keeps_more_free_for_the_next_until_it_is_forgotten() {
 }
 
 #[test]
+fn what_is_kept_for_single_pages_refuses_no_urgent_block() {
+    // P272, P824: the urgent do not see it, whatever their order.
+    let (machine, mut held) = full();
+    let urgent = exhaust(&machine, GFP_ATOMIC);
+    free(&machine, urgent);
+    let zone = &machine.zones[0];
+    let (min, kept) = (zone.watermarks().min, zone.boost.single());
+    assert!(kept != 0 && zone.free_pages() == min);
+    held.extend(core::iter::from_fn(|| {
+        get(&machine, GFP_ATOMIC, 1).map(|pfn| (pfn, 1))
+    }));
+    machine.drain_all();
+    let floor = |mark: usize| {
+        let half = mark - mark / 2;
+        half - half / 4
+    };
+    assert_eq!(zone.boost.single(), kept);
+    let left = zone.free_pages();
+    assert!(
+        left <= floor(min) + 2,
+        "{left} of {min} and {kept}: stopped at {}",
+        floor(min + kept)
+    );
+    free(&machine, held);
+}
+
+#[test]
 fn what_is_kept_for_bursts_is_given_up_before_a_request_ends() {
     // P123, P824
     let (machine, mut held) = full();

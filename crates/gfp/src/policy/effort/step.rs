@@ -79,9 +79,9 @@ pub enum Step {
     /// P128: try to take the machine's OOM lock. Answer: [`Event::Yes`] if it is held now, else
     /// [`Event::No`].
     OomLock,
-    /// P129, P130, P430-P435: call the killer, which kills nobody for a request without `FS`. Answer:
-    /// [`Event::Yes`] if it made progress (somebody was killed or freed memory, or others are to
-    /// kill), else [`Event::No`].
+    /// P129, P130, P430-P435: call the killer, which kills nobody for a request without `FS`.
+    /// Answer: [`Event::Yes`] if it made progress (somebody was killed or freed memory, or others
+    /// are to kill), else [`Event::No`].
     OomKill,
     /// P128: give the OOM lock back. Answer: [`Event::Done`].
     OomUnlock,
