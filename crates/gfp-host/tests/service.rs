@@ -226,6 +226,58 @@ fn a_node_has_one_background_which_can_be_stopped_and_started_again() {
     host.start_background().unwrap();
 }
 
+/// A cache whose shrinker panics at the first question.
+struct Broken {
+    asked: AtomicUsize,
+}
+
+impl Shrinker for Broken {
+    fn count(&self, _: &ShrinkControl) -> Counted {
+        self.asked.fetch_add(1, Relaxed);
+        panic!("this shrinker is broken");
+    }
+
+    fn scan(&self, _: &ShrinkControl) -> Scanned {
+        Scanned::Stop
+    }
+}
+
+#[test]
+fn a_shrinker_that_panics_is_asked_no_more_and_the_background_goes_on() {
+    let host = boot();
+    let broken = Arc::new(Broken {
+        asked: AtomicUsize::new(0),
+    });
+    let settings = Settings::default();
+    let broken_guard = host.register_shrinker(broken.clone(), settings).unwrap();
+    let cache = Arc::new(Cache::default());
+    let guard = register(&host, &cache);
+    let background = host.start_background().unwrap();
+    cache.fill(&host);
+    while !broken_guard.has_panicked() {
+        cache.wake_background(&host);
+        thread::yield_now();
+    }
+    while background.panics() == 0 {
+        thread::yield_now();
+    }
+    // Somebody who is called after that frees memory.
+    while host.pages().free_page_count() < marks(&host).high {
+        cache.wake_background(&host);
+        thread::yield_now();
+    }
+    assert!(guard.freed_objects() > 0);
+    assert_eq!((background.panics(), broken.asked.load(Relaxed)), (1, 1));
+    assert!(!guard.has_panicked());
+    // A request that asks itself is not harmed either.
+    drop(background);
+    cache.fill(&host);
+    drop(host.buffer(PAGE, GFP_KERNEL).unwrap());
+    drop((broken_guard, guard));
+    cache.clear();
+    host.verify().unwrap();
+}
+
 #[test]
 fn a_child_of_a_fork_has_no_background_and_waits_for_none() {
     // P406

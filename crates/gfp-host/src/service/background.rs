@@ -1,17 +1,17 @@
 //! Threads for each node: one frees memory before requests must, one makes large blocks of it.
 
 use super::Host;
-use super::signals;
+use super::home::{Stop, Threads};
+use super::std::panic::{AssertUnwindSafe, catch_unwind};
 use super::std::sync::Arc;
 use super::std::sync::mpsc::{SyncSender, sync_channel};
-use super::std::thread::{Builder, JoinHandle};
 use super::std::vec::Vec;
 use super::std::{format, io};
-use crate::{HostError, HostPlatform, fork, sys};
+use crate::{HostError, HostPlatform, fork};
 use core::cell::Cell;
 use core::fmt;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use gfp::Mm;
 use gfp::frame::NodeId;
 use gfp::reclaim::NodeTaskError;
@@ -100,8 +100,8 @@ impl Drop for Entry {
 /// Its drop stops the threads and waits for their ends: not in a shrinker or an owner of pages, nor
 /// with a lock held that one of them waits for.
 ///
-/// The threads take no signals. A shrinker or owner that panics ends the thread that called it:
-/// requests reclaim, and compact, themselves then.
+/// The threads take no signals. What panics in one of them is printed as ever, and the thread goes
+/// on when it is called next ([`Background::panics`]); a shrinker that panicked is asked no more.
 ///
 /// In the child of a fork there are no such threads, nobody waits for them, and the child's copy of
 /// this does nothing when dropped. [`Host::start_background`] makes new ones, as far as std can
@@ -110,10 +110,9 @@ pub struct Background {
     /// First, so that it goes before the machine does. `None`: given up.
     entry: Option<Entry>,
     host: Host,
-    stop: Arc<AtomicBool>,
-    threads: Vec<(Task, NodeId, JoinHandle<()>)>,
-    /// The process whose threads they are.
-    pid: i32,
+    tasks: Vec<(Task, NodeId)>,
+    threads: Threads,
+    panics: Arc<AtomicUsize>,
 }
 
 /// What a thread does for its node.
@@ -160,9 +159,9 @@ impl Host {
         let mut background = Background {
             entry: Some(entry),
             host: self.clone(),
-            stop: Arc::new(AtomicBool::new(false)),
-            threads: Vec::new(),
-            pid: sys::getpid(),
+            tasks: Vec::new(),
+            threads: Threads::new(),
+            panics: Arc::default(),
         };
         for node in self.pages().nodes() {
             for task in Task::ALL {
@@ -177,21 +176,26 @@ impl Background {
     /// Starts a thread of a node, and waits until it is the node's task.
     fn start(&mut self, task: Task, node: NodeId) -> Result<(), BackgroundError> {
         let (ready, is_ready) = sync_channel(1);
-        let (host, stop) = (self.host.clone(), self.stop.clone());
-        let thread = Builder::new()
-            .name(format!("{}{}", task.name(), node.0))
-            .spawn(move || run(task, &host, node, &stop, &ready))
+        let (host, panics) = (self.host.clone(), self.panics.clone());
+        let run = move |stop: &Stop| run(task, &host, node, stop, &ready, &panics);
+        self.threads
+            .start(format!("{}{}", task.name(), node.0), run)
             .map_err(BackgroundError::Thread)?;
-        let answer = is_ready.recv();
-        if matches!(answer, Ok(Ok(()))) {
-            self.threads.push((task, node, thread));
-            return Ok(());
+        match is_ready.recv() {
+            Ok(Ok(())) => self.tasks.push((task, node)),
+            Ok(Err(error)) => return Err(BackgroundError::Task(error)),
+            Err(_) => {
+                return Err(BackgroundError::Thread(io::Error::other(
+                    "it ended at once",
+                )));
+            }
         }
-        let _ = thread.join(); // it has said all that it has to say
-        Err(match answer {
-            Ok(Err(error)) => BackgroundError::Task(error),
-            _ => BackgroundError::Thread(io::Error::other("it ended at once")),
-        })
+        Ok(())
+    }
+
+    /// How often something panicked in one of the threads: a shrinker, or an owner of pages.
+    pub fn panics(&self) -> usize {
+        self.panics.load(Ordering::Relaxed) // a number by itself
     }
 }
 
@@ -200,45 +204,48 @@ fn run(
     task: Task,
     host: &Host,
     node: NodeId,
-    stop: &AtomicBool,
+    stop: &Stop,
     ready: &SyncSender<Result<(), NodeTaskError>>,
+    panics: &AtomicUsize,
 ) {
-    signals::block_all();
     let told = Cell::new(false);
     // Asked for the first time when the thread has become the node's task.
     let stopped = || {
         if !told.replace(true) {
             let _ = ready.send(Ok(())); // there is room for one, and somebody waits for it
         }
-        // Acquire: pairs with the Release in `Background::drop`.
-        stop.load(Ordering::Acquire)
+        stop.is_asked()
     };
-    if let Err(error) = task.run(host, node, stopped) {
-        let _ = ready.send(Err(error));
+    // A panic unwinds through the library, whose guards leave everything whole, and whose task is
+    // free for the next turn.
+    while !stop.is_asked() {
+        match catch_unwind(AssertUnwindSafe(|| task.run(host, node, stopped))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+            Err(payload) => {
+                core::mem::forget(payload); // its drop may panic again
+                panics.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if sys::getpid() != self.pid {
-            // They are threads of another process, and the entry may be somebody else's by now.
-            core::mem::forget(self.entry.take());
-            core::mem::forget(core::mem::take(&mut self.threads));
-            return;
+        if !self.threads.are_here() {
+            core::mem::forget(self.entry.take()); // it may be somebody else's by now
         }
-        // Release: pairs with the Acquire in `run`.
-        self.stop.store(true, Ordering::Release);
-        for (task, node, _) in &self.threads {
-            task.stop(&self.host, *node);
-        }
-        for (.., thread) in self.threads.drain(..) {
-            let _ = thread.join(); // a panic was printed when it came
-        }
+        let (host, tasks) = (&self.host, &self.tasks);
+        self.threads
+            .end(|| tasks.iter().for_each(|(task, node)| task.stop(host, *node)));
     }
 }
 
 impl fmt::Debug for Background {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Background({} threads)", self.threads.len())
+        write!(f, "Background({} threads)", self.tasks.len())
     }
 }

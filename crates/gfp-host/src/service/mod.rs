@@ -18,12 +18,14 @@
 //! | `buffer` | bytes of one's own |
 //! | `watch` | being told of memory pressure |
 //! | `signals` | are for the program's own threads |
+//! | `home` | which process something was made in; threads that are there only |
 //! | `registered` | what a machine calls while its guard lives |
 //! | `killer` | whom the OOM killer may choose |
 //! | `shrinker` | caches that give way, registered without unsafe code |
 
 pub(crate) mod background;
 mod buffer;
+mod home;
 mod killer;
 mod registered;
 mod shrinker;

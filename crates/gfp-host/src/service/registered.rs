@@ -1,7 +1,7 @@
 //! What a machine calls while its guard lives.
 
+use super::home::Home;
 use super::std::boxed::Box;
-use crate::sys;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
@@ -13,8 +13,7 @@ use core::ptr::NonNull;
 pub(super) struct Registered<T> {
     /// [INV-HOST-7] As it was given out by a box; shared until the drop.
     value: NonNull<T>,
-    /// The process that registered it.
-    pid: i32,
+    home: Home,
 }
 
 // SAFETY: [INV-HOST-7] it gives shared references, and frees the value, perhaps on another thread.
@@ -26,7 +25,7 @@ impl<T> Registered<T> {
     pub(super) fn new(value: T) -> Registered<T> {
         Registered {
             value: NonNull::from(Box::leak(Box::new(value))),
-            pid: sys::getpid(),
+            home: Home::here(),
         }
     }
 
@@ -37,7 +36,7 @@ impl<T> Registered<T> {
 
     /// False in a child of the process that registered it.
     pub(super) fn is_ours(&self) -> bool {
-        sys::getpid() == self.pid
+        self.home.is_here()
     }
 }
 

@@ -14,19 +14,43 @@ struct Entry {
     shrinker: Arc<dyn Shrinker + Send>,
     /// It is asked no more, though its slot is still there.
     retired: AtomicBool,
+    panicked: AtomicBool,
     freed: AtomicU64,
+}
+
+/// One call of a shrinker. If it panics, it is asked no more.
+struct Asked<'e>(&'e Entry);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.panicked.store(true, Relaxed);
+        self.0.retired.store(true, Relaxed);
+    }
+}
+
+impl Entry {
+    /// `None`: it is asked no more.
+    fn ask<R>(&self, call: impl FnOnce(&dyn Shrinker) -> R) -> Option<R> {
+        // Relaxed: who asks once more does no harm.
+        if self.retired.load(Relaxed) {
+            return None;
+        }
+        let asked = Asked(self);
+        let answer = call(&*self.shrinker);
+        core::mem::forget(asked);
+        Some(answer)
+    }
 }
 
 impl Shrinker for Entry {
     fn count(&self, control: &ShrinkControl) -> Counted {
-        match self.retired.load(Relaxed) {
-            true => Counted::Nothing,
-            false => self.shrinker.count(control),
-        }
+        let counted = self.ask(|shrinker| shrinker.count(control));
+        counted.unwrap_or(Counted::Nothing)
     }
 
     fn scan(&self, control: &ShrinkControl) -> Scanned {
-        let scanned = self.shrinker.scan(control);
+        let scanned = self.ask(|shrinker| shrinker.scan(control));
+        let scanned = scanned.unwrap_or(Scanned::Stop);
         if let Scanned::Done { freed, .. } = scanned {
             self.freed.fetch_add(freed as u64, Relaxed); // a number by itself
         }
@@ -55,7 +79,8 @@ impl Host {
     /// like, and on the background's. Requests must not be made with a lock held that they wait
     /// for; with [`Scanned::Stop`] a shrinker that finds its lock taken says so. After a fork a
     /// lock may be held by a thread that the child does not have: a program that forks and goes on
-    /// should take it without waiting. One that panics takes its caller with it.
+    /// should take it without waiting. One that panics takes the request with it that asked, and is
+    /// asked no more ([`ShrinkerGuard::has_panicked`]); the background goes on.
     ///
     /// ```
     /// use gfp::flags::GFP_KERNEL;
@@ -101,6 +126,7 @@ impl Host {
         let entry = Entry {
             shrinker,
             retired: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
             freed: AtomicU64::new(0),
         };
         let mut guard = ShrinkerGuard {
@@ -119,6 +145,11 @@ impl ShrinkerGuard {
     /// Objects that the shrinker has freed so far.
     pub fn freed_objects(&self) -> u64 {
         self.entry.freed.load(Relaxed)
+    }
+
+    /// The shrinker has panicked, so it is asked no more.
+    pub fn has_panicked(&self) -> bool {
+        self.entry.panicked.load(Relaxed)
     }
 }
 

@@ -1,13 +1,9 @@
 //! Being told of memory pressure, and of time that is lost to it.
 
 use super::Host;
-use super::signals;
+use super::home::{Stop, Threads};
 use super::std::io;
-use super::std::sync::Arc;
-use super::std::thread::{Builder, JoinHandle};
-use crate::sys;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
 use gfp::platform::Platform;
 use gfp::policy::pressure::Pressure;
 use gfp::policy::stall::{Trigger, Watch};
@@ -22,9 +18,7 @@ const LOOK_NS: u64 = 100_000_000;
 /// fork nobody is told, and the drop does nothing.
 pub struct PressureGuard {
     host: Host,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-    pid: i32,
+    threads: Threads,
 }
 
 impl Host {
@@ -54,7 +48,7 @@ impl Host {
         &self,
         tell: impl FnMut(Pressure) + Send + 'static,
     ) -> Result<PressureGuard, io::Error> {
-        self.start_watch(move |host, stop| watch(&host, &stop, tell))
+        self.start_watch(move |host, stop| watch(host, stop, tell))
     }
 
     /// Calls `tell` whenever within a window so much time was lost to memory, at most once a window
@@ -83,32 +77,25 @@ impl Host {
         let Ok(stalls) = self.watch_stalls(trigger) else {
             return Err(io::Error::other("called in the middle of an allocation"));
         };
-        self.start_watch(move |host, stop| watch_stalls(&host, &stop, stalls, tell))
+        self.start_watch(move |host, stop| watch_stalls(host, stop, stalls, tell))
     }
 
     /// Starts a thread that runs `body` until it is to stop.
     fn start_watch(
         &self,
-        body: impl FnOnce(Host, Arc<AtomicBool>) + Send + 'static,
+        body: impl FnOnce(&Host, &Stop) + Send + 'static,
     ) -> Result<PressureGuard, io::Error> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (host, stopped) = (self.clone(), stop.clone());
-        let thread = Builder::new()
-            .name("gfp-pressure".into())
-            .spawn(move || body(host, stopped))?;
+        let (host, mut threads) = (self.clone(), Threads::new());
+        threads.start("gfp-pressure".into(), move |stop| body(&host, stop))?;
         Ok(PressureGuard {
             host: self.clone(),
-            stop,
-            thread: Some(thread),
-            pid: sys::getpid(),
+            threads,
         })
     }
 }
 
-fn watch_stalls(host: &Host, stop: &AtomicBool, mut watch: Watch, mut tell: impl FnMut()) {
-    signals::block_all();
-    // Acquire: pairs with the Release in `PressureGuard::drop`.
-    let stopped = || stop.load(Ordering::Acquire);
+fn watch_stalls(host: &Host, stop: &Stop, mut watch: Watch, mut tell: impl FnMut()) {
+    let stopped = || stop.is_asked();
     while !stopped() {
         // It is never inside the allocator here, so it is never refused.
         if host.wait_stall(&mut watch, None, stopped) == Ok(true) && !stopped() {
@@ -117,10 +104,8 @@ fn watch_stalls(host: &Host, stop: &AtomicBool, mut watch: Watch, mut tell: impl
     }
 }
 
-fn watch(host: &Host, stop: &AtomicBool, mut tell: impl FnMut(Pressure)) {
-    signals::block_all();
-    // Acquire: pairs with the Release in `PressureGuard::drop`.
-    let stopped = || stop.load(Ordering::Acquire);
+fn watch(host: &Host, stop: &Stop, mut tell: impl FnMut(Pressure)) {
+    let stopped = || stop.is_asked();
     let mut told = Pressure::None;
     while !stopped() {
         let look = host.platform().now_ns().saturating_add(LOOK_NS);
@@ -135,17 +120,8 @@ fn watch(host: &Host, stop: &AtomicBool, mut tell: impl FnMut(Pressure)) {
 
 impl Drop for PressureGuard {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        if sys::getpid() != self.pid {
-            core::mem::forget(thread); // of another process
-            return;
-        }
-        // Release: pairs with the Acquire in `watch`.
-        self.stop.store(true, Ordering::Release);
-        self.host.stop_wait_pressure();
-        let _ = thread.join(); // a panic of the callback was printed when it came
+        let host = &self.host;
+        self.threads.end(|| host.stop_wait_pressure());
     }
 }
 
