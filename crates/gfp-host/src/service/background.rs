@@ -7,39 +7,11 @@ use super::std::sync::Arc;
 use super::std::sync::mpsc::{SyncSender, sync_channel};
 use super::std::vec::Vec;
 use super::std::{format, io};
-use crate::{HostError, HostPlatform, fork};
 use core::cell::Cell;
 use core::fmt;
-use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use gfp::Mm;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use gfp::frame::NodeId;
 use gfp::reclaim::NodeTaskError;
-
-/// Machines of a process that can have a background at a time.
-pub const BACKGROUNDS_MAX: usize = 64;
-
-/// The machines that have one, for the child of a fork.
-///
-/// [INV-HOST-8] An entry that is not null is a machine that lives: it is written by the owner of a
-/// [`Background`], which keeps the machine, and cleared before that lets it go.
-static MACHINES: [AtomicPtr<Mm<HostPlatform>>; BACKGROUNDS_MAX] =
-    [const { AtomicPtr::new(null_mut()) }; BACKGROUNDS_MAX];
-
-/// In the child of a fork: no machine has the threads of its background any more.
-pub(crate) fn is_gone_in_child() {
-    for machine in &MACHINES {
-        // Relaxed: the child is alone, and sees what its thread had seen before the fork.
-        let mm = machine.swap(null_mut(), Ordering::Relaxed);
-        // SAFETY: [INV-HOST-8] it lived when the process was copied, and so does the copy.
-        if let Some(mm) = unsafe { mm.as_ref() } {
-            for node in mm.pages().nodes() {
-                mm.kswapd_is_gone(node);
-                mm.kcompactd_is_gone(node);
-            }
-        }
-    }
-}
 
 /// Why there is no background.
 #[derive(Debug)]
@@ -47,51 +19,20 @@ pub(crate) fn is_gone_in_child() {
 pub enum BackgroundError {
     /// A node has such a task already.
     Task(NodeTaskError),
-    /// [`BACKGROUNDS_MAX`] machines of this process have one.
-    TooMany,
     /// A thread was not started.
     Thread(io::Error),
-    /// The handlers that a fork runs were not registered.
-    Fork(HostError),
 }
 
 impl fmt::Display for BackgroundError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BackgroundError::Task(error) => error.fmt(f),
-            BackgroundError::TooMany => {
-                write!(f, "{BACKGROUNDS_MAX} machines have a background already")
-            }
             BackgroundError::Thread(error) => write!(f, "no thread: {error}"),
-            BackgroundError::Fork(error) => error.fmt(f),
         }
     }
 }
 
 impl core::error::Error for BackgroundError {}
-
-/// A machine's entry in [`MACHINES`]; cleared when dropped.
-struct Entry(&'static AtomicPtr<Mm<HostPlatform>>);
-
-impl Entry {
-    fn take(mm: &Mm<HostPlatform>) -> Option<Entry> {
-        let mm = core::ptr::from_ref(mm).cast_mut();
-        // Release: pairs with nothing but the copy that a fork makes; the machine is complete.
-        let free = |entry: &&AtomicPtr<_>| {
-            let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
-            let taken = entry.compare_exchange(null_mut(), mm, release, relaxed);
-            taken.is_ok()
-        };
-        MACHINES.iter().find(free).map(Entry)
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        // Release: the machine is let go after this.
-        self.0.store(null_mut(), Ordering::Release);
-    }
-}
 
 /// The background of a machine, while this lives: two threads for each node. One sleeps until the
 /// node falls below its low watermark, and asks shrinkers until it is above high (P400-P404). One
@@ -107,8 +48,6 @@ impl Drop for Entry {
 /// this does nothing when dropped. [`Host::start_background`] makes new ones, as far as std can
 /// start threads there: not if another thread of the parent was just starting one.
 pub struct Background {
-    /// First, so that it goes before the machine does. `None`: given up.
-    entry: Option<Entry>,
     host: Host,
     tasks: Vec<(Task, NodeId)>,
     threads: Threads,
@@ -154,10 +93,7 @@ impl Host {
     /// # Errors
     /// [`BackgroundError`]: the machine has one, or the operating system gives no threads.
     pub fn start_background(&self) -> Result<Background, BackgroundError> {
-        fork::install().map_err(BackgroundError::Fork)?;
-        let entry = Entry::take(self).ok_or(BackgroundError::TooMany)?;
         let mut background = Background {
-            entry: Some(entry),
             host: self.clone(),
             tasks: Vec::new(),
             threads: Threads::new(),
@@ -235,9 +171,6 @@ fn run(
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if !self.threads.are_here() {
-            core::mem::forget(self.entry.take()); // it may be somebody else's by now
-        }
         let (host, tasks) = (&self.host, &self.tasks);
         self.threads
             .end(|| tasks.iter().for_each(|(task, node)| task.stop(host, *node)));

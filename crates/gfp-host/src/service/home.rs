@@ -52,11 +52,6 @@ impl Threads {
         }
     }
 
-    /// False in a child of the process whose threads they are.
-    pub(super) fn are_here(&self) -> bool {
-        self.home.is_here()
-    }
-
     /// Starts one, which ends when [`Stop`] says so or by itself.
     ///
     /// # Errors
@@ -78,9 +73,8 @@ impl Threads {
     /// Ends them, and waits for that; `wake` has those look that sleep. In a child nobody is there.
     pub(super) fn end(&mut self, wake: impl FnOnce()) {
         let handles = core::mem::take(&mut self.handles);
-        if !self.are_here() {
-            // Threads of another process.
-            return core::mem::forget(handles);
+        if !self.home.is_here() {
+            return core::mem::forget(handles); // threads of another process
         }
         // Release: pairs with the Acquire in `Stop::is_asked`.
         self.stop.0.store(true, Ordering::Release);

@@ -18,15 +18,17 @@
 //! | `buffer` | bytes of one's own |
 //! | `watch` | being told of memory pressure |
 //! | `signals` | are for the program's own threads |
+//! | `machines` | which there are, for the child of a fork |
 //! | `home` | which process something was made in; threads that are there only |
 //! | `registered` | what a machine calls while its guard lives |
 //! | `killer` | whom the OOM killer may choose |
 //! | `shrinker` | caches that give way, registered without unsafe code |
 
-pub(crate) mod background;
+mod background;
 mod buffer;
 mod home;
 mod killer;
+pub(crate) mod machines;
 mod registered;
 mod shrinker;
 mod signals;
@@ -34,16 +36,17 @@ mod watch;
 
 extern crate std;
 
-use self::std::sync::Arc;
-use crate::{HostConfig, HostError, HostPlatform};
+use self::std::sync::{Arc, OnceLock};
+use crate::{HostConfig, HostError, HostPlatform, fork};
 use core::fmt;
 use core::ops::Deref;
 use gfp::Mm;
 use gfp::page::{BootConfig, BootError};
 
-pub use background::{BACKGROUNDS_MAX, Background, BackgroundError};
+pub use background::{Background, BackgroundError};
 pub use buffer::Buffer;
 pub use killer::OomSourceGuard;
+pub use machines::MACHINES_MAX;
 pub use shrinker::ShrinkerGuard;
 pub use watch::PressureGuard;
 
@@ -68,7 +71,14 @@ const _: () = {
 /// ```
 #[derive(Clone)]
 pub struct Host {
-    mm: Arc<Mm<HostPlatform>>,
+    machine: Arc<Machine>,
+}
+
+/// What the clones of a [`Host`] share.
+struct Machine {
+    /// First, so that it goes before the machine does.
+    entry: OnceLock<machines::Entry>,
+    mm: Mm<HostPlatform>,
 }
 
 /// Why a machine could not be made.
@@ -79,12 +89,17 @@ pub enum HostBootError {
     Ram(HostError),
     /// What the library says of it.
     Boot(BootError),
+    /// The handlers that a fork runs were not registered.
+    Fork(HostError),
+    /// There are [`MACHINES_MAX`].
+    TooMany,
 }
 
 impl fmt::Display for HostBootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HostBootError::Ram(error) => error.fmt(f),
+            HostBootError::Ram(error) | HostBootError::Fork(error) => error.fmt(f),
+            HostBootError::TooMany => write!(f, "this process has {MACHINES_MAX} machines"),
             HostBootError::Boot(error) => error.fmt(f),
         }
     }
@@ -107,13 +122,18 @@ impl Host {
     /// # Errors
     /// As there.
     pub fn boot_with(config: &HostConfig, boot: &BootConfig) -> Result<Host, HostBootError> {
+        fork::install().map_err(HostBootError::Fork)?;
         let platform = HostPlatform::new(config).map_err(HostBootError::Ram)?;
         let map = platform.memory_map();
         let mm = Mm::boot(platform, &map, boot).map_err(HostBootError::Boot)?;
-        let mm = Arc::new(mm);
+        let entry = OnceLock::new();
+        let machine = Arc::new(Machine { entry, mm });
         // SAFETY: [INV-HOST-9] nobody but `Host` has the reference, and it moves nothing out of it.
-        unsafe { mm.platform().belongs_to(&mm) };
-        Ok(Host { mm })
+        unsafe { machine.mm.platform().belongs_to(&machine.mm) };
+        let entry = machines::Entry::take(&machine.mm).ok_or(HostBootError::TooMany)?;
+        let set = machine.entry.set(entry);
+        debug_assert!(set.is_ok());
+        Ok(Host { machine })
     }
 }
 
@@ -121,13 +141,13 @@ impl Deref for Host {
     type Target = Mm<HostPlatform>;
 
     fn deref(&self) -> &Mm<HostPlatform> {
-        &self.mm
+        &self.machine.mm
     }
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pages = self.mm.pages();
+        let pages = self.machine.mm.pages();
         f.debug_struct("Host")
             .field("managed_pages", &pages.managed_pages())
             .field("free_pages", &pages.free_page_count())

@@ -42,7 +42,7 @@ pub fn resume_child() {
     // A fork inside a hook is forbidden, so this thread does not hold it but for `quiesce`.
     HOOKS.lock.reset();
     #[cfg(not(loom))]
-    crate::service::background::is_gone_in_child();
+    crate::service::machines::others_are_gone_in_child();
 }
 
 extern "C" fn prepare() {

@@ -43,7 +43,7 @@ impl Machine {
     }
 
     fn register(&self) {
-        self.lock.lock(&self.sleeper);
+        assert!(self.lock.lock(&self.sleeper));
         self.work();
     }
 }

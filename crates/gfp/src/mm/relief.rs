@@ -79,6 +79,13 @@ impl<P: Platform> Mm<P> {
         self.slabs().reclaim().unregister_oom_source(id);
     }
 
+    /// Of all tasks only the caller is left: this process is the child of a fork, which copied the
+    /// machine and no other thread. If one of those was at the OOM killer, nobody is killed any
+    /// more on this copy, and nothing can be registered with the killer. Context: any.
+    pub fn oom_holder_is_gone(&self) {
+        self.slabs().reclaim().oom_holder_is_gone();
+    }
+
     /// Has `notifier` asked for memory before anybody is killed (`register_oom_notifier`; P430).
     ///
     /// Context: as [`Mm::register_oom_source`].

@@ -14,7 +14,9 @@
 //! 4. **Failure.** Nobody left to kill: the source is told ([`OomSource::deadlocked`]), and if that
 //!    returns the request fails, or looks on if it must not fail. The same if [`VICTIMS_MAX`] were
 //!    killed and none has ended.
-//! 5. **Not done.** Shortages of groups (issue 8), of cpusets and of memory policies.
+//! 5. **Fork.** The copy of a machine in a child may have a lock whose holder was not copied, amid
+//!    a change. There nobody is killed any more, and requests end as without a source.
+//! 6. **Not done.** Shortages of groups (issue 8), of cpusets and of memory policies.
 
 mod lock;
 mod report;
@@ -54,6 +56,9 @@ const CONSTRAINT: Constraint = Constraint::None;
 pub enum OomRegisterError {
     /// The machine has a source already, or [`NOTIFIERS_MAX`] notifiers.
     Full,
+    /// This is the copy of a machine that a fork made while somebody was being killed: its killer
+    /// cannot be used any more ([`Mm::oom_holder_is_gone`](crate::Mm::oom_holder_is_gone)).
+    Lost,
 }
 
 /// A registered source: what [`Reclaim::unregister_oom_source`] takes.
@@ -133,7 +138,7 @@ impl Oom {
     /// kills nobody.
     pub(super) fn can_kill(&self) -> bool {
         // Relaxed: a hint; what counts is inside of the lock.
-        self.can_kill.load(Relaxed) != 0
+        self.can_kill.load(Relaxed) != 0 && !self.lock.is_lost()
     }
 
     /// P128.
@@ -150,9 +155,11 @@ impl Oom {
         unsafe { self.lock.unlock(platform) };
     }
 
-    fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Held<'a, P> {
-        self.lock.lock(platform);
-        Held(self, platform)
+    fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Result<Held<'a, P>, OomRegisterError> {
+        match self.lock.lock(platform) {
+            true => Ok(Held(self, platform)),
+            false => Err(OomRegisterError::Lost),
+        }
     }
 }
 
@@ -170,7 +177,7 @@ impl<P: Platform> Reclaim<P> {
     /// Context: a task that may sleep; not from a source or notifier.
     ///
     /// # Errors
-    /// There is a source.
+    /// [`OomRegisterError`]: there is a source, or the killer was lost in a fork.
     pub fn register_oom_source(
         &self,
         source: &'static dyn OomSource,
@@ -190,7 +197,7 @@ impl<P: Platform> Reclaim<P> {
         &self,
         source: NonNull<dyn OomSource>,
     ) -> Result<OomSourceId, OomRegisterError> {
-        let mut held = self.oom.lock(self.pages.platform());
+        let mut held = self.oom.lock(self.pages.platform())?;
         let inside = held.inside();
         if inside.source.is_some() {
             return Err(OomRegisterError::Full);
@@ -209,7 +216,9 @@ impl<P: Platform> Reclaim<P> {
     /// # Panics
     /// If another machine gave the id: its source goes on being called.
     pub fn unregister_oom_source(&self, id: OomSourceId) {
-        let mut held = self.oom.lock(self.pages.platform());
+        let Ok(mut held) = self.oom.lock(self.pages.platform()) else {
+            return; // nobody calls it
+        };
         let mine = held.inside().source.take_if(|s| addr_of(*s) == id.addr);
         assert!(mine.is_some(), "the source is registered with this machine");
         self.oom.can_kill.store(0, Relaxed);
@@ -220,7 +229,7 @@ impl<P: Platform> Reclaim<P> {
     /// Context: as [`Reclaim::register_oom_source`].
     ///
     /// # Errors
-    /// There are [`NOTIFIERS_MAX`].
+    /// [`OomRegisterError`]: there are [`NOTIFIERS_MAX`], or the killer was lost in a fork.
     pub fn register_oom_notifier(
         &self,
         notifier: &'static dyn OomNotifier,
@@ -240,7 +249,7 @@ impl<P: Platform> Reclaim<P> {
         &self,
         notifier: NonNull<dyn OomNotifier>,
     ) -> Result<OomNotifierId, OomRegisterError> {
-        let mut held = self.oom.lock(self.pages.platform());
+        let mut held = self.oom.lock(self.pages.platform())?;
         let notifiers = &mut held.inside().notifiers;
         let free = notifiers.iter().position(Option::is_none);
         let at = free.ok_or(OomRegisterError::Full)?;
@@ -256,13 +265,20 @@ impl<P: Platform> Reclaim<P> {
     /// # Panics
     /// If another machine gave the id: its notifier goes on being called.
     pub fn unregister_oom_notifier(&self, id: OomNotifierId) {
-        let mut held = self.oom.lock(self.pages.platform());
+        let Ok(mut held) = self.oom.lock(self.pages.platform()) else {
+            return; // nobody calls it
+        };
         let place = &mut held.inside().notifiers[id.at];
         let mine = place.take_if(|notifier| addr_of(*notifier) == id.addr);
         assert!(
             mine.is_some(),
             "the notifier is registered with this machine"
         );
+    }
+
+    /// What [`Mm::oom_holder_is_gone`](crate::Mm::oom_holder_is_gone) describes.
+    pub fn oom_holder_is_gone(&self) {
+        self.oom.lock.holder_is_gone();
     }
 
     /// P430-P435. True if that made progress.

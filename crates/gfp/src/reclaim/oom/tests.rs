@@ -342,6 +342,34 @@ fn one_source_a_machine_and_without_it_nobody_dies() {
 }
 
 #[test]
+fn a_lock_whose_holder_a_fork_left_behind_ends_the_killing_and_no_request_waits_for_it() {
+    // P128: a busy lock would be progress for ever.
+    let mm = boot();
+    let script = Script::new(&mm, &[(1, 2000, 0)]);
+    let oom = &mm.slabs().reclaim().oom;
+    script.run(|| {
+        mm.oom_holder_is_gone();
+        assert!(oom.can_kill(), "nobody held it");
+        assert!(oom.try_lock());
+        mm.oom_holder_is_gone();
+        assert!(!oom.can_kill() && !oom.try_lock());
+        assert!(!one(&mm, QUIET));
+        assert_eq!(
+            mm.register_oom_source(&Nothing),
+            Err(OomRegisterError::Lost)
+        );
+        // `run` unregisters the source here.
+    });
+    assert_eq!(script.killed(), []);
+    // The holder was not left behind: it forked itself, in the killer.
+    // SAFETY: [INV-OOM-1] taken above.
+    unsafe { oom.unlock(mm.platform()) };
+    assert!(oom.can_kill() && oom.try_lock());
+    // SAFETY: [INV-OOM-1] as above.
+    unsafe { oom.unlock(mm.platform()) };
+}
+
+#[test]
 #[should_panic(expected = "registered with this machine")]
 fn a_source_of_another_machine_is_told_apart() {
     // Its owner would believe that nobody calls it any more.
