@@ -82,7 +82,10 @@ impl<P: Platform> PageAllocator<P> {
             left: 0,
             oom_locked: false,
         };
-        if self.candidates(request).next().is_none() && !run.have_zones_changed() {
+        while self.candidates(request).next().is_none() {
+            if run.have_zones_changed() {
+                continue; // perhaps there is one now
+            }
             // No zone of the machine may serve it: not even NOFAIL can wait for that.
             self.failures[request.order.index()].fetch_add(1, Relaxed);
             return Err(AllocError::NoSuchNode);

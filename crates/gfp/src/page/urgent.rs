@@ -4,7 +4,8 @@
 //! 1. **Blocks.** When a request of order > 0 that cannot wait is served only below the low
 //!    watermark, its pageblock becomes one of type `HighAtomic` (P333), if more is wanted than is
 //!    reserved. Such requests look there first. Others get of it what is more than wanted, a page
-//!    at a time, when nothing else is left.
+//!    at a time, when nothing else is left. A block of which the last page is taken is none of the
+//!    reserve any more: so each has something to give back.
 //! 2. **Single pages.** When one that cannot wait fails, the zone keeps more above its watermarks:
 //!    a part of its boost, which the urgent of any order do not see (P272).
 //! 3. **Decay.** Both fade by an eighth a second. There is no timer: the next request in need, or
@@ -154,13 +155,15 @@ impl ZoneGuard<'_> {
         self.set_demand(self.zone.urgent.demand().note(order.get().into(), event));
     }
 
-    /// P333: makes a pageblock one of the reserve, if it may be and more is wanted.
+    /// P333: makes a pageblock one of the reserve, if it may be, has something free, and more is
+    /// wanted.
     fn reserve(&mut self, block: usize) {
         let urgent = &self.zone.urgent;
         let limit = highatomic_limit(self.zone.managed_pages());
         let fits = urgent.reserved() + PAGEBLOCK_PAGES <= limit;
         let wanted = matches!(self.change(), Change::Take(_));
-        if !fits || !wanted || !is_mergeable(self.blocks.blocks[block].kind()) {
+        let b = &self.blocks.blocks[block];
+        if !fits || !wanted || !is_mergeable(b.kind()) || b.free() == 0 {
             return;
         }
         self.unpair(block);
@@ -199,15 +202,33 @@ impl ZoneGuard<'_> {
         };
         let block = member + self.zone.first_block;
         self.unpair(block);
-        self.retype(block, kind);
+        self.leave_reserve(block, kind);
         if self.blocks.blocks[block].free() == PAGEBLOCK_PAGES {
             self.join(block);
         }
+        true
+    }
+
+    /// A block of the reserve is one of this type from now on.
+    fn leave_reserve(&mut self, block: usize, kind: MigrateType) {
+        self.retype(block, kind);
         let urgent = &self.zone.urgent;
         let left = urgent.reserved().saturating_sub(PAGEBLOCK_PAGES);
         urgent.reserved.store(left, Relaxed);
         self.zone.withhold();
-        true
+    }
+
+    /// A block of pages was taken from the reserve: what has no free page any more leaves it. Who
+    /// cannot wait can seldom move.
+    fn settle_taken(&mut self, pfn: Pfn, order: Order) {
+        let Some(first) = self.blocks.of(pfn) else {
+            return;
+        };
+        for block in first..first + order.pages().div_ceil(PAGEBLOCK_PAGES) {
+            if self.blocks.blocks[block].free() == 0 {
+                self.leave_reserve(block, MigrateType::Unmovable);
+            }
+        }
     }
 }
 
@@ -269,8 +290,11 @@ impl<P: Platform> PageAllocator<P> {
         }
         let now = self.platform.now_ns();
         self.with_zone(zone, |mut guard| {
-            guard.note(order, Event::NearMiss, now);
-            guard.reserve(block);
+            // Once more: the task may have ended meanwhile, and given all back.
+            if zone.urgent.is_attended() {
+                guard.note(order, Event::NearMiss, now);
+                guard.reserve(block);
+            }
         });
     }
 
@@ -285,6 +309,9 @@ impl<P: Platform> PageAllocator<P> {
         }
         let now = self.platform.now_ns();
         self.with_zone(zone, |mut guard| {
+            if !zone.urgent.is_attended() {
+                return;
+            }
             if req.order > Order::ZERO {
                 return guard.note(req.order, Event::Failure, now);
             }
@@ -359,6 +386,9 @@ impl<P: Platform> PageAllocator<P> {
             }
             let mut guard = zone.lock(&self.blocks, local);
             let taken = guard.take(req.order, MigrateType::HighAtomic, 1);
+            if let Some(taken) = taken {
+                guard.settle_taken(taken.pfn, req.order);
+            }
             drop(guard);
             let Some(taken) = taken else { continue };
             if let Some(cache) = self.cache(local, zone) {

@@ -4,7 +4,8 @@
 use crate::error::AllocError;
 use crate::flags::{GFP_DMA, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWAIT, Gfp, MigrateType, ZoneKind};
 use crate::frame::{FrameKind, FrameWord, NodeId, Order, PAGEBLOCK_PAGES, Pfn, PhysAddr};
-use crate::page::{BootConfig, BootError, MemoryRegion, PageAllocator, PageRequest};
+use crate::page::{Alone, BootConfig, BootError, MemoryRegion, PageAllocator, PageRequest, Relief};
+use crate::policy::effort::Machine as Abilities;
 use crate::report::{Misuse, OnMisuse};
 use crate::sync::Local;
 use crate::testing::{TestPlatform, pages, region};
@@ -204,6 +205,27 @@ fn a_request_that_no_zone_can_serve_is_told_so_at_once() {
     let dma = try_get(&machine, GFP_KERNEL | GFP_DMA, 0);
     assert_eq!(dma, Err(AllocError::NoSuchNode), "no memory so low");
     assert_eq!(machine.alloc_bulk(&req, &mut [None; 4]), 0);
+}
+
+/// The zones of the machine change while a request looks what it may do.
+struct Busy;
+
+impl Relief<TestPlatform> for Busy {
+    fn machine(&self, pages: &PageAllocator<TestPlatform>) -> Abilities {
+        pages.changes.step();
+        pages.changes.step();
+        Relief::<TestPlatform>::machine(&Alone, pages)
+    }
+}
+
+#[test]
+fn a_request_that_no_zone_can_serve_ends_though_zones_change_meanwhile() {
+    // P111: a change that brought it no zone is none to wait for.
+    let machine = pages(16);
+    let mut req = PageRequest::new(GFP_KERNEL | Gfp::NOFAIL | Gfp::THISNODE, O0);
+    req.node = Some(NodeId(3));
+    let got = machine.alloc_with(&req, &Busy);
+    assert_eq!(got, Err(AllocError::NoSuchNode));
 }
 
 #[test]

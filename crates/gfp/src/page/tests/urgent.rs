@@ -90,6 +90,41 @@ fn an_urgent_block_in_need_reserves_its_pageblock_of_which_only_the_demand_is_wi
 }
 
 #[test]
+fn a_block_of_the_reserve_that_is_used_up_is_none_any_more() {
+    // P333, P823: there is nothing in it to keep, and it must not stand in the way of another.
+    let (machine, mut held) = full();
+    let first = get(&machine, GFP_ATOMIC, 6).unwrap();
+    held.push((first, 6));
+    assert_eq!(reserve(&machine).0, PAGEBLOCK_PAGES);
+    let (_, mut left, _) = reserve(&machine);
+    while left != 0 {
+        let local = Local::enter(machine.platform()).unwrap();
+        let o = left.ilog2().min(6) as u8;
+        let request = PageRequest::new(GFP_ATOMIC, order(o));
+        let flags = AllocFlags::NO_WATERMARKS.with(AllocFlags::HIGHATOMIC);
+        let pfn = match o {
+            0 => machine.take_last(&local, &request, flags.with(AllocFlags::NON_BLOCK)),
+            _ => machine.take_reserved(&local, &request, flags),
+        };
+        drop(local);
+        let pfn = pfn.unwrap();
+        machine.hand_out(pfn, &request);
+        held.push((pfn, o));
+        left -= order(o).pages();
+    }
+    assert_eq!(reserve(&machine), (0, 0, 0));
+    assert_ne!(machine.blocks.kind_of(first), MigrateType::HighAtomic);
+    // A page that was taken from it and is used up makes no reserve of it again.
+    machine.note_near_miss(first, order(6));
+    assert_eq!(reserve(&machine), (0, 0, 0));
+    // What comes free there is for everybody, and the demand is met from elsewhere.
+    free(&machine, held);
+    assert_eq!(reserve(&machine), (0, 0, 0));
+    machine.settle_reserves(NODE);
+    assert_eq!(reserve(&machine).0, PAGEBLOCK_PAGES);
+}
+
+#[test]
 fn a_machine_of_less_than_a_hundred_pageblocks_reserves_none() {
     // P333
     let machine = pages(64);
