@@ -9,9 +9,10 @@
 //!    under one lock, with exact counts per order. `cache`: per-CPU arrays of blocks in front of a
 //!    zone.
 //! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for
-//!    a batch and looks at the watermarks then. `slow` tries with more rights, and takes back what
-//!    other CPUs cached, before it fails.
-//!    `boost` raises a zone's watermarks when blocks of two types are mixed.
+//!    a batch and looks at the watermarks then. A request in need goes on in `slow`, which does
+//!    step by step what `policy::effort` plans; what frees memory stands above and is asked through
+//!    `relief`. `boost` raises a zone's watermarks when blocks of two types are mixed, `urgent`
+//!    keeps something for who cannot wait, `mobile` knows whose pages can be moved.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
@@ -23,8 +24,8 @@
 //!    not given out twice. Of two frees of one block that run at the same time both can succeed:
 //!    the block is then cached twice, which is seen when its second copy leaves the cache (unless
 //!    the block was allocated and cached once more in between).
-//! 7. **What it does not do yet.** Reclaim, compaction, OOM (issue 4); shards, remote-free rings,
-//!    isolation, CMA, taking memory out of a running machine (issue 5).
+//! 7. **What it does not do yet.** Shards, remote-free rings, isolation, CMA, taking memory out of
+//!    a running machine (issue 5).
 
 mod alloc;
 mod balance;
