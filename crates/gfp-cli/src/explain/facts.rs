@@ -194,7 +194,10 @@ pub(super) fn reserves(effort: &Effort) -> Vec<Said> {
         lines.push(match rights.contains(AllocFlags::NO_WATERMARKS) {
             true => said("everything: it frees more than it takes", "P115, P265"),
             false => said(
-                format!("what is below min, down to {}: it is being killed", mark(rights)),
+                format!(
+                    "what is below min, down to {}: it is being killed",
+                    mark(rights)
+                ),
                 "P115, P265",
             ),
         });

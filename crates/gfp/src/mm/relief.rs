@@ -135,8 +135,9 @@ impl<P: Platform> Mm<P> {
     }
 
     /// The task in [`Mm::kswapd`] has ended without returning: this process is the child of a fork,
-    /// which copied the machine and not the thread. Nobody wakes it or waits for it any more, and
-    /// another may take its place. Nor does any task reclaim. Context: any but an NMI.
+    /// which copied the machine and not the thread. Nobody wakes it or waits for it any more,
+    /// nothing is withheld for it to work off, and another may take its place. Nor does any task
+    /// reclaim. Context: any but an NMI.
     pub fn kswapd_is_gone(&self, node: NodeId) {
         self.slabs().reclaim().kswapd_is_gone(node);
     }

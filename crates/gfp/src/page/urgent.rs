@@ -250,8 +250,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// It runs no more: all is given back that is not in use.
     pub(super) fn neglect(&self, zone: &Zone) {
+        zone.urgent.attended.store(0, Relaxed);
         self.with_zone(zone, |mut guard| {
-            zone.urgent.attended.store(0, Relaxed);
             guard.set_demand(Demand::default());
             guard.set_single(AtomicReserve::default());
             while guard.unreserve(MigrateType::Movable) {}

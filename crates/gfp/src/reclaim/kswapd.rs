@@ -177,8 +177,11 @@ impl<P: Platform> Reclaim<P> {
     }
 
     /// What [`Mm::kswapd_is_gone`](crate::Mm::kswapd_is_gone) describes.
-    pub fn kswapd_is_gone(&self, node: NodeId) {
-        if let Some(node) = self.nodes.get(usize::from(node.0)) {
+    pub fn kswapd_is_gone(&self, id: NodeId) {
+        if let Some(node) = self.nodes.get(usize::from(id.0)) {
+            if node.has_task() {
+                self.pages.end_boosting(id);
+            }
             node.post.leave();
             node.throttled.wake_all(self.pages.platform());
             self.stalls_are_gone();

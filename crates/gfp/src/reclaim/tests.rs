@@ -3,6 +3,7 @@
 extern crate std;
 
 mod compact;
+mod gone;
 mod kcompactd;
 mod kswapd;
 mod pressure;
