@@ -33,6 +33,8 @@ pub struct SimPlatform {
     thread: usize,
     map: DirectMap,
     bytes: usize,
+    /// Bytes behind them that can be plugged in.
+    plug_bytes: usize,
     nodes: u8,
     pub(crate) space: Space,
     reports: RefCell<Vec<String>>,
@@ -44,16 +46,18 @@ pub struct SimPlatform {
 unsafe impl Sync for SimPlatform {}
 
 impl SimPlatform {
-    pub(crate) fn new(sim: &Sim, bytes: usize, nodes: u8) -> SimPlatform {
+    pub(crate) fn new(sim: &Sim, bytes: usize, nodes: u8, plug_bytes: usize) -> SimPlatform {
+        assert!(plug_bytes.is_multiple_of(Order::MAX.bytes()));
         assert!(bytes.is_multiple_of(PAGE_SIZE) && bytes != 0);
         let largest = Order::MAX.bytes() * usize::from(nodes);
         assert!(nodes == 1 || nodes > 1 && bytes.is_multiple_of(largest));
-        let ram = Block::new(bytes, Order::MAX.bytes());
+        let ram = Block::new(bytes + plug_bytes, Order::MAX.bytes());
         SimPlatform {
             core: Rc::clone(&sim.0),
             thread: this_thread(),
             map: DirectMap::new(ram.start(), PHYS_BASE),
             bytes,
+            plug_bytes,
             nodes,
             space: Space::new(),
             reports: RefCell::default(),
@@ -73,16 +77,31 @@ impl SimPlatform {
         Sim(Rc::clone(&self.core))
     }
 
-    /// All of RAM, to boot with: one region a node.
+    /// All of RAM, to boot with: one region a node, and what can be plugged into the last one.
     pub fn regions(&self) -> impl Iterator<Item = MemoryRegion> {
         let share = self.bytes as u64 / u64::from(self.nodes);
         let at = move |node: u8| PhysAddr(PHYS_BASE.0 + u64::from(node) * share);
-        (0..self.nodes).map(move |node| MemoryRegion {
+        let region = move |node: u8| MemoryRegion {
             start: at(node),
             end: at(node + 1),
             node: NodeId(node),
             kind: RegionKind::Usable,
-        })
+        };
+        let (start, end) = self.plug_range();
+        let plug = MemoryRegion {
+            start,
+            end,
+            node: NodeId(self.nodes - 1),
+            kind: RegionKind::Hotpluggable,
+        };
+        let plug = (self.plug_bytes != 0).then_some(plug);
+        (0..self.nodes).map(region).chain(plug)
+    }
+
+    /// RAM that is there, and not known to the machine before it is added.
+    pub fn plug_range(&self) -> (PhysAddr, PhysAddr) {
+        let start = PHYS_BASE.0 + self.bytes as u64;
+        (PhysAddr(start), PhysAddr(start + self.plug_bytes as u64))
     }
 
     /// What the library reported so far.

@@ -9,6 +9,7 @@ use crate::task::Stack;
 use crate::world::{At, Decision, Event, Next, World};
 use corosensei::Yielder;
 use gfp::Mm;
+use gfp::frame::Order;
 use gfp::page::BootConfig;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -101,7 +102,7 @@ impl Sim {
 
     /// A platform with so many bytes of RAM, a multiple of the page size.
     pub fn platform(&self, bytes: usize) -> SimPlatform {
-        SimPlatform::new(self, bytes, 1)
+        SimPlatform::new(self, bytes, 1, 0)
     }
 
     /// A machine with so many bytes of RAM, all in zone Normal of one node.
@@ -117,10 +118,21 @@ impl Sim {
     /// # Panics
     /// As there; or if the shares are no whole blocks of the largest order.
     pub fn boot_nodes(&self, bytes: usize, nodes: u8) -> Mm<SimPlatform> {
-        let platform = SimPlatform::new(self, bytes, nodes);
+        self.boot_with_plug(bytes, nodes, 0)
+    }
+
+    /// [`Sim::boot_nodes`]; so many bytes more can be plugged into the last node.
+    pub(crate) fn boot_with_plug(
+        &self,
+        bytes: usize,
+        nodes: u8,
+        plug_bytes: usize,
+    ) -> Mm<SimPlatform> {
+        let platform = SimPlatform::new(self, bytes, nodes, plug_bytes);
         let map: Vec<_> = platform.regions().collect();
         let config = BootConfig {
             memory_is_zero: true,
+            memory_block_bytes: Order::MAX.bytes() as u64,
             ..BootConfig::default()
         };
         Mm::boot(platform, &map, &config).expect("enough memory to boot")

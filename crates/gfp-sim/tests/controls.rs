@@ -119,6 +119,7 @@ fn while_pages_are_moved_all_happens_that_is_to_be_tested() {
         "nofs",
         "bulk",
         "huge",
+        "plugged in",
         "from an NMI",
         "given up",
         "shrunk",

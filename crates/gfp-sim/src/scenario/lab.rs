@@ -63,12 +63,12 @@ pub struct Lab {
 impl Lab {
     /// A machine of so many bytes on which every CPU has worked once.
     pub fn new(sim: &Sim, bytes: usize) -> Rc<Lab> {
-        Lab::with_nodes(sim, bytes, 1)
+        Lab::with_nodes(sim, bytes, 1, 0)
     }
 
-    /// [`Lab::new`] with so many nodes.
-    pub fn with_nodes(sim: &Sim, bytes: usize, nodes: u8) -> Rc<Lab> {
-        let mm = sim.boot_nodes(bytes, nodes);
+    /// [`Lab::new`] with so many nodes, and bytes that can be plugged in.
+    pub(super) fn with_nodes(sim: &Sim, bytes: usize, nodes: u8, plug_bytes: usize) -> Rc<Lab> {
+        let mm = sim.boot_with_plug(bytes, nodes, plug_bytes);
         let mut lab = Lab {
             sim: sim.clone(),
             mm,

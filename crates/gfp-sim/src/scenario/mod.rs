@@ -37,6 +37,8 @@ pub struct Scenario {
     pub bytes: usize,
     /// Its nodes.
     pub nodes: u8,
+    /// RAM that can be plugged into the last of them.
+    pub plug_bytes: usize,
     set_up: fn(&Rc<Lab>),
 }
 
@@ -47,6 +49,7 @@ pub const ALL: &[Scenario] = &[
         about: "blocks of all orders, in bulk, in exact sizes, freed by other tasks",
         bytes: 16 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: storms::pages,
     },
     Scenario {
@@ -54,6 +57,7 @@ pub const ALL: &[Scenario] = &[
         about: "objects of all sizes, resized, freed by other tasks",
         bytes: 16 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: storms::kmalloc,
     },
     Scenario {
@@ -61,6 +65,7 @@ pub const ALL: &[Scenario] = &[
         about: "caches come and go while others use theirs",
         bytes: 16 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: caches::caches,
     },
     Scenario {
@@ -68,6 +73,7 @@ pub const ALL: &[Scenario] = &[
         about: "areas and kvmalloc, resized, purged, freed by other tasks",
         bytes: 16 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: storms::vmalloc,
     },
     Scenario {
@@ -75,6 +81,7 @@ pub const ALL: &[Scenario] = &[
         about: "interrupts and NMIs allocate, and free what tasks allocated",
         bytes: 16 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: storms::interrupts,
     },
     Scenario {
@@ -82,6 +89,7 @@ pub const ALL: &[Scenario] = &[
         about: "CPUs lose what they keep while they allocate",
         bytes: 16 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: storms::drains,
     },
     Scenario {
@@ -89,6 +97,7 @@ pub const ALL: &[Scenario] = &[
         about: "more is wanted than there is; requests that may not fail are served",
         bytes: 8 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: storms::oom,
     },
     Scenario {
@@ -96,6 +105,7 @@ pub const ALL: &[Scenario] = &[
         about: "all levels and interrupts with 5 % free; shrinkers that allocate, kswapd, a killer",
         bytes: 16 << 20,
         nodes: reclaim::NODES,
+        plug_bytes: 0,
         set_up: reclaim::reclaim,
     },
     Scenario {
@@ -103,6 +113,7 @@ pub const ALL: &[Scenario] = &[
         about: "all orders from memory in pieces; owners that move, refuse, pin, come and go",
         bytes: 24 << 20,
         nodes: reclaim::NODES,
+        plug_bytes: compaction::PLUG_BYTES,
         set_up: compaction::compaction,
     },
     Scenario {
@@ -110,6 +121,7 @@ pub const ALL: &[Scenario] = &[
         about: "pages on the lists of reclaim are used, written, freed and given up",
         bytes: 8 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: lists::lists,
     },
     Scenario {
@@ -117,6 +129,7 @@ pub const ALL: &[Scenario] = &[
         about: "all of it at once",
         bytes: 24 << 20,
         nodes: 1,
+        plug_bytes: 0,
         set_up: storms::mixed,
     },
 ];
@@ -148,7 +161,8 @@ impl Scenario {
         let result = capture::keeping(|| {
             let failed = |message| sim.failure(FailureKind::Panic(message));
             let lab =
-                capture::catch(|| Lab::with_nodes(&sim, self.bytes, self.nodes)).map_err(failed)?;
+                capture::catch(|| Lab::with_nodes(&sim, self.bytes, self.nodes, self.plug_bytes))
+                    .map_err(failed)?;
             (self.set_up)(&lab);
             sim.run()?;
             capture::catch(|| lab.end()).map_err(failed)?;

@@ -245,7 +245,21 @@ impl FrameTable {
     /// Changes the tag of a movable block, whatever its state; `change` may be called again. The
     /// old one; `None`, and nothing done, of anything else.
     pub fn change_movable_tag(&self, pfn: Pfn, change: impl Fn(u32) -> u32) -> Option<u32> {
-        let next = |old: FrameWord| match old.is(FrameKind::Movable) {
+        self.change_tag(pfn, |_| true, change)
+    }
+
+    /// [`FrameTable::change_movable_tag`] of a block that is a single page at that very moment.
+    pub(crate) fn change_page_tag(&self, pfn: Pfn, change: impl Fn(u32) -> u32) -> Option<u32> {
+        self.change_tag(pfn, |block| block.order() == Order::ZERO, change)
+    }
+
+    fn change_tag(
+        &self,
+        pfn: Pfn,
+        fits: impl Fn(FrameWord) -> bool,
+        change: impl Fn(u32) -> u32,
+    ) -> Option<u32> {
+        let next = |old: FrameWord| match old.is(FrameKind::Movable) && fits(old) {
             true => {
                 let rest = old.payload() & ((1 << TAG_SHIFT) - 1);
                 let tag = change((old.payload() >> TAG_SHIFT) as u32);

@@ -42,7 +42,8 @@ impl<P: Platform> Mm<P> {
 
     /// Notes that the content of a page of the lists must be written before it can go
     /// (`folio_mark_dirty`): who may not do I/O, or enter file systems, does not ask for it. True
-    /// if that is new.
+    /// if that is new; false also of a page that is on no list now, as one that is just being
+    /// moved. It is a hint: what becomes of the page, its owner says.
     ///
     /// Context: any. Takes no lock.
     pub fn set_page_dirty(&self, pfn: Pfn) -> bool {

@@ -5,7 +5,8 @@
 //!    of four orders, half of them on the lists of reclaim; two [movers](others) add, free, use,
 //!    pin, write and move its blocks; a guest is an owner that comes and goes. Interrupts, softirqs
 //!    and NMIs ask for large blocks, free and pin. Two nodes, each with its background; the killer
-//!    of `reclaim`; one who compacts nodes, drains CPUs, and has the killer come and go.
+//!    of `reclaim`; one who compacts nodes, drains CPUs, plugs memory in, and has the killer come
+//!    and go.
 //! 2. **What must hold.** Nobody waits for ever. A request that may not fail is served, up to order
 //!    3; one of level 4 up to order 3 fails for a victim only (P107). A block that is moved has its
 //!    content; one that is pinned stays. An owner is called by tasks that may sleep, about one
@@ -33,8 +34,12 @@ use gfp::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp};
 use gfp::frame::{NodeId, PAGE_SIZE, Pfn};
 use gfp::policy::reclaim::lru::Kind;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use tenant::Tenant;
+
+/// What can be plugged in.
+pub(super) const PLUG_BYTES: usize = 4 << 20;
 
 /// Rounds of a run.
 const ROUNDS: usize = 2;
@@ -45,8 +50,20 @@ const WORKERS: usize = LEVELS.len() + 3;
 /// Who does as well, once all others do: a background for each node, and a device.
 const ATTENDANTS: usize = super::reclaim::NODES as usize + 1;
 
+/// Frames whose slots are made at once.
+const LIST_SLOTS: usize = 256;
+
 /// Movable, and no reason to make an effort.
 const EASY: Gfp = GFP_HIGHUSER_MOVABLE.without(Gfp::RECLAIM);
+
+/// Memory that can be plugged in.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Plug {
+    /// Comes, some time.
+    Due,
+    /// Is there, or never comes.
+    Over,
+}
 
 /// What the tasks of a run share.
 struct Run {
@@ -64,6 +81,8 @@ struct Run {
     resting: Cell<usize>,
     /// The background is to rest too.
     pausing: Cell<bool>,
+    /// What becomes of the memory that can be plugged in.
+    plug: Cell<Plug>,
     /// Handlers do nothing.
     quiet: Cell<bool>,
     stopped: Cell<bool>,
@@ -85,6 +104,7 @@ impl Run {
     /// Gives each node to the tenant, but for a twentieth in pieces, and some percent to nobody.
     fn fill(&self, lab: &Lab, fixed_percent: usize) {
         let below = |n| lab.handler_rng.borrow_mut().below(n);
+        let mut slots = BTreeSet::new();
         for node in nodes() {
             lab.sim().act_as(node.0.into()); // a CPU of that node
             let fixed = managed(lab, node) * fixed_percent / 100;
@@ -98,10 +118,16 @@ impl Run {
             while free_percent(lab, node) > 3 {
                 let order = [0, 0, 0, 1, 2, 3][below(6)];
                 let gfp = EASY | Gfp::THISNODE;
-                match lab.mm().alloc_pages_node(node, gfp, order) {
-                    Ok(pfn) => self.tenant.adopt(lab, pfn, order, self.list_of(lab)),
-                    Err(_) => break,
-                }
+                let Ok(pfn) = lab.mm().alloc_pages_node(node, gfp, order) else {
+                    break;
+                };
+                // Slots of the lists are made with the first page of so many frames, and kept: so
+                // no page that moves finds none.
+                let on_lists = match order == 0 && slots.insert(pfn.0 / LIST_SLOTS) {
+                    true => Some(Kind::Droppable),
+                    false => self.list_of(lab),
+                };
+                self.tenant.adopt(lab, pfn, order, on_lists);
             }
             while free_percent(lab, node) < 5 {
                 self.free_of(lab, node);
@@ -164,6 +190,7 @@ pub(super) fn compaction(lab: &Rc<Lab>) {
         round: Cell::new(0),
         resting: Cell::new(0),
         pausing: Cell::new(false),
+        plug: Cell::new([Plug::Due, Plug::Over][pick(&[0, 1])]),
         quiet: Cell::new(false),
         stopped: Cell::new(false),
     });

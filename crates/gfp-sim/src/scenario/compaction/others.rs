@@ -2,12 +2,11 @@
 
 use super::super::reclaim::nodes;
 use super::super::{Block, Lab};
-use super::{EASY, ROUNDS, Run};
+use super::{EASY, PLUG_BYTES, Plug, ROUNDS, Run};
 use crate::sim::TaskHandle;
 use gfp::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_NOWAIT, Gfp};
 use gfp::frame::{NodeId, PAGE_SIZE};
 use gfp::page::{MigrateError, MigrateMode};
-use gfp::policy::reclaim::lru::Kind;
 use std::rc::Rc;
 
 /// Steps of a mover in a round.
@@ -55,7 +54,7 @@ impl Run {
             7 => tenant.dirty(lab, pfn),
             8 => _ = tenant.begin_write(lab, pfn),
             9 => mm.mark_page_accessed(pfn),
-            10 if tenant.order(pfn) == Some(0) => _ = mm.lru_add(pfn, Kind::Droppable),
+            10 => tenant.list_late(lab, pfn),
             // A huge page for a while.
             _ => {
                 let gfp = GFP_HIGHUSER_MOVABLE | Gfp::NORETRY;
@@ -122,7 +121,7 @@ impl Run {
 
     /// One of the things that happen to a machine from outside.
     pub(super) fn disturb(&self, lab: &Lab, task: &TaskHandle) {
-        match task.below(6) {
+        match task.below(7) {
             0 => self.killer.forget_notifier(lab),
             1 => self.killer.resign(lab),
             2 => lab
@@ -130,6 +129,13 @@ impl Run {
                 .compact_node(nodes().nth(task.below(2)).expect("two nodes")),
             3 => lab.mm().compact_memory(),
             4 => _ = lab.mm().trim(),
+            5 if self.plug.replace(Plug::Over) == Plug::Due => {
+                let (start, end) = lab.mm().platform().plug_range();
+                // SAFETY: it is RAM, as long as the machine, and nobody's.
+                let added = unsafe { lab.mm().add_memory(start, end) };
+                assert!(added.is_ok_and(|added| added.pages == PLUG_BYTES / PAGE_SIZE));
+                lab.mark("plugged in", 1);
+            }
             _ => _ = lab.mm().slabs().shrink_all(),
         }
         task.pause();

@@ -200,6 +200,20 @@ fn owners_come_and_go() {
 }
 
 #[test]
+fn a_frame_that_became_part_of_a_block_gets_no_tag_of_a_page() {
+    // Its page was freed while it was put on the lists, and the frame is another's by then.
+    let mm = machine();
+    let tenant = Renting::new(&mm);
+    let (page, block) = (tenant.take(0).unwrap(), tenant.take(1).unwrap());
+    let frames = mm.pages().frames();
+    assert_eq!(frames.change_page_tag(page, |tag| tag | 1), Some(0));
+    assert_eq!(frames.change_page_tag(block, |tag| tag | 1), None);
+    assert_eq!(frames.movable_tag(block), 0);
+    // Its owner may have one nevertheless.
+    assert_eq!(frames.change_movable_tag(block, |tag| tag | 4), Some(0));
+}
+
+#[test]
 fn a_tag_goes_with_its_page_and_ends_with_its_owner() {
     let mm = machine();
     let tenant = Renting::new(&mm);

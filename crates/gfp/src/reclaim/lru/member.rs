@@ -113,7 +113,8 @@ impl<P: Platform> Reclaim<P> {
         let page = self.lru_page(pfn).ok_or(LruError::NotOwned)?;
         let local = Local::enter(self.pages.platform()).map_err(|_| LruError::Nested)?;
         let mut links = page.node.links.lock(&local);
-        let old = frames.change_movable_tag(pfn, |tag| (tag | WANTED) & !ARRIVING);
+        // Its owner may have freed it by now, and the frame be part of something else.
+        let old = frames.change_page_tag(pfn, |tag| (tag | WANTED) & !ARRIVING);
         // What is arriving is not here yet, and now needs not come.
         let was_wanted = old.ok_or(LruError::NotOwned)? & (WANTED | ARRIVING) == WANTED;
         let mark = page.slot.marks.get();
