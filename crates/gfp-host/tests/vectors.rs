@@ -12,12 +12,22 @@ use gfp::frame::NodeId;
 use gfp_host::{Host, HostConfig, HostPlatform};
 use std::thread;
 
+type Check = fn(&gfp::Mm<HostPlatform>, &(dyn Fn() -> bool + Sync));
+
+/// What most tests have on each node: little, so that they take no time.
+const SMALL: usize = 16 << 20;
+
 /// Runs `check` on a machine with so many nodes, which nobody else uses. It is given who tells
 /// whether it runs in this thread.
-fn on_a_machine(nodes: u8, check: fn(&gfp::Mm<HostPlatform>, &(dyn Fn() -> bool + Sync))) {
-    let mut config = HostConfig::new(16 << 20);
+fn on_a_machine(nodes: u8, check: Check) {
+    on_a_machine_of(SMALL, nodes, check);
+}
+
+/// [`on_a_machine`] with so many bytes on each node.
+fn on_a_machine_of(bytes: usize, nodes: u8, check: Check) {
+    let mut config = HostConfig::new(bytes);
     for node in 1..nodes {
-        config = config.node(NodeId(node), 16 << 20);
+        config = config.node(NodeId(node), bytes);
     }
     let host = Host::boot(&config).unwrap();
     let me = thread::current().id();
@@ -70,4 +80,18 @@ fn a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass() {
     on_a_machine(1, |mm, mine| {
         assert_eq!(vectors::stops(mm, mine), Some(5));
     });
+}
+
+#[test]
+fn each_kind_of_request_takes_exactly_its_part_of_the_reserve() {
+    // P268-P270, P263, P265, ADR 0012
+    // The zone of such a machine has a min watermark of 127 pages: of that 64, 48, and 24 are left.
+    on_a_machine(1, |mm, _| {
+        let seen = vectors::reserves(mm);
+        seen.check();
+        assert_eq!(seen.beyond(), (127, 127 - 48, 48 - 24));
+    });
+    on_a_machine(2, |mm, _| vectors::reserves(mm).check());
+    // On a larger one CPUs take more than they need, for their next requests.
+    on_a_machine_of(512 << 20, 1, |mm, _| vectors::reserves(mm).check());
 }

@@ -69,13 +69,14 @@ pub(super) struct Hoard {
     in_arena: usize,
     /// The zone's frames, and with how many free pages ordinary requests are still refused.
     zone: Range<usize>,
+    min: usize,
     floor: usize,
     /// So many pages may be given one by one.
     room: usize,
 }
 
 /// P269: a request that may use the Normal zone is refused one page while no more are free.
-pub(super) fn floor_of(zone: &ZoneStats) -> usize {
+fn floor_of(zone: &ZoneStats) -> usize {
     zone.watermarks.min + zone.protection[ZoneKind::Normal as usize]
 }
 
@@ -93,11 +94,13 @@ impl Hoard {
             arena: None,
             in_arena: 0,
             zone: 0..0,
+            min: 0,
             floor: 0,
             room: 0,
         };
         let Some(zone) = largest else { return hoard };
         hoard.zone = zone.start.0..zone.start.0 + zone.spanned;
+        hoard.min = zone.watermarks.min;
         hoard.floor = floor_of(&zone);
         hoard.room = hoard.floor - zone.watermarks.min + zone.watermarks.low + ROOM;
         if let Ok(pfn) = mm.alloc_pages_node(zone.node, GFP_NOWAIT | Gfp::NOWARN, BLOCK) {
@@ -134,7 +137,7 @@ impl Hoard {
     }
 
     /// A single page more.
-    fn keep<P: Platform>(&mut self, mm: &Mm<P>, pfn: Pfn) {
+    pub(super) fn keep<P: Platform>(&mut self, mm: &Mm<P>, pfn: Pfn) {
         if self
             .arena
             .is_some_and(|arena| pfn.0 >> BLOCK == arena.0 >> BLOCK)
@@ -166,6 +169,11 @@ impl Hoard {
         self.give_arena(mm);
         let odd = self.odd.give(mm, usize::MAX);
         arena + odd + self.give(mm, usize::MAX)
+    }
+
+    /// The zone's min watermark.
+    pub(super) fn min(&self) -> usize {
+        self.min
     }
 
     /// In pages of [`Hoard::give`]: as many as an ordinary request is still refused at.

@@ -17,18 +17,21 @@
 //! | `table` | rows: a request, what the script says, and how it ends |
 //! | `levels` | P961: the levels, by what the cache gives |
 //! | `orders` | P961: the levels, for blocks, with and without compaction |
+//! | `reserves` | P270: who may take how much of what is kept for the urgent |
 //! | `shrinkers` | P962, P963: shrinkers that allocate, and that stop |
 
 mod hoard;
 mod levels;
 mod model;
 mod orders;
+mod reserves;
 mod script;
 mod shrinkers;
 mod table;
 
 pub(super) use levels::levels;
 pub(super) use orders::orders;
+pub(super) use reserves::reserves;
 pub(super) use script::touch;
 pub(super) use shrinkers::{recursion, stops};
 

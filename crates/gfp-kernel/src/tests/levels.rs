@@ -14,6 +14,7 @@ super::tests! { "levels":
     each_level_asks_for_what_the_rules_say_for_blocks,
     a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again,
     a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass,
+    each_kind_of_request_takes_exactly_its_part_of_the_reserve,
 }
 
 /// Runs `work` while handlers of interrupts and NMIs hold nothing and ask for nothing: what they
@@ -60,4 +61,16 @@ fn a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass() {
         batches.is_none_or(|batches| batches == Some(5)),
         "{batches:?}"
     );
+}
+
+fn each_kind_of_request_takes_exactly_its_part_of_the_reserve() {
+    // P268-P270, P263, P265, ADR 0012
+    if let Some(seen) = undisturbed(|_| vectors::reserves(mm())) {
+        seen.check();
+        let (min, atomic, victim) = seen.beyond();
+        assert!(
+            atomic > min / 2 && victim > min / 6,
+            "{min} {atomic} {victim}"
+        );
+    }
 }

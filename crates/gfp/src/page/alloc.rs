@@ -193,9 +193,10 @@ impl<P: Platform> PageAllocator<P> {
             let fits = high.saturating_sub(count) >> order.get();
             batch.min(fits).min(cache.room(list)).max(1)
         });
-        // Near the mark a request takes just what it asked for.
+        // Near the mark a request takes just what it asked for: its own rights to go below are not
+        // for whoever finds the rest in the cache (P270).
         let more = (wanted - 1) << order.get();
-        if more != 0 && !zone.watermark_ok_without(more, order, highest, flags) {
+        if more != 0 && !zone.watermark_ok_without(more, order, highest, flags.ordinary()) {
             wanted = 1;
         }
         let mut guard = zone.lock(&self.blocks, local);

@@ -181,6 +181,13 @@ impl AllocFlags {
         self.0 & other.0 & !Self::LEVEL != 0
     }
 
+    /// The same without the rights that go below a mark or into a reserve: what somebody takes for
+    /// others beside his own.
+    #[inline]
+    pub const fn ordinary(self) -> AllocFlags {
+        self.without(Self::RESERVES)
+    }
+
     /// P267: free pages of the HIGHATOMIC reserve count for this request.
     #[inline]
     pub const fn counts_highatomic(self) -> bool {

@@ -145,6 +145,27 @@ fn levels_and_rights_do_not_disturb_each_other() {
 }
 
 #[test]
+fn what_is_taken_for_others_is_taken_without_rights_to_reserves() {
+    // P270
+    let victim = TaskRights {
+        oom_victim: true,
+        ..TaskRights::default()
+    };
+    let rights = [
+        AllocFlags::fast(GFP_ATOMIC),
+        AllocFlags::slow(GFP_ATOMIC, 1, &TaskRights::default()),
+        AllocFlags::reserves(GFP_KERNEL, &victim).unwrap(),
+    ];
+    let ordinary = rights.map(|rights| format!("{:?}", rights.ordinary()));
+    assert_eq!(ordinary, ["LOW|KSWAPD", "MIN|KSWAPD", "MIN|KSWAPD"]);
+    assert!(
+        rights
+            .iter()
+            .all(|rights| refused_at(rights.ordinary()) == 800)
+    );
+}
+
+#[test]
 fn an_oom_victim_goes_where_nobody_urgent_can() {
     // P265 and ADR 0012: no flag word without MEMALLOC lets others down to where a victim stops.
     let victim = TaskRights {
