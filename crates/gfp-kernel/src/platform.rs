@@ -18,6 +18,7 @@ use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use gfp::frame::{CpuId, NodeId, PhysAddr};
 use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep, ThisTask};
+use gfp::policy::reclaim::manual::DropCaches;
 use gfp::report::{AllocStall, Report};
 
 /// The machine that this kernel runs on.
@@ -255,6 +256,10 @@ unsafe impl Platform for Machine {
 
     fn report(&self, report: &Report<'_>) {
         println!("{report}");
+    }
+
+    fn report_drop_caches(&self, what: DropCaches) {
+        println!("{what}");
     }
 
     fn report_stall(&self, stall: &AllocStall) {

@@ -12,6 +12,7 @@ use crate::report::{AllocFailure, AllocStall, Report};
 use core::ptr::NonNull;
 
 pub use crate::policy::context::Context;
+use crate::policy::reclaim::manual::DropCaches;
 
 mod lock_class;
 mod scope;
@@ -203,6 +204,12 @@ pub unsafe trait Platform: Sync + Sized {
     /// not allocate.
     #[inline(always)]
     fn fs_reclaim(&self, what: FsReclaim) {
+        let _ = what;
+    }
+
+    /// P417: somebody has dropped caches, by order; an administrator may want to know that, as it
+    /// makes everything slow for a while. Context: a task.
+    fn report_drop_caches(&self, what: DropCaches) {
         let _ = what;
     }
 

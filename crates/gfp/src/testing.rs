@@ -5,6 +5,7 @@ use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
 use crate::platform::{
     Context, DirectMap, FsReclaim, Nested, Platform, Sleep, TaskWord, ThisTask, Wake,
 };
+use crate::policy::reclaim::manual::DropCaches;
 use crate::report::{AllocFailure, AllocStall, Report};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
@@ -204,6 +205,10 @@ unsafe impl Platform for TestPlatform {
     fn report_failure(&self, failure: &AllocFailure<'_>) {
         let text = failure.by("test").to_string();
         self.failures.lock().unwrap().push(text);
+    }
+
+    fn report_drop_caches(&self, what: DropCaches) {
+        self.failures.lock().unwrap().push(what.to_string());
     }
 
     fn report_stall(&self, stall: &AllocStall) {

@@ -151,7 +151,7 @@ impl<P: Platform> Mm<P> {
     }
 
     #[cold]
-    fn might_sleep(&self, place: &'static Location<'static>) {
+    pub(super) fn might_sleep(&self, place: &'static Location<'static>) {
         if self.pages().sleep_check() == SleepCheck::Off {
             return;
         }

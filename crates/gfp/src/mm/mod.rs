@@ -19,6 +19,7 @@ mod compaction;
 mod dma;
 mod global;
 mod lru;
+mod manual;
 mod might;
 mod misuse;
 mod mobile;

@@ -4,7 +4,9 @@ use super::Mm;
 use crate::error::AllocError;
 use crate::page::Tuning;
 use crate::platform::Platform;
+use crate::policy::reclaim::manual::DropCaches;
 use crate::policy::tunable::{Access, Numbers, Tunable, TunableError};
+use crate::reclaim::ReclaimBusy;
 
 /// What an administrator sets while the machine runs ([`Mm::tunables`]).
 ///
@@ -75,7 +77,7 @@ impl<P: Platform> Tunables<'_, P> {
     pub fn get(&self, tunable: Tunable) -> Result<Numbers, TunableError> {
         let (pages, reclaim) = (self.mm.pages(), self.mm.slabs().reclaim());
         Ok(match tunable {
-            Tunable::CompactMemory => {
+            Tunable::CompactMemory | Tunable::DropCaches => {
                 debug_assert_eq!(tunable.access(), Access::WriteOnly);
                 let name = tunable.name();
                 return Err(TunableError::WriteOnly { name });
@@ -101,6 +103,12 @@ impl<P: Platform> Tunables<'_, P> {
         let number = numbers.first();
         match tunable {
             Tunable::CompactMemory => self.mm.compact_memory(),
+            Tunable::DropCaches => {
+                if let Some(what) = DropCaches::new(number) {
+                    let dropped = self.mm.drop_caches(what);
+                    dropped.map_err(|ReclaimBusy| TunableError::Nested)?;
+                }
+            }
             Tunable::LowmemReserveRatio => {
                 // P703: less than 1 is no protection.
                 let ratio = |i: usize| Some((*numbers.as_slice().get(i)?).max(0) as usize);

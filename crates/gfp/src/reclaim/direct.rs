@@ -90,6 +90,7 @@ impl<P: Platform> Reclaim<P> {
                 wanted: pass.wanted,
                 may_write: true,
                 deactivate: pass.chance >= Chance::Deactivate,
+                swappiness: None,
             };
             let done = self.pass(&lists, self.nodes_of(need), above);
             left = done.left;
@@ -212,7 +213,11 @@ impl<P: Platform> Reclaim<P> {
             done.pages.freed += given.max(more.saturating_sub(done.pages.freed));
         }
         // Last, so that who is told finds the memory free.
-        self.looked(done.pages.scanned, came_free);
+        match lists.who {
+            Who::Background | Who::Request => self.looked(done.pages.scanned, came_free),
+            // Nobody was in need.
+            Who::Proactive | Who::Dropper => self.tell_pressure(),
+        }
         done
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Counters {
     pub(super) runs: Counter,
     pub(super) low_hit_quickly: Counter,
     pub(super) high_hit_quickly: Counter,
+    pub(super) dropped_pages: Counter,
+    pub(super) dropped_objects: Counter,
     pub(super) compact: CompactCounters,
 }
 
@@ -128,6 +130,10 @@ pub struct ReclaimEvents {
     pub low_hit_quickly: u64,
     /// Short sleeps after which the node was out of balance (`kswapd_high_wmark_hit_quickly`).
     pub high_hit_quickly: u64,
+    /// Times that pages were dropped by order (`drop_pagecache`, P417).
+    pub dropped_pages: u64,
+    /// Times that shrinkers were asked by order (`drop_slab`).
+    pub dropped_objects: u64,
     /// Compaction.
     pub compact: CompactEvents,
 }
@@ -141,6 +147,8 @@ impl Counters {
             runs: Counter::new(),
             low_hit_quickly: Counter::new(),
             high_hit_quickly: Counter::new(),
+            dropped_pages: Counter::new(),
+            dropped_objects: Counter::new(),
             compact: CompactCounters::new(),
         }
     }
@@ -153,6 +161,8 @@ impl Counters {
             runs: self.runs.get(),
             low_hit_quickly: self.low_hit_quickly.get(),
             high_hit_quickly: self.high_hit_quickly.get(),
+            dropped_pages: self.dropped_pages.get(),
+            dropped_objects: self.dropped_objects.get(),
             compact: self.compact.get(),
         }
     }

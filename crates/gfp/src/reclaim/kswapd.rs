@@ -266,6 +266,7 @@ impl<P: Platform> Reclaim<P> {
                         wanted: target,
                         may_write: pass.may_write,
                         deactivate: false,
+                        swappiness: None,
                     };
                     run.after(self.background_pass(id, &lists, above), target);
                     let hopeless = self.failures(id, node).is_hopeless();

@@ -19,6 +19,7 @@
 //! | `direct` | what a request does that found nothing, and when it waits instead |
 //! | `kswapd` | the background: one task a node, run by the platform |
 //! | `post` | how a node's task is called |
+//! | `manual` | what an administrator asks for |
 //! | `oom` | one dies so that the others go on |
 //! | `pressure` | how hard memory is to come by |
 //! | `stalls` | the time spent on making room |
@@ -30,6 +31,7 @@ mod direct;
 mod events;
 mod kswapd;
 mod lru;
+mod manual;
 pub mod oom;
 mod post;
 mod pressure;
@@ -45,9 +47,9 @@ use crate::flags::Gfp;
 use crate::frame::{MAX_NODES, NodeId, Pfn};
 use crate::page::{Alone, Compacted, Need, PageAllocator, PageRequest, Reclaimed, Relief, WakeUp};
 use crate::platform::Platform;
-use crate::policy::effort::{Backoff, CompactPriority, Machine};
+use crate::policy::effort::{Backoff, CompactPriority, Machine, TICK_NS};
 use crate::sync::WaitQueue;
-use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use core::array::from_fn;
 use events::Counters;
 use kswapd::Node;
@@ -60,12 +62,10 @@ use warn::RateLimit;
 
 pub use events::{CompactEvents, ReclaimEvents};
 pub use lru::{LruError, LruEvents, LruPages};
+pub use manual::{Dropped, NodeError, ReclaimBusy};
 pub use post::NodeTaskError;
 pub use shrinker::{ShrinkControl, Shrinker, ShrinkerId};
 pub use warn::REPORT_EVERY_NS;
-
-/// P124, P128, P407 speak of a tick of the clock: that of 250 Hz.
-const TICK_NS: u64 = 4_000_000;
 
 /// The rooms above, as reclaim sees them.
 pub trait Above {
@@ -97,6 +97,8 @@ pub struct Reclaim<P: Platform> {
     events: Counters,
     pressure: PressureState,
     stall_times: Stalls,
+    /// P417: nobody is told when caches are dropped.
+    silent: AtomicBool,
     /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
     reclaiming: AtomicUsize,
     oom: Oom,
@@ -173,9 +175,7 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
         if how == Backoff::Reschedule || platform.sleep().is_none() {
             return platform.relax(turn);
         }
-        // Nobody wakes it: a tick is a tick.
-        let end = platform.now_ns().saturating_add(TICK_NS);
-        WaitQueue::default().wait_until_ns(platform, end, || false);
+        WaitQueue::pass_ns(platform, TICK_NS);
     }
 
     fn check_stall(&self, _: &PageAllocator<P>, need: &Need<'_>, since_ns: u64) {
@@ -199,6 +199,7 @@ impl<P: Platform> Reclaim<P> {
             events: Counters::new(),
             pressure: PressureState::new(),
             stall_times: Stalls::new(),
+            silent: AtomicBool::new(false),
             reclaiming: AtomicUsize::new(0),
             oom: Oom::new(),
             failures: RateLimit::new(),

@@ -6,6 +6,7 @@ mod compact;
 mod gone;
 mod kcompactd;
 mod kswapd;
+mod manual;
 mod pressure;
 mod stall;
 mod stalls;

@@ -95,6 +95,15 @@ impl WaitQueue {
         }
     }
 
+    /// Lets so much time pass: nobody says when it is enough. Spins where tasks cannot sleep.
+    ///
+    /// Context: as [`WaitQueue::wait_until`].
+    pub fn pass_ns<P: Platform>(platform: &P, ns: u64) {
+        let deadline_ns = platform.now_ns().saturating_add(ns);
+        let over = WaitQueue::default().wait_until_ns(platform, deadline_ns, || false);
+        debug_assert!(!over);
+    }
+
     /// Has one waiter look again. Context: any but an NMI; also inside sections and under locks.
     pub fn wake_one<P: Platform>(&self, platform: &P) {
         self.wake(platform, Wake::One);

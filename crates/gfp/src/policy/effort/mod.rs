@@ -37,7 +37,7 @@ pub use facts::{Caller, CostlyNoretry, Machine, Zones};
 pub use plan::Plan;
 pub use retry::{
     CompactOutcome, CompactPriority, CompactRetry, MAX_COMPACT_RETRIES, MAX_COSTLY_COMPACT_RETRIES,
-    MAX_RECLAIM_RETRIES, Progress, Retry,
+    MAX_RECLAIM_RETRIES, Progress, Retry, TICK_NS, retry_wait_ns,
 };
 pub use scopes::{Saved, Scopes};
 pub use step::{Event, Now, Question, Reach, Step};

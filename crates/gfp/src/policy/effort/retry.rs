@@ -1,6 +1,7 @@
 //! When another round is worth it (P121-P126), as functions over a small state.
 
 use super::OrderClass;
+use crate::flags::Gfp;
 
 /// P121, P400: rounds without progress after which reclaim is given up.
 pub const MAX_RECLAIM_RETRIES: u32 = 16;
@@ -8,6 +9,19 @@ pub const MAX_RECLAIM_RETRIES: u32 = 16;
 pub const MAX_COMPACT_RETRIES: u32 = 16;
 /// P125: the same for costly orders.
 pub const MAX_COSTLY_COMPACT_RETRIES: u32 = MAX_COMPACT_RETRIES / 4;
+
+/// A tick of the clock, that of 250 Hz (P124, P128, P156, P407).
+pub const TICK_NS: u64 = 4_000_000;
+
+/// P156: how long a caller whose request failed waits before it asks again: a tick if the request
+/// itself has waited for memory, else 20 ms.
+pub const fn retry_wait_ns(gfp: Gfp) -> u64 {
+    if gfp.allows_blocking() && !gfp.contains(Gfp::NORETRY) {
+        TICK_NS
+    } else {
+        20_000_000
+    }
+}
 
 /// P424: how hard compaction tries.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

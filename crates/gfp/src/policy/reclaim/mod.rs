@@ -4,7 +4,7 @@
 //!    the low watermark and works until one zone is above high. A *direct* reclaimer ([`direct`])
 //!    is a request that found nothing: it frees 32 pages and looks again. Both ask the same
 //!    providers: shrinkers ([`shrink`]), which count and scan objects, and lists of pages whose
-//!    owner can drop, write or move them ([`lru`]).
+//!    owner can drop, write or move them ([`lru`]). An administrator may ask for it ([`manual`]).
 //! 2. **Structures.** [`Priority`] says which part of everything one pass looks at. Each loop is a
 //!    small state machine of plain data: the executor asks it for the next step, does the step, and
 //!    tells it what came of it.
@@ -30,6 +30,7 @@
 pub mod direct;
 pub mod kswapd;
 pub mod lru;
+pub mod manual;
 pub mod shrink;
 pub mod throttle;
 

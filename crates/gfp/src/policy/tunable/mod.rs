@@ -24,6 +24,8 @@ const NUMBERS_MAX: usize = 5;
 pub enum Tunable {
     /// P708: writing 1 compacts all nodes.
     CompactMemory,
+    /// P716: 1 to 4 drop caches, or silence who says so.
+    DropCaches,
     /// P703: by kind of zone, from the lowest.
     LowmemReserveRatio,
     /// P700.
@@ -85,8 +87,9 @@ nothing to overcommit; who has processes limits what they may map";
 
 impl Tunable {
     /// All of them, by name.
-    pub const ALL: [Tunable; 6] = [
+    pub const ALL: [Tunable; 7] = [
         Tunable::CompactMemory,
+        Tunable::DropCaches,
         Tunable::LowmemReserveRatio,
         Tunable::MinFreeKbytes,
         Tunable::Swappiness,
@@ -98,6 +101,7 @@ impl Tunable {
     pub const fn name(self) -> &'static str {
         match self {
             Tunable::CompactMemory => "compact_memory",
+            Tunable::DropCaches => "drop_caches",
             Tunable::LowmemReserveRatio => "lowmem_reserve_ratio",
             Tunable::MinFreeKbytes => "min_free_kbytes",
             Tunable::Swappiness => "swappiness",
@@ -117,6 +121,10 @@ impl Tunable {
             Tunable::CompactMemory => Takes {
                 access: Access::WriteOnly,
                 ..one(1, 1)
+            },
+            Tunable::DropCaches => Takes {
+                access: Access::WriteOnly,
+                ..one(1, 4)
             },
             // Less than 1 is no protection.
             Tunable::LowmemReserveRatio => Takes {

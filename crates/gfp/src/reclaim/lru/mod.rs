@@ -113,9 +113,9 @@ pub(super) struct Home {
 
 /// What happened on the lists.
 pub(super) struct Sums {
-    /// By who scanned: the background, a request.
-    scanned: [Counter; 2],
-    freed: [Counter; 2],
+    /// By who scanned: the background, a request, an administrator.
+    scanned: [Counter; 3],
+    freed: [Counter; 3],
     /// By kind.
     scanned_of: [Counter; 2],
     freed_of: [Counter; 2],
@@ -134,8 +134,8 @@ pub(super) struct Sums {
 impl Sums {
     const fn new() -> Sums {
         Sums {
-            scanned: [const { Counter::new() }; 2],
-            freed: [const { Counter::new() }; 2],
+            scanned: [const { Counter::new() }; 3],
+            freed: [const { Counter::new() }; 3],
             scanned_of: [const { Counter::new() }; 2],
             freed_of: [const { Counter::new() }; 2],
             skipped: [const { Counter::new() }; ZoneKind::COUNT],

@@ -26,6 +26,10 @@ pub(in crate::reclaim) enum Who {
     Background = 0,
     /// A request.
     Request = 1,
+    /// An administrator who wants memory back (P721).
+    Proactive = 2,
+    /// An administrator who drops caches: that is no reclaim, and counts nowhere (P417).
+    Dropper = 3,
 }
 
 /// What a pass may do and wants.
@@ -42,6 +46,8 @@ pub(in crate::reclaim) struct ListPass {
     pub(in crate::reclaim) may_write: bool,
     /// Active pages are not spared (P405).
     pub(in crate::reclaim) deactivate: bool,
+    /// P714, if another than the machine's.
+    pub(in crate::reclaim) swappiness: Option<u8>,
 }
 
 /// What a pass did.
@@ -89,7 +95,7 @@ impl<P: Platform> Reclaim<P> {
         let stored = all(&ListId::inactive(Kind::Storable)) + all(&ListId::active(Kind::Storable));
         let costs = self.with_links(node, |links| links.costs);
         let shares = shares(&ShareFacts {
-            weight: self.lru.swappiness.load(Relaxed),
+            weight: pass.swappiness.unwrap_or(self.swappiness()),
             costs,
             gfp: pass.gfp,
             can_store: pass.may_write && stored != 0,
@@ -108,7 +114,8 @@ impl<P: Platform> Reclaim<P> {
             node.gains.fetch_add(1, Relaxed);
             node.progress.wake_all(self.pages.platform());
         }
-        if freed == 0 && waits_for_writeback(done.pages.scanned, writing, pass.gfp) {
+        let waits = freed == 0 && pass.who != Who::Dropper;
+        if waits && waits_for_writeback(done.pages.scanned, writing, pass.gfp) {
             let over = || node.writes.load(Relaxed) != seen;
             self.lru_wait(&node.written, Reason::Writeback, over);
         }
@@ -185,7 +192,7 @@ impl<P: Platform> Reclaim<P> {
                 continue;
             };
             let found = Found {
-                used: mark.is_used(),
+                used: mark.is_used() && pass.who != Who::Dropper,
                 second_chance: mark.had_second_chance(),
                 dirty: mark.is_dirty(),
                 writeback: mark.is_writing(),
@@ -231,6 +238,9 @@ impl<P: Platform> Reclaim<P> {
         let Some(Lru { sums, .. }) = self.lru.get() else {
             return;
         };
+        if who == Who::Dropper {
+            return; // it has nothing written
+        }
         sums.scanned[who as usize].add(scanned);
         sums.scanned_of[kind as usize].add(scanned);
         sums.freed[who as usize].add(freed);
@@ -251,7 +261,8 @@ impl<P: Platform> Reclaim<P> {
             let inactive = node.pages(ListId::inactive(kind), ZoneKind::Movable);
             too_many_isolated(node.isolated(kind), inactive, pass.gfp)
         };
-        let asks = pass.who == Who::Request && pass.priority != Priority::LAST;
+        let waits = matches!(pass.who, Who::Request | Who::Proactive);
+        let asks = waits && pass.priority != Priority::LAST;
         if !asks || !too_many() {
             return true;
         }

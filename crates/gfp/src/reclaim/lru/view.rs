@@ -1,7 +1,7 @@
 //! The numbers of the lists.
 
-use super::Lru;
 use super::lists::ListId;
+use super::{Lru, Who};
 use crate::flags::ZoneKind;
 use crate::frame::NodeId;
 use crate::platform::Platform;
@@ -18,6 +18,10 @@ pub struct LruEvents {
     pub scanned: [u64; 2],
     /// Freed, by who did (`pgsteal_*`).
     pub freed: [u64; 2],
+    /// The same by an administrator (`pgscan_proactive`, P721).
+    pub scanned_proactively: u64,
+    /// Freed by one (`pgsteal_proactive`).
+    pub freed_proactively: u64,
     /// Taken off to be looked at, by kind (`pgscan_file`, `pgscan_anon`).
     pub scanned_of: [u64; 2],
     /// Freed, by kind.
@@ -86,6 +90,8 @@ impl<P: Platform> Reclaim<P> {
         LruEvents {
             scanned: core::array::from_fn(|i| sums.scanned[i].get()),
             freed: core::array::from_fn(|i| sums.freed[i].get()),
+            scanned_proactively: sums.scanned[Who::Proactive as usize].get(),
+            freed_proactively: sums.freed[Who::Proactive as usize].get(),
             scanned_of: core::array::from_fn(|i| sums.scanned_of[i].get()),
             freed_of: core::array::from_fn(|i| sums.freed_of[i].get()),
             skipped: core::array::from_fn(|i| sums.skipped[i].get()),

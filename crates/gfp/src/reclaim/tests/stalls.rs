@@ -2,8 +2,9 @@
 
 use super::boot;
 use crate::Mm;
+use crate::flags::{GFP_KERNEL, GFP_NOIO, GFP_NOWAIT, Gfp};
 use crate::frame::NodeId;
-use crate::platform::{Nested, Platform};
+use crate::platform::{Context, Nested, Platform};
 use crate::policy::stall::{StallKind, StallLine, Trigger};
 use crate::stat::View;
 use crate::testing::{CPUS, OnSleep, TestPlatform};
@@ -196,6 +197,34 @@ fn a_stall_that_is_over_before_a_sleeper_is_up_is_seen() {
     };
     let told = mm.wait_stall(&mut watch, None, stalls_meanwhile);
     assert_eq!((told, asked.get()), (Ok(true), 2));
+}
+
+/// Runs `wait` where sleepers sleep until their deadline. In milliseconds, how long that took.
+fn slept_ms(mm: &Machine, wait: impl FnOnce()) -> u64 {
+    when_asleep(mm, |clock, deadline| {
+        let left = deadline.unwrap() - clock.now_ns();
+        clock.pass_ns(left.div_ceil(2)); // it may return early
+    });
+    let before = mm.platform().now_ns();
+    wait();
+    let after = mm.platform().now_ns();
+    *mm.platform().on_sleep.lock().unwrap() = None;
+    (after - before) / 1_000_000
+}
+
+#[test]
+fn who_asks_again_waits_a_tick_or_20_ms() {
+    // P156
+    let mm = boot();
+    let wait = |gfp| slept_ms(&mm, || mm.retry_wait(gfp));
+    assert_eq!([GFP_KERNEL, GFP_NOIO].map(wait), [4, 4]);
+    assert_eq!([GFP_KERNEL | Gfp::NORETRY, GFP_NOWAIT].map(wait), [20, 20]);
+    assert_eq!(mm.sleep_misuses(), 0);
+    // Where nobody may sleep nobody does, and is told.
+    mm.platform().play(Context::Atomic);
+    assert_eq!(wait(GFP_NOWAIT), 0);
+    mm.platform().play(Context::Task);
+    assert_eq!(mm.sleep_misuses(), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ extern crate std;
 
 mod answers;
 mod keeper;
+mod manual;
 mod members;
 mod model;
 mod moves;
@@ -49,6 +50,7 @@ fn last_pass() -> ListPass {
         wanted: usize::MAX,
         may_write: true,
         deactivate: false,
+        swappiness: None,
     }
 }
 
