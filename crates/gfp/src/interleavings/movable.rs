@@ -2,8 +2,8 @@
 //! lives on, and the content of the page, are cells: two threads that touch one unordered panic.
 //!
 //! Seen to fail: `replace`, by which all changes of a word are made, relaxed; a free of a held page
-//! that gives it back at once; `hold_over` or `is_idle` relaxed; `page_freed_held` in two steps,
-//! the pages first.
+//! that gives it back at once; `hold_over` or `is_idle` relaxed; `page_freed_held` with the pages
+//! first; a generation beside the word of the state.
 //!
 //! Not seen: `leave` without a look at the pages. Who leaves waits for them then.
 
@@ -186,5 +186,57 @@ fn an_owner_that_went_gets_no_pages_by_its_name() {
         assert!(next != generation);
         assert!(!machine.place.add_page(generation));
         giver.join().unwrap();
+    });
+}
+
+#[test]
+fn an_owner_that_is_let_go_twice_does_not_take_a_later_one_with_it() {
+    loom::model(|| {
+        let (machine, generation) = Machine::new();
+        machine.frames.take_owner(PAGE).unwrap();
+        machine.place.page_gone();
+        let go = move |place: &Place<u32>| match place.leave(generation) {
+            Leave::Leaving => {
+                place.vacate();
+                true
+            }
+            Leave::HasPages(_) => panic!("it has none"),
+            Leave::Gone => false,
+        };
+        let twice = {
+            let machine = Arc::clone(&machine);
+            thread::spawn(move || go(&machine.place))
+        };
+        let mine = go(&machine.place);
+        let next = machine.place.claim().map(|claimed| claimed.publish(8));
+        assert!(mine != twice.join().unwrap(), "once");
+        if let Some(next) = next {
+            assert_eq!(machine.place.leave(next), Leave::Leaving);
+        }
+    });
+}
+
+#[test]
+fn a_tag_is_kept_by_who_holds_the_page_and_gone_with_it() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let (machine, _) = Machine::new();
+        let asker = {
+            let machine = Arc::clone(&machine);
+            thread::spawn(move || machine.hold_and_ask())
+        };
+        let tagger = {
+            let machine = Arc::clone(&machine);
+            thread::spawn(move || machine.frames.change_movable_tag(PAGE, |tag| tag | 1 << 31))
+        };
+        let own = machine.frames.change_movable_tag(PAGE, |tag| tag | 1);
+        assert_eq!(own.map(|tag| tag & 1), Some(0));
+        let other = tagger.join().unwrap().unwrap();
+        assert_eq!(machine.frames.movable_tag(PAGE), 1 << 31 | 1);
+        assert!(other == 0 || own == Some(0), "one was first");
+        let now = machine.free();
+        assert!(asker.join().unwrap() != now);
+        assert_eq!(machine.frames.movable_tag(PAGE), 0);
     });
 }

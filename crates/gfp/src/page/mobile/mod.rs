@@ -93,9 +93,8 @@ impl Owners {
     }
 
     fn hold_over<P: Platform>(&self, platform: &P, owner: u8) {
-        if self.place(owner).hold_over() {
-            self.table().leaving.wake_all(platform);
-        }
+        self.place(owner).hold_over();
+        self.table().leaving.wake_all(platform);
     }
 }
 
