@@ -24,6 +24,10 @@ mod interleavings;
 mod known;
 #[cfg(loom)]
 #[cfg_attr(not(test), allow(dead_code))]
+#[path = "reclaim/lru/link.rs"]
+mod link;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
 #[path = "reclaim/lru/marks.rs"]
 mod marks;
 #[cfg(not(loom))]

@@ -6,6 +6,7 @@
 
 mod deferred;
 mod known;
+mod link;
 mod lock_class;
 mod marks;
 mod movable;

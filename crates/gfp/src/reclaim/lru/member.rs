@@ -1,8 +1,9 @@
 //! Pages come, are used and written, and go.
 
+use super::link::Source;
 use super::lists::{End, ListId, NodeLists};
 use super::marks::Mark;
-use super::slots::{Slot, Source};
+use super::slots::Slot;
 use super::{Lru, LruError};
 use crate::flags::{GFP_ATOMIC, Gfp, ZoneKind};
 use crate::frame::{FrameKind, NodeId, Order, Pfn, TAG_ARRIVING as ARRIVING};

@@ -32,6 +32,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `link` | pages that are linked and kept |
 //! | `slots` | a slot for each frame that was ever on a list |
 //! | `marks` | what is known of one page |
 //! | `lists` | links and sums of one node |
@@ -42,6 +43,7 @@
 //!
 //! [`FrameTable::movable_tag`]: crate::frame::FrameTable::movable_tag
 
+mod link;
 mod lists;
 mod marks;
 mod member;
@@ -55,13 +57,14 @@ mod view;
 
 use super::events::Counter;
 use crate::flags::ZoneKind;
-use crate::frame::{MAX_NODES, NodeId, PAGE_SIZE};
+use crate::frame::{MAX_NODES, NodeId};
 use crate::policy::reclaim::lru::DEFAULT_WEIGHT;
-use crate::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU8};
 use core::fmt;
 use core::ptr::null_mut;
+use link::{Nowhere, Source, follow};
 use lists::NodeLists;
-use slots::{Slots, Source};
+use slots::Slots;
 
 pub(super) use scan::{ListPass, Who};
 pub use view::{LruEvents, LruPages};
@@ -101,8 +104,6 @@ pub(super) struct Lru {
     nodes: [NodeLists; MAX_NODES],
     sums: Sums,
 }
-
-const _: () = assert!(size_of::<Lru>() <= PAGE_SIZE);
 
 /// Where they are.
 pub(super) struct Home {
@@ -160,10 +161,7 @@ impl Home {
 
     /// The lists, if there are any.
     fn get(&self) -> Option<&Lru> {
-        // Acquire: pairs with the Release in `make`: what is there was written.
-        let lists = self.lists.load(Ordering::Acquire);
-        // SAFETY: [INV-LRU-1] they were written before they were linked, and are kept.
-        unsafe { lists.as_ref() }
+        self.make(&Nowhere)
     }
 
     /// The lists of a node, if there are any.
@@ -173,20 +171,8 @@ impl Home {
 
     /// The lists; made if there are none. `None`: there was no memory.
     fn make(&self, source: &impl Source) -> Option<&Lru> {
-        if let Some(lists) = self.get() {
-            return Some(lists);
-        }
-        let page = source.take()?;
-        let new = page.cast::<Lru>().as_ptr();
-        // SAFETY: [INV-PAGE-1] the page is ours, and large enough.
-        unsafe { new.write(Lru::new()) };
-        // Release: pairs with the Acquire in `get`.
-        let (done, not) = (Ordering::Release, Ordering::Relaxed);
-        let linked = self.lists.compare_exchange(null_mut(), new, done, not);
-        if linked.is_err() {
-            source.give_back(page); // somebody else was first
-        }
-        self.get()
+        // SAFETY: [INV-LRU-1] the entry is linked here only, and the page is written before that.
+        unsafe { follow(&self.lists, source, |page| page.write(Lru::new())) }
     }
 }
 

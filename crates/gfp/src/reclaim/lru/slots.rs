@@ -5,12 +5,13 @@
 //!   index of a frame (32 bits):  31..26  |  25..17  |  16..8  |  7..0
 //! ```
 //!
-//! A machine without lists pays the root. Pages are linked by one exchange and kept, so a slot is
-//! found without a lock.
+//! A machine without lists pays the root. Pages are linked as `link` does it, so a slot is found
+//! without a lock.
 
+use super::link::{Nowhere, Source, follow};
 use super::marks::Marks;
 use crate::frame::PAGE_SIZE;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use core::ptr::{NonNull, null_mut};
 
 const LEAF_BITS: u32 = 8;
@@ -63,14 +64,6 @@ pub(super) struct Slots {
     pages: AtomicUsize,
 }
 
-/// Where pages of slots come from, and go back to if somebody else was first.
-pub(super) trait Source {
-    /// A page that reads as zero.
-    fn take(&self) -> Option<NonNull<u8>>;
-    /// A page that was not needed.
-    fn give_back(&self, page: NonNull<u8>);
-}
-
 /// Counts the pages that a source gave for good.
 struct Counting<'a, S> {
     source: &'a S,
@@ -87,43 +80,6 @@ impl<S: Source> Source for Counting<'_, S> {
     fn give_back(&self, page: NonNull<u8>) {
         self.pages.fetch_sub(1, Relaxed);
         self.source.give_back(page);
-    }
-}
-
-/// Nowhere: what is not there is not made.
-struct Nowhere;
-
-impl Source for Nowhere {
-    fn take(&self) -> Option<NonNull<u8>> {
-        None
-    }
-
-    fn give_back(&self, _: NonNull<u8>) {}
-}
-
-/// What an entry points to; made if it is not there, as far as `source` can.
-///
-/// # Safety
-/// [INV-LRU-1] Whatever is linked at `entry` was linked here, and a page of zeroes is a valid `T`.
-unsafe fn follow<'s, T>(entry: &'s AtomicPtr<T>, source: &impl Source) -> Option<&'s T> {
-    const { assert!(size_of::<T>() == PAGE_SIZE && align_of::<T>() <= PAGE_SIZE) };
-    // Acquire: pairs with the Release below; the page is seen as zeroes.
-    let there = entry.load(Ordering::Acquire);
-    // SAFETY: [INV-LRU-1] what is linked is a valid `T` and kept.
-    if let Some(there) = unsafe { there.as_ref() } {
-        return Some(there);
-    }
-    let page = source.take()?;
-    let new = page.cast::<T>().as_ptr();
-    // Release: pairs with the Acquire above, and, when it fails, Acquire with the winner's Release.
-    match entry.compare_exchange(null_mut(), new, Ordering::Release, Ordering::Acquire) {
-        // SAFETY: [INV-LRU-1] a page of zeroes of our own, linked now and kept.
-        Ok(_) => Some(unsafe { &*new }),
-        Err(theirs) => {
-            source.give_back(page);
-            // SAFETY: [INV-LRU-1] as above.
-            unsafe { theirs.as_ref() }
-        }
     }
 }
 
@@ -156,12 +112,12 @@ impl Slots {
         let root = &self.root[part(LEAF_BITS + 2 * TABLE_BITS, ROOT_BITS)];
         // SAFETY: [INV-LRU-1] entries are linked by `follow` only; null pointers, and slots that
         // are unknown, are zeroes.
-        let upper = unsafe { follow(root, source) }?;
+        let upper = unsafe { follow(root, source, |_| ()) }?;
         let entry = &upper[part(LEAF_BITS + TABLE_BITS, TABLE_BITS)];
         // SAFETY: as above.
-        let lower = unsafe { follow(entry, source) }?;
+        let lower = unsafe { follow(entry, source, |_| ()) }?;
         // SAFETY: as above.
-        let leaf = unsafe { follow(&lower[part(LEAF_BITS, TABLE_BITS)], source) }?;
+        let leaf = unsafe { follow(&lower[part(LEAF_BITS, TABLE_BITS)], source, |_| ()) }?;
         leaf.get(part(0, LEAF_BITS))
     }
 }
