@@ -17,8 +17,8 @@ struct Found {
 }
 
 impl<P: Platform> Reclaim<P> {
-    /// Checks the lists: links in both directions, marks against lists, sums. Slow; nothing else
-    /// may run on this machine meanwhile.
+    /// Checks the lists: links in both directions, marks against lists, sums, and that no page is
+    /// missing. Slow; nothing else may run on this machine meanwhile.
     ///
     /// # Errors
     /// The first rule that does not hold.
@@ -26,6 +26,23 @@ impl<P: Platform> Reclaim<P> {
         for id in (0..MAX_NODES as u8).map(NodeId) {
             if let Some(node) = self.lru.node(id) {
                 self.verify_node(id, node)?;
+            }
+        }
+        self.verify_wanted()
+    }
+
+    /// The other way round: what is wanted on the lists is there.
+    fn verify_wanted(&self) -> Result<(), VerifyError> {
+        let frames = match self.lru.get() {
+            Some(_) => 0..self.pages.frames().len(),
+            None => 0..0,
+        };
+        for place in frames {
+            let pfn = self.pages.frames().base().add(place);
+            if self.is_wanted(pfn) {
+                let page = self.lru_page(pfn);
+                let there = page.is_some_and(|page| page.slot.marks.get().is_on_list());
+                same("a page that is wanted is on a list", place, there.into(), 1)?;
             }
         }
         Ok(())

@@ -193,3 +193,18 @@ fn pages_that_compaction_moves_stay_on_the_lists() {
         assert!(keeper.frames().is_empty());
     });
 }
+
+#[test]
+fn the_check_of_the_lists_finds_a_page_that_is_missing_on_them() {
+    let mm = boot();
+    let keeper = Keeper::new(&mm);
+    keeper.with(|id| {
+        let page = keeper.add(id, Droppable, GivenUp::Busy).unwrap();
+        assert!(mm.lru_del(page));
+        mm.verify().unwrap();
+        let frames = mm.pages().frames();
+        frames.change_movable_tag(page, |tag| tag | 1);
+        assert!(mm.verify().is_err());
+        assert!(mm.lru_del(page));
+    });
+}
