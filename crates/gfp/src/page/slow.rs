@@ -294,17 +294,27 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
         Ok(Outcome::Next(event))
     }
 
-    /// P123, and beyond it: what withholds memory is given up before a request ends or kills.
+    /// P123, and beyond it: what withholds memory is given up before a request ends or kills. True
+    /// if that is worth another round. Marks that fall are, only if the request gets below them:
+    /// urgent ones that fail meanwhile raise them again each time.
     fn give_up_reserves(&self) -> bool {
-        let mut given = false;
+        let (mut block, mut marks) = (false, false);
         for zone in self.pages.candidates(self.need.request) {
-            given |= self.pages.give_up_boost(zone);
-            given |= self.pages.give_up_single(zone);
-            given |= self
+            marks |= self.pages.give_up_boost(zone);
+            marks |= self.pages.give_up_single(zone);
+            block |= self
                 .pages
                 .unreserve(zone, highatomic::Need::BeforeOom, self.need.request);
         }
-        given
+        block || marks && self.would_pass(self.need.request.order, |_| 0)
+    }
+
+    /// Whether some zone passes MIN at this order, if so many pages more of it were free.
+    fn would_pass(&self, order: Order, more: impl Fn(&Zone) -> usize) -> bool {
+        let highest = self.pages.highest(self.need.request.gfp);
+        let min = AllocFlags::CPUSET.at(WatermarkLevel::Min);
+        let mut zones = self.pages.candidates(self.need.request);
+        zones.any(|zone| zone.watermark_ok_with(more(zone), order, highest, min))
     }
 
     /// P112: every node with a zone that may serve the request.
@@ -319,19 +329,13 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
 
     fn answer(&mut self, question: Question) -> bool {
         let (pages, need) = (self.pages, &self.need);
-        let highest = pages.highest(need.request.gfp);
-        let min = AllocFlags::CPUSET.at(WatermarkLevel::Min);
-        let order = need.request.order;
         match question {
             Question::HaveZonesChanged => self.have_zones_changed(),
-            Question::WouldReclaimSuffice => pages.candidates(need.request).any(|zone| {
+            Question::WouldReclaimSuffice => self.would_pass(need.request.order, |zone| {
                 let lists = self.relief.reclaimable(pages, zone.id.into());
-                let more = lists.saturating_add(self.left);
-                zone.watermark_ok_with(more, order, highest, min)
+                lists.saturating_add(self.left)
             }),
-            Question::IsOnePageLeft => pages
-                .candidates(need.request)
-                .any(|zone| zone.watermark_ok(Order::ZERO, highest, min)),
+            Question::IsOnePageLeft => self.would_pass(Order::ZERO, |_| 0),
             Question::WouldCompactionBeSuitable => self.relief.could_suit_compaction(pages, need),
         }
     }

@@ -2,11 +2,13 @@
 
 use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp, MigrateType};
 use crate::frame::{NodeId, Order, PAGEBLOCK_PAGES, Pfn};
-use crate::page::{BootConfig, PageAllocator, PageRequest};
+use crate::page::{Alone, BootConfig, Need, PageAllocator, PageRequest, Reclaimed, Relief};
+use crate::policy::effort::Machine as Abilities;
 use crate::policy::highatomic::{AtomicReserve, Demand};
 use crate::policy::watermark::{AllocFlags, TaskRights};
 use crate::sync::Local;
 use crate::testing::{TestPlatform, pages, region};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::vec::Vec;
 
 type Machine = PageAllocator<TestPlatform>;
@@ -302,6 +304,48 @@ fn what_is_kept_for_single_pages_refuses_no_urgent_block() {
         "{left} of {min} and {kept}: stopped at {}",
         floor(min + kept)
     );
+    free(&machine, held);
+}
+
+/// While a request reclaims, in vain, an urgent one fails; and somebody may be killed.
+#[derive(Default)]
+struct Storm {
+    kills: AtomicUsize,
+}
+
+impl Relief<TestPlatform> for Storm {
+    fn machine(&self, pages: &Machine) -> Abilities {
+        Abilities {
+            can_kill: true,
+            ..Relief::<TestPlatform>::machine(&Alone, pages)
+        }
+    }
+
+    fn reclaim(&self, pages: &Machine, _: &Need<'_>, _: u32) -> Reclaimed {
+        assert_eq!(get(pages, GFP_ATOMIC, 0), None);
+        assert_ne!(pages.zones[0].boost.single(), 0);
+        Reclaimed::default()
+    }
+
+    fn oom_lock(&self, _: &Machine) -> bool {
+        true
+    }
+
+    fn oom_kill(&self, _: &Machine, _: &Need<'_>) -> bool {
+        self.kills.fetch_add(1, Relaxed);
+        false
+    }
+}
+
+#[test]
+fn urgent_requests_that_fail_all_the_time_keep_nobody_from_the_oom_killer() {
+    // P123, P824: what is given up each round, and is no help, is no reason for another.
+    let (machine, mut held) = full();
+    held.extend(exhaust(&machine, GFP_ATOMIC));
+    let storm = Storm::default();
+    let request = PageRequest::new(GFP_KERNEL, Order::ZERO);
+    assert!(machine.alloc_with(&request, &storm).is_err());
+    assert_eq!(storm.kills.load(Relaxed), 1);
     free(&machine, held);
 }
 
