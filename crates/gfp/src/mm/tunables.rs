@@ -4,6 +4,7 @@ use super::Mm;
 use crate::error::AllocError;
 use crate::page::Tuning;
 use crate::platform::Platform;
+use crate::policy::compaction::Unevictable;
 use crate::policy::reclaim::manual::DropCaches;
 use crate::policy::tunable::{Access, Numbers, Tunable, TunableError};
 use crate::reclaim::ReclaimBusy;
@@ -82,6 +83,11 @@ impl<P: Platform> Tunables<'_, P> {
                 let name = tunable.name();
                 return Err(TunableError::WriteOnly { name });
             }
+            Tunable::CompactUnevictableAllowed => i64::from(reclaim.moves_unevictable()).into(),
+            Tunable::CompactionProactiveness => {
+                i64::from(reclaim.compaction_proactiveness()).into()
+            }
+            Tunable::ExtfragThreshold => i64::from(reclaim.extfrag_threshold()).into(),
             Tunable::LowmemReserveRatio => {
                 Numbers::new(pages.lowmem_reserve_ratio().map(|ratio| ratio as i64))
             }
@@ -101,8 +107,19 @@ impl<P: Platform> Tunables<'_, P> {
     pub fn set(&self, tunable: Tunable, numbers: &Numbers) -> Result<(), TunableError> {
         tunable.check(numbers)?;
         let number = numbers.first();
+        let reclaim = self.mm.slabs().reclaim();
         match tunable {
             Tunable::CompactMemory => self.mm.compact_memory(),
+            Tunable::CompactUnevictableAllowed => {
+                reclaim.set_moves_unevictable(match number {
+                    0 => Unevictable::Leave,
+                    _ => Unevictable::Move,
+                });
+            }
+            Tunable::CompactionProactiveness => {
+                reclaim.set_compaction_proactiveness(number as u8);
+            }
+            Tunable::ExtfragThreshold => reclaim.set_extfrag_threshold(number as u16),
             Tunable::DropCaches => {
                 if let Some(what) = DropCaches::new(number) {
                     let dropped = self.mm.drop_caches(what);
@@ -116,10 +133,7 @@ impl<P: Platform> Tunables<'_, P> {
             }
             Tunable::MinFreeKbytes => self.tune(Tuning::MinFreeKbytes(number as u32))?,
             Tunable::Swappiness => self.mm.set_swappiness(number as u8),
-            Tunable::VfsCachePressure => {
-                let reclaim = self.mm.slabs().reclaim();
-                reclaim.set_vfs_cache_pressure(number as usize);
-            }
+            Tunable::VfsCachePressure => reclaim.set_vfs_cache_pressure(number as usize),
             Tunable::WatermarkScaleFactor => {
                 self.tune(Tuning::WatermarkScaleFactor(number as usize))?;
             }

@@ -50,11 +50,11 @@ use crate::platform::Platform;
 use crate::policy::effort::{Backoff, CompactPriority, Machine, TICK_NS};
 use crate::sync::WaitQueue;
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use compact::Compactor;
 use core::array::from_fn;
 use events::Counters;
 use kswapd::Node;
 use oom::Oom;
-use post::Post;
 use pressure::PressureState;
 use shrinker::Shrinkers;
 use stalls::Stalls;
@@ -93,7 +93,8 @@ pub struct Reclaim<P: Platform> {
     lru: lru::Home,
     nodes: [Node; MAX_NODES],
     /// The compaction tasks of nodes.
-    compactors: [Post; MAX_NODES],
+    compactors: [Compactor; MAX_NODES],
+    compaction: compact::Tuning,
     events: Counters,
     pressure: PressureState,
     stall_times: Stalls,
@@ -195,7 +196,8 @@ impl<P: Platform> Reclaim<P> {
             shrinkers: Shrinkers::new(),
             lru: lru::Home::new(),
             nodes: from_fn(|_| Node::default()),
-            compactors: from_fn(|_| Post::default()),
+            compactors: from_fn(|_| Compactor::default()),
+            compaction: compact::Tuning::new(),
             events: Counters::new(),
             pressure: PressureState::new(),
             stall_times: Stalls::new(),

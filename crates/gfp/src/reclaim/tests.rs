@@ -3,6 +3,7 @@
 extern crate std;
 
 mod compact;
+mod compact_tuning;
 mod gone;
 mod kcompactd;
 mod kswapd;

@@ -239,6 +239,13 @@ fn added_memory_honours_what_was_set() {
 /// What each takes wrongly, and a value that it takes.
 const WRONG: &[(&str, &[&str], &str)] = &[
     (
+        "compact_unevictable_allowed",
+        &["", "-1", "2", "0 1", "yes"],
+        "0",
+    ),
+    ("compaction_proactiveness", &["", "-1", "101", "20%"], "50"),
+    ("extfrag_threshold", &["", "-1", "1001", "0.5"], "0"),
+    (
         "lowmem_reserve_ratio",
         &["", "x", "1 2 3 4 5 6", "1 9999999999"],
         "9 9 9 9 9",

@@ -24,8 +24,14 @@ const NUMBERS_MAX: usize = 5;
 pub enum Tunable {
     /// P708: writing 1 compacts all nodes.
     CompactMemory,
+    /// P709: 0 or 1.
+    CompactUnevictableAllowed,
+    /// P707: raising it has every node looked at now.
+    CompactionProactiveness,
     /// P716: 1 to 4 drop caches, or silence who says so.
     DropCaches,
+    /// P706: in thousandths.
+    ExtfragThreshold,
     /// P703: by kind of zone, from the lowest.
     LowmemReserveRatio,
     /// P700.
@@ -87,9 +93,12 @@ nothing to overcommit; who has processes limits what they may map";
 
 impl Tunable {
     /// All of them, by name.
-    pub const ALL: [Tunable; 7] = [
+    pub const ALL: [Tunable; 10] = [
         Tunable::CompactMemory,
+        Tunable::CompactUnevictableAllowed,
+        Tunable::CompactionProactiveness,
         Tunable::DropCaches,
+        Tunable::ExtfragThreshold,
         Tunable::LowmemReserveRatio,
         Tunable::MinFreeKbytes,
         Tunable::Swappiness,
@@ -101,7 +110,10 @@ impl Tunable {
     pub const fn name(self) -> &'static str {
         match self {
             Tunable::CompactMemory => "compact_memory",
+            Tunable::CompactUnevictableAllowed => "compact_unevictable_allowed",
+            Tunable::CompactionProactiveness => "compaction_proactiveness",
             Tunable::DropCaches => "drop_caches",
+            Tunable::ExtfragThreshold => "extfrag_threshold",
             Tunable::LowmemReserveRatio => "lowmem_reserve_ratio",
             Tunable::MinFreeKbytes => "min_free_kbytes",
             Tunable::Swappiness => "swappiness",
@@ -122,10 +134,13 @@ impl Tunable {
                 access: Access::WriteOnly,
                 ..one(1, 1)
             },
+            Tunable::CompactUnevictableAllowed => one(0, 1),
+            Tunable::CompactionProactiveness => one(0, 100),
             Tunable::DropCaches => Takes {
                 access: Access::WriteOnly,
                 ..one(1, 4)
             },
+            Tunable::ExtfragThreshold => one(0, 1000),
             // Less than 1 is no protection.
             Tunable::LowmemReserveRatio => Takes {
                 count: NUMBERS_MAX,

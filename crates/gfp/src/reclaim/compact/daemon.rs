@@ -15,11 +15,12 @@ use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{NodeId, Order};
 use crate::platform::{Platform, ScopeGuard};
 use crate::policy::compaction::{
-    Background, CompactOutcome, DAEMON_PRIORITY, DEFAULT_PROACTIVENESS, DaemonWake, PERIOD_MS,
-    Proactive, RoundResult, Use, Wanted, wakes_daemon,
+    Background, CompactOutcome, DAEMON_PRIORITY, DaemonWake, PERIOD_MS, Proactive, RoundResult,
+    Use, Wanted, wakes_daemon,
 };
 use crate::policy::effort::Scopes;
 use crate::policy::reclaim::kswapd::{Demand, TaskState};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 const PERIOD_NS: u64 = PERIOD_MS as u64 * 1_000_000;
 
@@ -40,6 +41,23 @@ const fn job(goal: Goal, highest: ZoneKind) -> Job {
 fn job_for(demand: Demand) -> Option<(Order, ZoneKind)> {
     let order = Order::new(demand.order as u8).filter(|order| *order > Order::ZERO);
     order.zip(demand.highest)
+}
+
+/// The compaction task of one node.
+#[derive(Default)]
+pub(in crate::reclaim) struct Compactor {
+    pub(in crate::reclaim) post: Post,
+    /// P707: it is to look now whether the node is fragmented.
+    raised: AtomicBool,
+}
+
+impl Compactor {
+    /// P707: what is compacted ahead was raised. Context: any but an NMI.
+    pub(super) fn look_now<P: Platform>(&self, platform: &P) {
+        // Relaxed: ordered by the call, which the task answers before it looks at this.
+        self.raised.store(true, Ordering::Relaxed);
+        self.post.call(platform);
+    }
 }
 
 /// The right to be a node's task, until dropped.
@@ -63,9 +81,10 @@ impl<P: Platform> Reclaim<P> {
 
     /// P217, P400, P403: has the node's pages moved together for a demand, if that is of use.
     ///
-    /// Context: any. From an NMI nobody is woken: the demand stays for who comes next.
+    /// Context: any. From an NMI nobody is woken: the demand stays for who comes next, or for the
+    /// next look ahead.
     pub(in crate::reclaim) fn wake_compaction(&self, id: NodeId, demand: Demand) -> DaemonWake {
-        let post = self.compactors.get(usize::from(id.0));
+        let post = self.compactors.get(usize::from(id.0)).map(|c| &c.post);
         let post = post.filter(|post| post.state().is_some() && self.pages.has_page_owners());
         let (Some(post), Some((order, highest))) = (post, job_for(demand)) else {
             return DaemonWake::No;
@@ -85,8 +104,9 @@ impl<P: Platform> Reclaim<P> {
     /// # Errors
     /// As there.
     pub fn kcompactd(&self, id: NodeId, stop: impl Fn() -> bool) -> Result<(), NodeTaskError> {
-        let post = self.compactors.get(usize::from(id.0));
-        let post = post.ok_or(NodeTaskError::NoSuchNode)?;
+        let compactor = self.compactors.get(usize::from(id.0));
+        let compactor = compactor.ok_or(NodeTaskError::NoSuchNode)?;
+        let post = &compactor.post;
         post.enter()?;
         let _duty = Duty(post);
         let platform = self.pages.platform();
@@ -95,15 +115,20 @@ impl<P: Platform> Reclaim<P> {
         let mut proactive = Proactive::default();
         let mut look_ns = platform.now_ns().saturating_add(PERIOD_NS);
         while !stop() {
-            post.sleep(platform, Some(look_ns), &stop);
+            let looks = self.compaction_proactiveness() > 0;
+            post.sleep(platform, looks.then_some(look_ns), &stop);
             if stop() {
                 break;
             }
             let demand = post.answer();
+            let raised = compactor.raised.swap(false, Ordering::Relaxed);
             if !self.compact_for(id, demand, &stop) {
                 post.note(demand); // somebody else reclaims, on a machine for one: later
             }
-            if platform.now_ns() >= look_ns {
+            if raised {
+                proactive.raised();
+            }
+            if raised || platform.now_ns() >= look_ns {
                 self.look_ahead(id, &mut proactive, &stop);
                 look_ns = platform.now_ns().saturating_add(PERIOD_NS);
             }
@@ -113,15 +138,15 @@ impl<P: Platform> Reclaim<P> {
 
     /// Has the node's task look whether it is to stop.
     pub fn stop_kcompactd(&self, node: NodeId) {
-        if let Some(post) = self.compactors.get(usize::from(node.0)) {
-            post.look(self.pages.platform());
+        if let Some(compactor) = self.compactors.get(usize::from(node.0)) {
+            compactor.post.look(self.pages.platform());
         }
     }
 
     /// What [`Mm::kcompactd_is_gone`](crate::Mm::kcompactd_is_gone) describes.
     pub fn kcompactd_is_gone(&self, node: NodeId) {
-        if let Some(post) = self.compactors.get(usize::from(node.0)) {
-            post.leave();
+        if let Some(compactor) = self.compactors.get(usize::from(node.0)) {
+            compactor.post.leave();
         }
     }
 
@@ -164,7 +189,7 @@ impl<P: Platform> Reclaim<P> {
         if !self.pages.has_page_owners() {
             return;
         }
-        let proactiveness = DEFAULT_PROACTIVENESS;
+        let proactiveness = self.compaction_proactiveness();
         let score = || self.pages.fragmentation_score(id);
         let before = score();
         if state.period(proactiveness, self.background_of(id), before) == Wanted::Wait {

@@ -20,5 +20,9 @@
 
 mod daemon;
 mod direct;
+mod tuning;
 mod whole;
 mod zone;
+
+pub(super) use daemon::Compactor;
+pub(super) use tuning::Tuning;

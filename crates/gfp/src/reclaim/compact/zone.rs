@@ -6,9 +6,9 @@ use crate::frame::{Order, PAGEBLOCK_PAGES, Pfn};
 use crate::page::{Contended, Ground, Held, Locking, MigrateMode, Migrated};
 use crate::platform::{Platform, now_of};
 use crate::policy::compaction::{
-    Background, BlockFacts, CompactOutcome, CompactPriority, EXTFRAG_THRESHOLD, GAP_PAGES_MAX, Met,
-    PageVerdict, Proactive, Scanners, Suitability, Unevictable, Use, ZoneProgress, captures,
-    finished, free_block, migrate_block, page_verdict, suitability,
+    Background, BlockFacts, CompactOutcome, CompactPriority, GAP_PAGES_MAX, Met, PageVerdict,
+    Proactive, Scanners, Suitability, Use, ZoneProgress, captures, finished, free_block,
+    migrate_block, page_verdict, suitability,
 };
 
 /// P421: blocks of pages that are isolated at once.
@@ -153,7 +153,8 @@ impl<P: Platform> Reclaim<P> {
         let order = order.get().into();
         let room = ground.room(job.highest);
         let index = ground.fragmentation(order, job.mobility);
-        suitability(order, &room, index, job.priority, EXTFRAG_THRESHOLD)
+        let threshold = self.extfrag_threshold();
+        suitability(order, &room, index, job.priority, threshold)
     }
 
     /// P420: compacts one zone, if that is of use.
@@ -318,6 +319,7 @@ impl<'r, P: Platform> Walk<'r, P> {
     fn isolate(&mut self, into: &mut [Option<Held<'r, P>>; BATCH]) -> (Option<Order>, usize) {
         let end = Pfn((self.at.migrate / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES);
         let limit = self.job.goal.limit();
+        let unevictable = self.reclaim.compaction.unevictable();
         let (begin, mut order, mut count) = (self.frame, None, 0);
         while count < BATCH && self.frame < end {
             let mut at = self.frame;
@@ -332,7 +334,7 @@ impl<'r, P: Platform> Walk<'r, P> {
             }
             self.frame = at;
             let facts = held.owner().facts(held.pfn());
-            let verdict = page_verdict(&facts, self.job.priority, Unevictable::Move);
+            let verdict = page_verdict(&facts, self.job.priority, unevictable);
             if verdict != PageVerdict::Skip && held.isolate() {
                 order = Some(held.order());
                 into[count] = Some(held);

@@ -80,7 +80,7 @@ pub(super) fn outcome(compacted: Compacted) -> CompactOutcome {
     }
 }
 
-fn free(mm: &Mm<TestPlatform>, pfn: Pfn, order: u8) {
+pub(super) fn free(mm: &Mm<TestPlatform>, pfn: Pfn, order: u8) {
     // SAFETY: tests free what they took.
     unsafe { mm.free_frames(pfn, order) };
 }

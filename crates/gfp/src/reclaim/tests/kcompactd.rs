@@ -15,7 +15,7 @@ use crate::reclaim::{CompactEvents, Nobody, NodeTaskError};
 use crate::testing::{TestPlatform, region};
 use std::cell::{Cell, RefCell};
 use std::format;
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 type Machine = Mm<TestPlatform>;
@@ -31,7 +31,7 @@ fn demand(order: u32) -> Demand {
 
 /// What is wanted of the task, and whether it is to get up.
 fn wanted(mm: &Machine) -> (Demand, bool) {
-    mm.slabs().reclaim().compactors[0].wanted()
+    mm.slabs().reclaim().compactors[0].post.wanted()
 }
 
 fn wake(mm: &Machine, order: u32) -> DaemonWake {
@@ -41,7 +41,7 @@ fn wake(mm: &Machine, order: u32) -> DaemonWake {
 /// There is a compaction task, and background reclaim that sleeps.
 fn play_tasks(mm: &Machine) {
     let reclaim = mm.slabs().reclaim();
-    reclaim.compactors[0].play(TaskState::Asleep);
+    reclaim.compactors[0].post.play(TaskState::Asleep);
     reclaim.nodes[0].post.play(TaskState::Asleep);
 }
 
@@ -50,7 +50,7 @@ fn run(mm: &Machine, script: impl FnMut() -> bool) {
     let script = RefCell::new(script);
     let stop = || script.borrow_mut()();
     assert_eq!(mm.slabs().reclaim().kcompactd(NODE, stop), Ok(()));
-    assert!(mm.slabs().reclaim().compactors[0].state().is_none());
+    assert!(mm.slabs().reclaim().compactors[0].post.state().is_none());
 }
 
 /// A request of order 9 that is made with `gfp`, and given back.
@@ -73,15 +73,15 @@ fn requests_that_cannot_reclaim_wake_it_on_a_hopeless_node() {
     assert!(!ask(&mm, GFP_NOWAIT & !Gfp::KSWAPD_RECLAIM));
     assert_eq!(wanted(&mm), (Demand::NONE, false), "level 1 wakes nobody");
     for gfp in [GFP_NOWAIT, GFP_ATOMIC] {
-        mm.slabs().reclaim().compactors[0].forget();
+        mm.slabs().reclaim().compactors[0].post.forget();
         assert!(!ask(&mm, gfp));
         assert_eq!(wanted(&mm), (demand(9), true), "{gfp}");
     }
-    mm.slabs().reclaim().compactors[0].forget();
+    mm.slabs().reclaim().compactors[0].post.forget();
     mm.kswapd_is_gone(NODE);
     assert!(!ask(&mm, GFP_ATOMIC));
     assert_eq!(wanted(&mm), (demand(9), true), "nobody reclaims there");
-    mm.slabs().reclaim().compactors[0].forget();
+    mm.slabs().reclaim().compactors[0].post.forget();
     assert!(ask(&mm, GFP_KERNEL | Gfp::RETRY_MAYFAIL));
     assert_eq!(wanted(&mm), (Demand::NONE, false), "it compacts itself");
 }
@@ -149,7 +149,7 @@ fn nobody_is_woken_who_cannot_help() {
     );
     assert_eq!(wanted(&mm), (Demand::NONE, false), "nothing was noted");
     assert_eq!(wake(&mm, 9), DaemonWake::Yes);
-    reclaim.compactors[0].forget();
+    reclaim.compactors[0].post.forget();
     mm.kcompactd_is_gone(NODE);
     mm.kcompactd_is_gone(NodeId(99));
     assert_eq!(wake(&mm, 9), DaemonWake::No, "there is no task");
@@ -184,7 +184,9 @@ fn background_reclaim_leaves_large_blocks_to_it_before_it_sleeps() {
     let mm = machine();
     let tenant = Renting::new(&mm);
     fragment(&tenant, 0);
-    mm.slabs().reclaim().compactors[0].play(TaskState::Asleep);
+    mm.slabs().reclaim().compactors[0]
+        .post
+        .play(TaskState::Asleep);
     let mut called = false;
     kswapd::run(&mm, |asleep| {
         if asleep && !called {
@@ -205,7 +207,9 @@ fn background_reclaim_that_worked_off_a_boost_has_whole_blocks_made() {
     let mm = Mm::boot(platform, &map, &BootConfig::default()).unwrap();
     let tenant = Renting::new(&mm);
     fragment(&tenant, 0);
-    mm.slabs().reclaim().compactors[0].play(TaskState::Asleep);
+    mm.slabs().reclaim().compactors[0]
+        .post
+        .play(TaskState::Asleep);
     let mut mixed = None;
     kswapd::run(&mm, |asleep| {
         if asleep && mixed.is_none() {
@@ -427,4 +431,52 @@ fn a_node_has_one_compaction_task() {
     let nowhere = mm.slabs().reclaim().kcompactd(NodeId(99), || true);
     assert_eq!(nowhere, Err(NodeTaskError::NoSuchNode));
     mm.stop_kcompactd(NodeId(99));
+}
+
+#[test]
+fn raising_the_proactiveness_has_it_look_at_once() {
+    // P707
+    let mm = machine();
+    let tenant = Renting::new(&mm);
+    fragment(&tenant, 0);
+    *tenant.refuses.lock().unwrap() = Some(Migrated::Busy);
+    let vm = mm.tunables();
+    let begin = now_ms(&mm);
+    let set = Cell::new(0);
+    let times = rounds(&mm, &tenant, 12_000, || {
+        let since = now_ms(&mm) - begin;
+        let steps: [(u64, &str); 3] = [(4000, "19"), (6000, "19"), (8000, "30")];
+        if let Some((at, value)) = steps.get(set.get())
+            && since >= *at
+        {
+            set.set(set.get() + 1);
+            vm.write("compaction_proactiveness", value).unwrap();
+        }
+    });
+    // The first one gained nothing; only the raise ended the pause, and that at once.
+    assert_eq!(times.len(), 2, "{times:?}");
+    assert!((8000..8500).contains(&times[1]), "{times:?}");
+}
+
+#[test]
+fn the_proactiveness_says_where_it_starts_and_stops() {
+    // P707, P723, P427
+    let mm = machine();
+    let tenant = Renting::new(&mm);
+    fragment(&tenant, 0);
+    let vm = mm.tunables();
+    let show = || vm.read("vm.compaction_proactiveness").unwrap();
+    assert_eq!(show().to_string(), "20");
+    vm.write("compaction_proactiveness", "0").unwrap();
+    assert!(rounds(&mm, &tenant, 5000, || ()).is_empty(), "0: never");
+    let error = vm.write("compaction_proactiveness", "101").unwrap_err();
+    let text = "compaction_proactiveness takes 0 to 100";
+    assert_eq!(
+        (error.to_string(), show().to_string()),
+        (text.into(), "0".into())
+    );
+    vm.write("compaction_proactiveness", "60").unwrap();
+    rounds(&mm, &tenant, 5000, || ());
+    assert!(score(&mm) < 40, "{}", score(&mm));
+    mm.verify().unwrap();
 }
