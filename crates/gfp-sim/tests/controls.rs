@@ -134,6 +134,8 @@ fn while_pages_are_moved_all_happens_that_is_to_be_tested() {
         "compactions that failed",
         "pages moved by compaction",
         "runs of the background",
+        "wakes of compaction tasks",
+        "frames passed by compaction tasks",
     ] {
         assert!(
             marks.get(what).is_some_and(|times| *times > 10),

@@ -47,7 +47,7 @@ impl Run {
             }
             self.pausing.set(true);
             while self.resting.get() < WORKERS + ATTENDANTS {
-                nodes().for_each(|node| lab.mm().stop_kswapd(node));
+                stop_background(lab);
                 task.sleep_ns(LOOK_NS);
             }
             task.irqs_off(|| self.look(lab));
@@ -99,7 +99,7 @@ impl Run {
         nodes().for_each(|node| self.ask_large(lab, task, node));
         self.note_events(lab);
         self.stopped.set(true);
-        nodes().for_each(|node| lab.mm().stop_kswapd(node));
+        stop_background(lab);
         self.killer.forget_notifier(lab);
         self.killer.resign(lab);
         while self.tenant.end_write(lab) {}
@@ -156,5 +156,16 @@ impl Run {
         lab.mark("compactions that failed", events.compact.fail);
         lab.mark("pages moved by compaction", events.compact.migrated);
         lab.mark("moved", self.tenant.moved());
+        lab.mark("wakes of compaction tasks", events.compact.task_wakes);
+        let scanned = events.compact.task_migrate_scanned;
+        lab.mark("frames passed by compaction tasks", scanned);
+    }
+}
+
+/// Has the tasks of all nodes look whether they are to stop.
+fn stop_background(lab: &Lab) {
+    for node in nodes() {
+        lab.mm().stop_kswapd(node);
+        lab.mm().stop_kcompactd(node);
     }
 }

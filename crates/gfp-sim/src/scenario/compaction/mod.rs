@@ -4,9 +4,9 @@
 //!    bulk, by kmalloc, vmalloc and kvmalloc. A [tenant](tenant) has nearly all memory, in blocks
 //!    of four orders, half of them on the lists of reclaim; two [movers](others) add, free, use,
 //!    pin, write and move its blocks; a guest is an owner that comes and goes. Interrupts, softirqs
-//!    and NMIs ask for large blocks, free and pin. Two nodes, each with its background; the killer
-//!    of `reclaim`; one who compacts nodes, drains CPUs, plugs memory in, and has the killer come
-//!    and go.
+//!    and NMIs ask for large blocks, free and pin. Two nodes, each with a task that reclaims and
+//!    one that compacts; the killer of `reclaim`; one who compacts nodes, drains CPUs, plugs memory
+//!    in, and has the killer come and go.
 //! 2. **What must hold.** Nobody waits for ever. A request that may not fail is served, up to order
 //!    3; one of level 4 up to order 3 fails for a victim only (P107). A block that is moved has its
 //!    content; one that is pinned stays. An owner is called by tasks that may sleep, about one
@@ -47,8 +47,8 @@ const ROUNDS: usize = 2;
 /// Who rests after each round: the eight, two movers, the guest.
 const WORKERS: usize = LEVELS.len() + 3;
 
-/// Who does as well, once all others do: a background for each node, and a device.
-const ATTENDANTS: usize = super::reclaim::NODES as usize + 1;
+/// Who does as well, once all others do: two tasks of the background for each node, and a device.
+const ATTENDANTS: usize = 2 * super::reclaim::NODES as usize + 1;
 
 /// Frames whose slots are made at once.
 const LIST_SLOTS: usize = 256;
@@ -208,6 +208,10 @@ pub(super) fn compaction(lab: &Rc<Lab>) {
         spawn(
             &name,
             Box::new(move |run, lab, task| run.background(lab, task, node)),
+        );
+        spawn(
+            &format!("kcompactd{}", node.0),
+            Box::new(move |run, lab, task| run.compact(lab, task, node)),
         );
     }
     spawn("device", Box::new(Run::device));

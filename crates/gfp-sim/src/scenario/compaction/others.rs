@@ -110,6 +110,15 @@ impl Run {
         }
     }
 
+    /// Compacts in the background.
+    pub(super) fn compact(&self, lab: &Lab, task: &TaskHandle, node: NodeId) {
+        while !self.stopped.get() {
+            let stop = || self.stopped.get() || self.pausing.get();
+            lab.mm().kcompactd(node, stop).expect("its only task");
+            self.rest_if_pausing(lab, task);
+        }
+    }
+
     /// Ends what was begun to be written.
     pub(super) fn device(&self, lab: &Lab, task: &TaskHandle) {
         while !self.stopped.get() {
