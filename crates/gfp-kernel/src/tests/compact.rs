@@ -16,9 +16,14 @@ use gfp::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp};
 use gfp::frame::{NodeId, PAGE_SIZE, Pfn};
 use gfp::page::{MigrateMode, Migrated, OwnerId, PageOwner};
 
+#[path = "../../../gfp/vectors/compact.rs"]
+mod vectors;
+
 super::tests! { "compact":
     a_large_request_is_served_by_compaction,
     the_task_of_a_node_makes_large_blocks_for_who_may_not_wait,
+    the_index_of_a_zone_follows_its_free_blocks,
+    failures_are_left_out_1_2_4_to_64_times_and_success_resets,
 }
 
 const ORDER: u8 = 9;
@@ -222,4 +227,36 @@ fn the_task_of_a_node_makes_large_blocks_for_who_may_not_wait() {
         // SAFETY: allocated above.
         unsafe { mm().free_frames(block, ORDER) }
     });
+}
+
+/// Runs a vector while handlers hold nothing and ask for nothing.
+fn undisturbed<R>(vector: impl FnOnce() -> R) -> Option<R> {
+    let bytes = mm().pages().managed_pages() * PAGE_SIZE;
+    if !machine_has("less than 2 GiB of memory", bytes < 2 << 30) {
+        return None;
+    }
+    let books = Ledger::open();
+    let quiet = disturb::quiet();
+    let result = vector();
+    drop(quiet);
+    books.close();
+    Some(result)
+}
+
+fn the_index_of_a_zone_follows_its_free_blocks() {
+    // P423, P964: with nothing free, with 64 single pages, with a block
+    if let Some(seen) = undisturbed(|| vectors::indices(mm())) {
+        assert_eq!(seen, Some([0, 922, -1000]));
+    }
+}
+
+fn failures_are_left_out_1_2_4_to_64_times_and_success_resets() {
+    // P426, P964
+    if let Some(seen) = undisturbed(|| vectors::left_out(mm())) {
+        let expected = vectors::LeftOut {
+            at_first: [0, 1, 2, 4, 8, 16, 32, 64, 64],
+            after_success: [0, 1, 2],
+        };
+        assert_eq!(seen, Some(expected));
+    }
 }
