@@ -67,6 +67,14 @@ fn a_child_of_a_fork_amid_a_kill_waits_for_nobody_and_kills_nobody() {
     job.memory.with(|mine| mine.extend(memory));
     let guard = host.register_oom_source(job.clone()).unwrap();
     let mut of_child = Some(guard);
+    let peaceful = in_child(|| {
+        drop(of_child.take());
+        match host.register_oom_source(job.clone()) {
+            Ok(_) => 0,
+            Err(_) => 1, // its place is not free
+        }
+    });
+    assert_eq!(peaceful, 0);
     thread::scope(|scope| {
         let request = scope.spawn(|| host.buffer(PAGE, GFP_KERNEL).is_ok());
         while !job.dies.load(Acquire) {

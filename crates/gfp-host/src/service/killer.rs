@@ -66,7 +66,8 @@ impl OomSource for Entry {
 ///
 /// When its drop returns, no call of the source is under way: do not drop it in the source itself.
 /// In the child of a fork the drop waits for nobody; the source lists nobody there any more, and
-/// its memory is kept.
+/// its memory is kept. Another may take its place there, unless somebody was just being killed
+/// ([`OomRegisterError::Lost`]).
 pub struct OomSourceGuard {
     /// First, so that it goes before the machine does.
     entry: Registered<Entry>,
@@ -82,7 +83,7 @@ impl Host {
     /// need not wait for the end. What a job held comes back when it is told so and lets go.
     ///
     /// # Errors
-    /// The machine has a source.
+    /// [`OomRegisterError`]: the machine has a source, or its killer was lost in a fork.
     pub fn register_oom_source(
         &self,
         source: Arc<dyn OomSource + Send>,
@@ -107,8 +108,10 @@ impl Host {
 impl Drop for OomSourceGuard {
     fn drop(&mut self) {
         if !self.entry.is_ours() {
-            self.entry.retired.store(true, Relaxed); // who looks once more does no harm
-        } else if let Some(id) = self.id.take() {
+            // If the killer was lost it is not unregistered: who looks once more does no harm.
+            self.entry.retired.store(true, Relaxed);
+        }
+        if let Some(id) = self.id.take() {
             self.host.unregister_oom_source(id);
         }
     }

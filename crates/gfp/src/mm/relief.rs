@@ -61,7 +61,7 @@ impl<P: Platform> Mm<P> {
     /// Context: a task that may sleep; not from a source or notifier.
     ///
     /// # Errors
-    /// The machine has a source.
+    /// [`OomRegisterError`]: the machine has a source, or its killer was lost in a fork.
     pub fn register_oom_source(
         &self,
         source: &'static dyn OomSource,
