@@ -6,6 +6,9 @@ mod vectors;
 use gfp_sim::{Config, Rates, Sim, SimPlatform, Strategy};
 use std::rc::Rc;
 
+/// Memory of a node.
+const BYTES: usize = 32 << 20;
+
 /// Runs `check` in a task of machines with one node and with two, interrupted at any point.
 fn in_a_task(check: fn(&gfp::Mm<SimPlatform>)) {
     for nodes in [1, 2] {
@@ -17,7 +20,7 @@ fn in_a_task(check: fn(&gfp::Mm<SimPlatform>)) {
         };
         let strategy = Strategy::Random(1 << 12);
         let sim = Sim::new(Config::new(1).rates(rates).strategy(strategy));
-        let mm = Rc::new(sim.boot_nodes(32 << 20, nodes));
+        let mm = Rc::new(sim.boot_nodes(usize::from(nodes) * BYTES, nodes));
         sim.on_interrupt(|| ());
         sim.on_nmi(|| ());
         // Another runs, and takes the CPUs' places.
@@ -35,6 +38,7 @@ fn in_a_task(check: fn(&gfp::Mm<SimPlatform>)) {
                 of_task.pages().drain_all();
                 of_task.pages().free_page_count()
             };
+            check(&of_task); // the pages that are kept from the first use on
             let before = free();
             check(&of_task);
             assert_eq!(free(), before);
