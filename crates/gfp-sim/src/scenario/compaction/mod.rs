@@ -17,7 +17,15 @@
 //!    and all zones are above low within [`CALM_STEPS`](super::CALM_STEPS). From what is left then,
 //!    all of it the tenant's, requests of order 3 are served, each within [`LARGE_STEPS`]; so soon
 //!    one of order 9 has an answer, from two fifths of a node in pieces.
-//! 5. **Controls.** What is [`Planted`](crate::Planted) must be found.
+//! 5. **Controls.** What is [`Planted`](crate::Planted) must be found. Seen to fail with one of
+//!    these broken in the library, in brackets the first seed that saw it when it was tried: a
+//!    captured block that is dropped (0), a target that is not given back (0), a page freed while
+//!    it is held that is never freed (0), no `put_back` of what found no target (0), a hold that
+//!    two can have (0), a move without the tag of the page (0), without a word to the lists (1),
+//!    without the marks (0), an owner that leaves without a wait (58), the tag of a page for a
+//!    block (199), a kswapd that is not woken by single pages (5).
+//! 6. **What it does not see**: what costs only attempts. A deferral that is never reset or never
+//!    ends, and reserves that are not given up, passed.
 
 mod ask;
 mod checks;
