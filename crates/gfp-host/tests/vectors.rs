@@ -9,8 +9,10 @@
 mod vectors;
 
 use gfp::frame::NodeId;
+use gfp::platform::{Context, Platform};
 use gfp_host::{Host, HostConfig, HostPlatform};
 use std::thread;
+use vectors::Ran;
 
 type Check = fn(&gfp::Mm<HostPlatform>, &(dyn Fn() -> bool + Sync));
 
@@ -62,6 +64,31 @@ fn each_level_asks_for_what_the_rules_say_for_blocks() {
                 .for_each(|rows| rows.check());
         });
     }
+}
+
+#[test]
+fn scopes_take_their_bits_and_give_their_rights() {
+    // P961, P150, P152, P129, P116, P265, P416
+    for nodes in [1, 2] {
+        on_a_machine(nodes, |mm, mine| vectors::scopes(mm, mine).check());
+    }
+}
+
+#[test]
+fn who_may_not_sleep_asks_nobody() {
+    // P961, P154, P270: a signal handler that interrupts the allocator counts as an NMI.
+    on_a_machine(1, |mm, mine| {
+        let within = |context, work: &mut dyn FnMut()| {
+            if context != Context::Nmi {
+                return Ran::No;
+            }
+            let section = mm.platform().enter().unwrap();
+            work();
+            drop(section);
+            Ran::InSection
+        };
+        vectors::contexts(mm, mine, &within).check();
+    });
 }
 
 #[test]

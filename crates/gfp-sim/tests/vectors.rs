@@ -4,10 +4,12 @@
 mod vectors;
 
 use gfp::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOWAIT, Gfp};
-use gfp::platform::{Fact, Platform};
-use gfp_sim::{Config, Rates, Sim, Strategy};
+use gfp::platform::{Context, Fact, Platform};
+use gfp_sim::{Config, Rates, Sim, SimPlatform, Strategy};
 use std::cell::{Cell, RefCell};
+use std::mem::transmute;
 use std::rc::Rc;
+use vectors::Ran;
 
 /// Fails rather than loops.
 const KERNEL_ONCE: Gfp = GFP_KERNEL.with(Gfp::NORETRY);
@@ -76,6 +78,85 @@ fn each_level_asks_for_what_the_rules_say_for_blocks() {
                 .for_each(|rows| rows.check());
         });
     }
+}
+
+#[test]
+fn scopes_take_their_bits_and_give_their_rights() {
+    // P961, P150, P152, P129, P116, P265, P416
+    for nodes in [1, 2] {
+        in_a_task(nodes, |mm, mine| vectors::scopes(mm, mine).check());
+    }
+}
+
+#[test]
+fn who_may_not_sleep_asks_nobody() {
+    // P961, P154, P152, P270, P49
+    for nodes in [1, 2] {
+        in_contexts(nodes);
+    }
+}
+
+/// What handlers do for the script's task, and where.
+type Job = Rc<Cell<Option<(Context, *mut dyn FnMut())>>>;
+
+/// Does the job, if this is where it is wanted: on top of the script's task, and not inside a
+/// section.
+fn do_job(job: &Job, mm: &gfp::Mm<SimPlatform>, task: usize) {
+    let Some((context, work)) = job.get() else {
+        return;
+    };
+    let platform = mm.platform();
+    let here = platform.sim().running() == Some(task) && platform.context() == context;
+    if here && platform.enter().is_ok() {
+        job.set(None);
+        // SAFETY: the task that owns it waits until the job is taken, and is below us.
+        unsafe { (*work)() }
+    }
+}
+
+/// The vectors in every context that may not sleep.
+fn in_contexts(nodes: u8) {
+    let rates = Rates {
+        interrupt: 2000,
+        softirq: 2000,
+        nmi: 2000,
+        migrate: 2000,
+        ..Rates::default()
+    };
+    let sim = Sim::new(Config::new(1).rates(rates));
+    let mm = Rc::new(sim.boot_nodes(16 << 20, nodes));
+    let job: Job = Rc::default();
+    let handler = || {
+        let (job, mm) = (Rc::clone(&job), Rc::clone(&mm));
+        move || do_job(&job, &mm, 0)
+    };
+    sim.on_interrupt(handler());
+    sim.on_softirq(handler());
+    sim.on_nmi(handler());
+    let (of_task, wanted) = (Rc::clone(&mm), Rc::clone(&job));
+    sim.spawn("script", move |task| {
+        assert_eq!(task.id(), 0);
+        let platform = of_task.platform();
+        vectors::touch(&of_task);
+        let within = |context, work: &mut dyn FnMut()| {
+            if context == Context::Atomic {
+                task.atomic(work);
+                return Ran::Yes;
+            }
+            // SAFETY: the lifetime only; we wait until the handler has taken and done it.
+            let work = unsafe { transmute::<*mut dyn FnMut(), *mut (dyn FnMut() + 'static)>(work) };
+            wanted.set(Some((context, work)));
+            while wanted.get().is_some() {
+                task.pause();
+            }
+            Ran::Yes
+        };
+        let mine = || platform.sim().running() == Some(0);
+        vectors::contexts(&of_task, &mine, &within).check();
+    });
+    let outcome = sim.run();
+    assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+    mm.verify().unwrap();
 }
 
 #[test]

@@ -17,9 +17,11 @@
 //! | `table` | rows: a request, what the script says, and how it ends |
 //! | `levels` | P961: the levels, by what the cache gives |
 //! | `orders` | P961: the levels, for blocks, with and without compaction |
+//! | `contexts` | P961: the levels, in scopes, and where nobody may sleep |
 //! | `reserves` | P270: who may take how much of what is kept for the urgent |
 //! | `shrinkers` | P962, P963: shrinkers that allocate, and that stop |
 
+mod contexts;
 mod hoard;
 mod levels;
 mod model;
@@ -29,6 +31,7 @@ mod script;
 mod shrinkers;
 mod table;
 
+pub(super) use contexts::{Ran, contexts, scopes};
 pub(super) use levels::levels;
 pub(super) use orders::orders;
 pub(super) use reserves::reserves;
@@ -48,4 +51,6 @@ struct Calls {
     scans: usize,
     /// Kills.
     kills: usize,
+    /// Calls of `count` that told other bits of IO and FS than the request had (P416).
+    misled: usize,
 }

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use gfp::flags::{GFP_KERNEL, Gfp};
 use gfp::frame::Pfn;
 use gfp::page::{MigrateMode, Migrated, PageOwner};
+use gfp::policy::effort::Scopes;
 use gfp::policy::oom::Candidate;
 use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use gfp::reclaim::oom::{OomId, OomSource};
@@ -120,6 +121,8 @@ pub(super) struct Setting {
     pub(super) owner: Owner,
     /// Objects a call of `scan`.
     pub(super) batch: usize,
+    /// Scopes that the task has open.
+    pub(super) scopes: Scopes,
 }
 
 impl Setting {
@@ -131,6 +134,7 @@ impl Setting {
         killer: Killer::Victim,
         owner: Owner::None,
         batch: BATCH,
+        scopes: Scopes::NONE,
     };
 }
 
@@ -153,6 +157,10 @@ pub(super) struct Script<'m, P: Platform> {
     pub(super) nested: AtomicUsize,
     inside: AtomicUsize,
     kills: AtomicUsize,
+    /// Bits of the request that the cache should be told (P416).
+    told: AtomicUsize,
+    /// Calls that told it something else.
+    misled: AtomicUsize,
     hoard: UnsafeCell<&'m mut Hoard>,
 }
 
@@ -234,6 +242,7 @@ impl<P: Platform> Script<'_, P> {
             &self.served,
             &self.nested,
             &self.kills,
+            &self.misled,
             &self.last_round,
             &self.rounds_before,
         ] {
@@ -243,9 +252,34 @@ impl<P: Platform> Script<'_, P> {
         self.begun.store(true, Relaxed);
     }
 
-    /// Asks for one block, and gives it back.
-    pub(super) fn request(&self, gfp: Gfp, order: u8) -> Calls {
+    /// Runs `work` in the scopes of the script's task; the script begins.
+    pub(super) fn in_scope<R>(&self, work: impl FnOnce() -> R) -> R {
+        let scopes = self.setting.scopes;
         self.begin();
+        let _scope = (scopes != Scopes::NONE).then(|| self.mm.scope(scopes, &"a script"));
+        work()
+    }
+
+    /// One request of the task, in its scopes.
+    pub(super) fn request(&self, gfp: Gfp, order: u8) -> Calls {
+        self.told
+            .store(self.bits_in_scope(gfp).bits() as usize, Relaxed);
+        self.in_scope(|| self.ask(gfp, order))
+    }
+
+    /// P150: of IO and FS, what a request may use.
+    fn bits_in_scope(&self, gfp: Gfp) -> Gfp {
+        let scopes = self.setting.scopes;
+        let bits = gfp.intersection(Gfp::IO | Gfp::FS);
+        match (scopes.contains(Scopes::NOIO), scopes.contains(Scopes::NOFS)) {
+            (true, _) => Gfp::NONE,
+            (false, true) => bits.without(Gfp::FS),
+            (false, false) => bits,
+        }
+    }
+
+    /// Asks for one block, and gives it back.
+    pub(super) fn ask(&self, gfp: Gfp, order: u8) -> Calls {
         let block = self.mm.alloc_pages(gfp | Gfp::NOWARN, order);
         let calls = Calls {
             served: block.is_ok(),
@@ -253,6 +287,7 @@ impl<P: Platform> Script<'_, P> {
             counts: self.counts.load(Relaxed),
             scans: self.scans.load(Relaxed),
             kills: self.kills.load(Relaxed),
+            misled: self.misled.load(Relaxed),
         };
         // SAFETY: ours.
         block
@@ -263,9 +298,13 @@ impl<P: Platform> Script<'_, P> {
 }
 
 impl<P: Platform> Shrinker for Script<'_, P> {
-    fn count(&self, _: &ShrinkControl) -> Counted {
+    fn count(&self, control: &ShrinkControl) -> Counted {
         if !self.is_on() {
             return Counted::Nothing;
+        }
+        let told = control.gfp.intersection(Gfp::IO | Gfp::FS).bits() as usize;
+        if told != self.told.load(Relaxed) {
+            self.misled.fetch_add(1, Relaxed);
         }
         self.counts.fetch_add(1, Relaxed);
         self.nested.fetch_add(self.inside.load(Relaxed), Relaxed);
@@ -343,6 +382,8 @@ where
         nested: AtomicUsize::new(0),
         inside: AtomicUsize::new(0),
         kills: AtomicUsize::new(0),
+        told: AtomicUsize::new(0),
+        misled: AtomicUsize::new(0),
         hoard: UnsafeCell::new(hoard),
     };
     let shrinker = register(mm, &script)?;

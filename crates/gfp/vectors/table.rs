@@ -4,6 +4,7 @@ use super::hoard::Hoard;
 use super::script::{Free, Gives, Killer, Owner, Setting, with_script};
 use super::{Calls, model};
 use gfp::flags::{GFP_KERNEL, Gfp};
+use gfp::policy::effort::Scopes;
 use gfp::{Mm, Platform};
 
 /// One request, what the script says, and how it ends.
@@ -82,6 +83,12 @@ impl Row {
         self
     }
 
+    /// In a task that has these scopes open.
+    pub(super) const fn within(mut self, scopes: Scopes) -> Row {
+        self.setting.scopes = scopes;
+        self
+    }
+
     /// On a machine that can compact.
     pub(super) const fn compacts(mut self) -> Row {
         self.setting.owner = Owner::WithoutPages;
@@ -107,6 +114,7 @@ impl Row {
             counts,
             scans,
             kills: self.kills,
+            misled: 0,
         }
     }
 }
@@ -159,7 +167,7 @@ pub(in super::super) struct Checked<T> {
 }
 
 impl<T: Copy + core::fmt::Debug> Checked<T> {
-    const fn new() -> Checked<T> {
+    pub(super) const fn new() -> Checked<T> {
         Checked {
             right: 0,
             wrong: None,
@@ -168,7 +176,7 @@ impl<T: Copy + core::fmt::Debug> Checked<T> {
         }
     }
 
-    fn note(&mut self, row: T, expected: Calls, seen: Option<Calls>) {
+    pub(super) fn note(&mut self, row: T, expected: Calls, seen: Option<Calls>) {
         match seen {
             None => self.skipped += 1,
             Some(seen) if seen == expected => self.right += 1,

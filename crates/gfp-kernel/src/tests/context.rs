@@ -27,13 +27,13 @@ super::tests! { "context":
 }
 
 /// Runs `f` in a timer interrupt of this CPU.
-fn in_interrupt(f: fn()) {
+pub(super) fn in_interrupt(f: fn()) {
     in_handler(f, &traps::ON_TIMER, |_| {});
 }
 
 /// Runs `f` in an NMI of this CPU, which comes at once: not in an interrupt, where it could find a
 /// section under it that is not the caller's.
-fn in_nmi(f: fn()) {
+pub(super) fn in_nmi(f: fn()) {
     let _off = cpu::IrqOff::new();
     in_handler(f, &traps::ON_NMI, apic::send_nmi);
 }

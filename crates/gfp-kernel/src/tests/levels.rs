@@ -3,15 +3,24 @@
 #[path = "../../../gfp/vectors/mod.rs"]
 mod vectors;
 
+use super::context::{in_interrupt, in_nmi};
 use super::disturb;
 use super::fixture::{Ledger, machine_has};
+use crate::arch::percpu;
 use crate::memory::mm;
 use crate::sched;
+use core::mem::transmute;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use gfp::frame::PAGE_SIZE;
+use gfp::platform::Context;
+use vectors::Ran;
 
 super::tests! { "levels":
     each_level_asks_for_what_the_rules_say,
     each_level_asks_for_what_the_rules_say_for_blocks,
+    scopes_take_their_bits_and_give_their_rights,
+    who_may_not_sleep_asks_nobody,
     a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again,
     a_shrinker_that_stops_is_left_alone_for_the_rest_of_the_pass,
     each_kind_of_request_takes_exactly_its_part_of_the_reserve,
@@ -46,6 +55,55 @@ fn each_level_asks_for_what_the_rules_say_for_blocks() {
     // P961, P103-P106, P108, P120-P126, P129
     let seen = undisturbed(|mine| vectors::orders(mm(), mine));
     seen.iter().flatten().for_each(|rows| rows.check());
+}
+
+fn scopes_take_their_bits_and_give_their_rights() {
+    // P961, P150, P152, P129, P116, P265, P416
+    if let Some(seen) = undisturbed(|mine| vectors::scopes(mm(), mine)) {
+        seen.check();
+    }
+}
+
+/// What a handler does for the test: the address of a `&mut dyn FnMut()`, or null.
+static JOB: AtomicPtr<&mut dyn FnMut()> = AtomicPtr::new(null_mut());
+
+fn do_job() {
+    let job = JOB.swap(null_mut(), Relaxed);
+    // SAFETY: null, or set by `within`, which waits for us; on its own CPU.
+    if let Some(job) = unsafe { job.as_mut() } {
+        job();
+    }
+}
+
+fn within(context: Context, mut work: &mut dyn FnMut()) -> Ran {
+    // SAFETY: the lifetime only; the handler has taken and done it when we return.
+    let job = unsafe {
+        transmute::<*mut &mut dyn FnMut(), *mut &'static mut (dyn FnMut() + 'static)>(&mut work)
+    };
+    match context {
+        Context::HardIrq => {
+            JOB.store(job, Relaxed);
+            in_interrupt(do_job);
+        }
+        Context::Nmi => {
+            JOB.store(job, Relaxed);
+            in_nmi(do_job);
+        }
+        Context::Atomic => {
+            let _stay = percpu::preempt_off();
+            work();
+        }
+        // The kernel has no softirqs.
+        _ => return Ran::No,
+    }
+    Ran::Yes
+}
+
+fn who_may_not_sleep_asks_nobody() {
+    // P961, P154, P152, P270, P49
+    if let Some(seen) = undisturbed(|mine| vectors::contexts(mm(), mine, &within)) {
+        seen.check();
+    }
 }
 
 fn a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again() {
