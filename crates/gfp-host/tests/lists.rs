@@ -6,7 +6,7 @@
 
 use gfp::Mm;
 use gfp::flags::{GFP_HIGHUSER_MOVABLE, Gfp};
-use gfp::frame::{NodeId, PAGE_SIZE, Pfn};
+use gfp::frame::{NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use gfp::page::{BootConfig, GivenUp, MigrateMode, Migrated, OwnerId, PageOwner, ReclaimMode};
 use gfp::policy::reclaim::lru::Kind;
 use gfp_host::{HostConfig, HostPlatform};
@@ -173,7 +173,27 @@ fn pages_come_and_go_on_all_threads_while_they_reclaim_from_each_other() {
     let platform = HostPlatform::new(&HostConfig::new(RAM)).unwrap();
     let map = platform.memory_map();
     let mm = Mm::boot(platform, &map, &BootConfig::default()).unwrap();
-    let cache = Cache::new(&mm);
+    storm(&mm);
+}
+
+#[test]
+fn the_same_on_two_nodes_whose_requests_reclaim_before_they_go_to_the_other() {
+    // P408, P410
+    let platform = HostPlatform::new(&HostConfig::new(RAM)).unwrap();
+    let whole = platform.memory_map()[0];
+    let middle = PhysAddr(whole.start.0 + RAM as u64 / 2);
+    let (mut near, mut far) = (whole, whole);
+    (near.end, far.start, far.node) = (middle, middle, NodeId(1));
+    let mm = Mm::boot(platform, &[near, far], &BootConfig::default()).unwrap();
+    mm.tunables().write("zone_reclaim_mode", "7").unwrap();
+    storm(&mm);
+    let events = mm.slabs().reclaim().events();
+    assert!(events.node_success > 0, "{events:?}");
+}
+
+/// All threads call, and nothing is lost.
+fn storm(mm: &Machine) {
+    let cache = Cache::new(mm);
     let owner = NonNull::from(&cache as &dyn PageOwner);
     // SAFETY: lifetimes only; it is unregistered below, before it goes.
     let owner = unsafe {
@@ -208,8 +228,10 @@ fn pages_come_and_go_on_all_threads_while_they_reclaim_from_each_other() {
     for page in (0..cache.frames.len()).map(|index| base.add(index)) {
         cache.with(page, |_| NOT_MINE);
     }
-    let lists = mm.slabs().reclaim().lru_node_pages(NodeId(0));
-    assert_eq!(lists, Default::default());
+    for node in mm.pages().nodes() {
+        let lists = mm.slabs().reclaim().lru_node_pages(node);
+        assert_eq!(lists, Default::default());
+    }
     mm.unregister_page_owner(id).unwrap();
     mm.verify().unwrap();
 }

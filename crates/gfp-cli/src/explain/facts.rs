@@ -138,7 +138,7 @@ pub(super) fn place(effort: &Effort, machine: &Machine) -> Vec<Said> {
         ),
         (
             Gfp::WRITE,
-            "spread over nodes, as it will be dirtied",
+            "will be dirtied; there are no dirty limits that would choose a node",
             "P13",
         ),
     ];

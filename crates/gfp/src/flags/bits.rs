@@ -43,7 +43,7 @@ impl Gfp {
     pub const DIRECT_RECLAIM: Gfp = Gfp(1 << 10);
     /// P12, bit 11: background reclaim is woken at the low watermark.
     pub const KSWAPD_RECLAIM: Gfp = Gfp(1 << 11);
-    /// P13, bit 12: the page will be dirtied soon; spread over nodes (first pass only, P60).
+    /// P13, bit 12: the page will be dirtied soon. No effect: there are no dirty limits.
     pub const WRITE: Gfp = Gfp(1 << 12);
     /// P14, bit 13: no failure, stall or over-order report.
     pub const NOWARN: Gfp = Gfp(1 << 13);

@@ -243,6 +243,8 @@ impl<P: Platform> Source for Mm<P> {
         for (which, n) in [
             (VmEvent::PgscanDirectThrottle, reclaim.throttled),
             (VmEvent::SlabsScanned, reclaim.objects_scanned),
+            (VmEvent::ZoneReclaimSuccess, reclaim.node_success),
+            (VmEvent::ZoneReclaimFailed, reclaim.node_failed),
             (VmEvent::Pageoutrun, reclaim.runs),
             (VmEvent::DropPagecache, reclaim.dropped_pages),
             (VmEvent::DropSlab, reclaim.dropped_objects),

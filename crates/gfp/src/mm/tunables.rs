@@ -6,6 +6,7 @@ use crate::page::Tuning;
 use crate::platform::Platform;
 use crate::policy::compaction::Unevictable;
 use crate::policy::reclaim::manual::DropCaches;
+use crate::policy::reclaim::node::Mode;
 use crate::policy::tunable::{Access, Numbers, Tunable, TunableError};
 use crate::reclaim::ReclaimBusy;
 
@@ -92,9 +93,12 @@ impl<P: Platform> Tunables<'_, P> {
                 Numbers::new(pages.lowmem_reserve_ratio().map(|ratio| ratio as i64))
             }
             Tunable::MinFreeKbytes => (pages.min_free_kbytes() as i64).into(),
+            Tunable::MinSlabRatio => (reclaim.node_reclaim_ratios().slab as i64).into(),
+            Tunable::MinUnmappedRatio => (reclaim.node_reclaim_ratios().unmapped as i64).into(),
             Tunable::Swappiness => i64::from(self.mm.swappiness()).into(),
             Tunable::VfsCachePressure => (reclaim.vfs_cache_pressure() as i64).into(),
             Tunable::WatermarkScaleFactor => (pages.watermark_scale_factor() as i64).into(),
+            Tunable::ZoneReclaimMode => i64::from(pages.zone_reclaim_mode().bits()).into(),
         })
     }
 
@@ -132,10 +136,16 @@ impl<P: Platform> Tunables<'_, P> {
                 self.tune(Tuning::LowmemReserveRatio(core::array::from_fn(ratio)))?;
             }
             Tunable::MinFreeKbytes => self.tune(Tuning::MinFreeKbytes(number as u32))?,
+            Tunable::MinSlabRatio => reclaim.set_min_slab_ratio(number as usize),
+            Tunable::MinUnmappedRatio => reclaim.set_min_unmapped_ratio(number as usize),
             Tunable::Swappiness => self.mm.set_swappiness(number as u8),
             Tunable::VfsCachePressure => reclaim.set_vfs_cache_pressure(number as usize),
             Tunable::WatermarkScaleFactor => {
                 self.tune(Tuning::WatermarkScaleFactor(number as usize))?;
+            }
+            Tunable::ZoneReclaimMode => {
+                let mode = Mode::new(number as u8).unwrap_or_default();
+                self.mm.pages().set_zone_reclaim_mode(mode);
             }
         }
         Ok(())

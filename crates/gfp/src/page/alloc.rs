@@ -86,6 +86,9 @@ impl<P: Platform> PageAllocator<P> {
         let mut preferred: Option<&Zone> = None;
         for zone in self.candidates(req) {
             let first = *preferred.get_or_insert(zone);
+            if !core::ptr::eq(zone, first) && self.stays_near(zone, first, flags) {
+                continue;
+            }
             let found = self.take(local, zone, req.order, kind, highest, flags, first);
             if let Some(pfn) = found {
                 return Some(pfn);
@@ -109,8 +112,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Takes a block from one zone: this CPU's cache, or a refill of it.
     #[allow(clippy::too_many_arguments)]
-    #[inline]
-    fn take(
+    #[inline(always)]
+    pub(super) fn take(
         &self,
         local: &Local<'_, P>,
         zone: &Zone,

@@ -36,10 +36,7 @@ impl ZoneList {
     /// The list of `node`: nearest node first, then highest zone first (P202, P203). Nothing is on
     /// it yet.
     pub(super) fn new(node: NodeId, zones: &[Zone], config: &BootConfig) -> ZoneList {
-        let distance = |to: NodeId| match config.distance {
-            Some(f) => f(node, to) as usize,
-            None => 10 + 10 * (node != to) as usize,
-        };
+        let distance = |to: NodeId| config.distance_of(node, to);
         let mut list = ZoneList::empty();
         let mut used = [false; MAX_NODES];
         loop {

@@ -82,6 +82,16 @@ pub struct BootConfig {
     pub sleep_check: SleepCheck,
 }
 
+impl BootConfig {
+    /// The distance of two nodes.
+    pub(super) fn distance_of(&self, from: NodeId, to: NodeId) -> u8 {
+        match self.distance {
+            Some(distance) => distance(from, to),
+            None => 10 + 10 * u8::from(from != to),
+        }
+    }
+}
+
 /// Whether requests that may sleep where they must not are reported (P154).
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum SleepCheck {

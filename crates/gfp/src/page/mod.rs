@@ -11,7 +11,8 @@
 //! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for
 //!    a batch and looks at the watermarks then. A request in need goes on in `slow`, which does
 //!    step by step what `policy::effort` plans; what frees memory stands above and is asked through
-//!    `relief`. `boost` raises a zone's watermarks when blocks of two types are mixed, `urgent`
+//!    `relief`. `near` has it reclaim before it goes to another node, if the administrator wants
+//!    that. `boost` raises a zone's watermarks when blocks of two types are mixed, `urgent`
 //!    keeps something for who cannot wait, `mobile` knows whose pages can be moved.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
@@ -43,6 +44,7 @@ mod large;
 mod lists;
 mod map;
 mod mobile;
+mod near;
 mod nolock;
 mod owner;
 mod owners;
@@ -142,6 +144,8 @@ pub struct PageAllocator<P: Platform> {
     min_free_kbytes: AtomicUsize,
     /// What the administrator wants now; written under the lock of plugging.
     tuned: Tuned,
+    /// P710: a [`Mode`](crate::policy::reclaim::node::Mode).
+    zone_reclaim_mode: AtomicU8,
     config: BootConfig,
     metadata_pages: usize,
     _written: LineBreak,
@@ -182,6 +186,7 @@ impl<P: Platform> PageAllocator<P> {
             nodes: AtomicUsize::new(0),
             min_free_kbytes: AtomicUsize::new(0),
             tuned: Tuned::new(config),
+            zone_reclaim_mode: AtomicU8::new(0),
             config: *config,
             changes: Changes::new(),
             plugging: Lock::new(()),
@@ -276,6 +281,12 @@ impl<P: Platform> PageAllocator<P> {
     /// Pages that the allocator manages.
     pub fn managed_pages(&self) -> usize {
         self.zones.iter().map(Zone::managed_pages).sum()
+    }
+
+    /// Pages of a node that the allocator manages.
+    pub(crate) fn managed_pages_of(&self, node: NodeId) -> usize {
+        let its = self.zones.iter().filter(|zone| zone.node == node);
+        its.map(Zone::managed_pages).sum()
     }
 
     /// Free pages in the zones; those in per-CPU caches are not counted (P306).

@@ -88,6 +88,13 @@ pub trait Relief<P: Platform> {
         Reclaimed::default()
     }
 
+    /// P408: reclaims on one node, for a request that would go to another otherwise. Whether it is
+    /// worth to look at the node again. Called only for a request that may reclaim.
+    fn reclaim_near(&self, pages: &PageAllocator<P>, need: &Need<'_>, node: NodeId) -> bool {
+        let _ = (pages, need, node);
+        false
+    }
+
     /// P118: gives back what is kept for speed only.
     fn take_back(&self, pages: &PageAllocator<P>, need: &Need<'_>) {
         let _ = (pages, need);

@@ -92,6 +92,12 @@ impl<P: Platform> PageAllocator<P> {
         }
         self.tell_boost(relief);
         self.fade_for(request);
+        if self.zone_reclaim_mode().is_on()
+            && let Some(pfn) = self.pass_near(&run.need, relief)?
+        {
+            self.hand_out(pfn, request);
+            return Ok(pfn);
+        }
         let mut plan = Plan::new(effort);
         let mut event = Event::Enter;
         loop {

@@ -89,6 +89,7 @@ impl<P: Platform> Reclaim<P> {
                 priority: pass.priority,
                 wanted: pass.wanted,
                 may_write: true,
+                may_store: true,
                 deactivate: pass.chance >= Chance::Deactivate,
                 swappiness: None,
             };

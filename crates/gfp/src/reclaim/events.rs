@@ -26,6 +26,8 @@ pub(super) struct Counters {
     pub(super) stalls: [Counter; ZoneKind::COUNT],
     pub(super) throttled: Counter,
     pub(super) objects_scanned: Counter,
+    pub(super) node_success: Counter,
+    pub(super) node_failed: Counter,
     pub(super) runs: Counter,
     pub(super) low_hit_quickly: Counter,
     pub(super) high_hit_quickly: Counter,
@@ -124,6 +126,10 @@ pub struct ReclaimEvents {
     pub throttled: u64,
     /// Objects that shrinkers looked at (`slabs_scanned`, P413).
     pub objects_scanned: u64,
+    /// Node reclaims that freed enough for their request (`zone_reclaim_success`, P408).
+    pub node_success: u64,
+    /// Those that did not (`zone_reclaim_failed`).
+    pub node_failed: u64,
     /// Runs of the background (`pageoutrun`).
     pub runs: u64,
     /// Short sleeps of the background that a request ended (`kswapd_low_wmark_hit_quickly`, P403).
@@ -144,6 +150,8 @@ impl Counters {
             stalls: [const { Counter::new() }; ZoneKind::COUNT],
             throttled: Counter::new(),
             objects_scanned: Counter::new(),
+            node_success: Counter::new(),
+            node_failed: Counter::new(),
             runs: Counter::new(),
             low_hit_quickly: Counter::new(),
             high_hit_quickly: Counter::new(),
@@ -158,6 +166,8 @@ impl Counters {
             stalls: core::array::from_fn(|kind| self.stalls[kind].get()),
             throttled: self.throttled.get(),
             objects_scanned: self.objects_scanned.get(),
+            node_success: self.node_success.get(),
+            node_failed: self.node_failed.get(),
             runs: self.runs.get(),
             low_hit_quickly: self.low_hit_quickly.get(),
             high_hit_quickly: self.high_hit_quickly.get(),

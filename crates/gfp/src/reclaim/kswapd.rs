@@ -265,6 +265,7 @@ impl<P: Platform> Reclaim<P> {
                         priority: pass.priority,
                         wanted: target,
                         may_write: pass.may_write,
+                        may_store: pass.may_write,
                         deactivate: false,
                         swappiness: None,
                     };

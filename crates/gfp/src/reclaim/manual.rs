@@ -117,6 +117,7 @@ impl<P: Platform> Reclaim<P> {
             priority: Priority::LAST,
             wanted: usize::MAX,
             may_write: false,
+            may_store: false,
             deactivate: true,
             swappiness: None,
         };
@@ -179,6 +180,7 @@ impl<P: Platform> Reclaim<P> {
                 priority: Priority::NODE_RECLAIM,
                 wanted: wanted - freed,
                 may_write: true,
+                may_store: true,
                 // A second chance, as a request gets it (P405).
                 deactivate: in_vain != 0,
                 swappiness: request.swappiness,

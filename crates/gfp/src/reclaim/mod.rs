@@ -17,6 +17,7 @@
 //! | `shrinker` | caches whose owner is asked to give objects up |
 //! | `lru` | lists of pages whose owner can drop, write or move them |
 //! | `direct` | what a request does that found nothing, and when it waits instead |
+//! | `near` | one node is reclaimed before a request goes to another |
 //! | `kswapd` | the background: one task a node, run by the platform |
 //! | `post` | how a node's task is called |
 //! | `manual` | what an administrator asks for |
@@ -32,6 +33,7 @@ mod events;
 mod kswapd;
 mod lru;
 mod manual;
+mod near;
 pub mod oom;
 mod post;
 mod pressure;
@@ -54,6 +56,7 @@ use compact::Compactor;
 use core::array::from_fn;
 use events::Counters;
 use kswapd::Node;
+use near::Near;
 use oom::Oom;
 use pressure::PressureState;
 use shrinker::Shrinkers;
@@ -74,6 +77,12 @@ pub trait Above {
     ///
     /// Context: of a request that may wait for other CPUs.
     fn give_back(&self) -> usize;
+
+    /// Pages of slabs on a node whose cache says that it can be asked for objects.
+    fn reclaimable_slab_pages(&self, node: NodeId) -> usize {
+        let _ = node;
+        0
+    }
 }
 
 /// Nobody stands above.
@@ -103,6 +112,7 @@ pub struct Reclaim<P: Platform> {
     /// Requests that reclaim now, on a machine that cannot note it in the task (P133).
     reclaiming: AtomicUsize,
     oom: Oom,
+    near: Near,
     /// Reports of requests that ended without memory.
     failures: RateLimit,
     /// Reports of requests that try for long.
@@ -122,6 +132,10 @@ impl<P: Platform, A: Above + ?Sized> Relief<P> for Way<'_, P, A> {
 
     fn reclaim(&self, _: &PageAllocator<P>, need: &Need<'_>, _: u32) -> Reclaimed {
         self.reclaim.direct(need, self.above)
+    }
+
+    fn reclaim_near(&self, _: &PageAllocator<P>, need: &Need<'_>, node: NodeId) -> bool {
+        self.reclaim.reclaim_near(need, node, self.above)
     }
 
     fn compact(
@@ -204,6 +218,7 @@ impl<P: Platform> Reclaim<P> {
             silent: AtomicBool::new(false),
             reclaiming: AtomicUsize::new(0),
             oom: Oom::new(),
+            near: Near::new(),
             failures: RateLimit::new(),
             stalls: RateLimit::new(),
         }

@@ -18,7 +18,7 @@ use super::cache::Cache;
 use super::desc::SlabPtr;
 use super::lists::{HomeSlabs, Sums};
 use super::pages::Reach;
-use crate::frame::{CpuId, MAX_NODES};
+use crate::frame::{CpuId, MAX_NODES, NodeId};
 use crate::platform::Platform;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Local, Lock, LockGuard, Rank};
@@ -250,6 +250,13 @@ impl<P: Platform> Slabs<P> {
     pub fn slab_pages(&self) -> (usize, usize) {
         let sum = |i: usize| self.home_pages.iter().map(|p| p.0[i].load(Relaxed)).sum();
         (sum(0), sum(1))
+    }
+
+    /// Pages of reclaimable slabs on a node.
+    pub(super) fn reclaimable_pages_of(&self, node: NodeId) -> usize {
+        let homes = self.home_pages.iter().enumerate();
+        let its = homes.filter(|(home, _)| self.homes.is_on(*home, node.0.into()));
+        its.map(|(_, pages)| pages.0[1].load(Relaxed)).sum()
     }
 }
 

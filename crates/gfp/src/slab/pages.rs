@@ -81,6 +81,10 @@ impl<P: Platform> Above for Slabs<P> {
     fn give_back(&self) -> usize {
         self.shrink_all()
     }
+
+    fn reclaimable_slab_pages(&self, node: NodeId) -> usize {
+        self.reclaimable_pages_of(node)
+    }
 }
 
 impl<P: Platform> Slabs<P> {

@@ -256,6 +256,9 @@ const WRONG: &[(&str, &[&str], &str)] = &[
         "5000",
     ),
     ("swappiness", &["", "-1", "201", "60%"], "7"),
+    ("min_slab_ratio", &["", "-1", "101", "5%"], "8"),
+    ("min_unmapped_ratio", &["", "-1", "101", "1.5"], "0"),
+    ("zone_reclaim_mode", &["", "-1", "8", "on"], "5"),
     (
         "vfs_cache_pressure",
         &["", "-1", "2147483648", "half"],

@@ -31,6 +31,7 @@ pub mod direct;
 pub mod kswapd;
 pub mod lru;
 pub mod manual;
+pub mod node;
 pub mod shrink;
 pub mod throttle;
 

@@ -36,12 +36,18 @@ pub enum Tunable {
     LowmemReserveRatio,
     /// P700.
     MinFreeKbytes,
+    /// P711: in percent of a node.
+    MinSlabRatio,
+    /// P711: in percent of a node.
+    MinUnmappedRatio,
     /// P714.
     Swappiness,
     /// P715: in percent.
     VfsCachePressure,
     /// P701: in 1/10000 of a zone.
     WatermarkScaleFactor,
+    /// P710: 1 on, 2 write, 4 store.
+    ZoneReclaimMode,
 }
 
 /// What a tunable takes.
@@ -93,7 +99,7 @@ nothing to overcommit; who has processes limits what they may map";
 
 impl Tunable {
     /// All of them, by name.
-    pub const ALL: [Tunable; 10] = [
+    pub const ALL: [Tunable; 13] = [
         Tunable::CompactMemory,
         Tunable::CompactUnevictableAllowed,
         Tunable::CompactionProactiveness,
@@ -101,9 +107,12 @@ impl Tunable {
         Tunable::ExtfragThreshold,
         Tunable::LowmemReserveRatio,
         Tunable::MinFreeKbytes,
+        Tunable::MinSlabRatio,
+        Tunable::MinUnmappedRatio,
         Tunable::Swappiness,
         Tunable::VfsCachePressure,
         Tunable::WatermarkScaleFactor,
+        Tunable::ZoneReclaimMode,
     ];
 
     /// Its file in `/proc/sys/vm`.
@@ -116,9 +125,12 @@ impl Tunable {
             Tunable::ExtfragThreshold => "extfrag_threshold",
             Tunable::LowmemReserveRatio => "lowmem_reserve_ratio",
             Tunable::MinFreeKbytes => "min_free_kbytes",
+            Tunable::MinSlabRatio => "min_slab_ratio",
+            Tunable::MinUnmappedRatio => "min_unmapped_ratio",
             Tunable::Swappiness => "swappiness",
             Tunable::VfsCachePressure => "vfs_cache_pressure",
             Tunable::WatermarkScaleFactor => "watermark_scale_factor",
+            Tunable::ZoneReclaimMode => "zone_reclaim_mode",
         }
     }
 
@@ -148,7 +160,9 @@ impl Tunable {
             },
             Tunable::MinFreeKbytes | Tunable::VfsCachePressure => one(0, INT),
             Tunable::Swappiness => one(0, 200),
+            Tunable::MinSlabRatio | Tunable::MinUnmappedRatio => one(0, 100),
             Tunable::WatermarkScaleFactor => one(1, 3000),
+            Tunable::ZoneReclaimMode => one(0, 7),
         }
     }
 

@@ -44,6 +44,8 @@ pub(in crate::reclaim) struct ListPass {
     pub(in crate::reclaim) wanted: usize,
     /// Pages may be written.
     pub(in crate::reclaim) may_write: bool,
+    /// Pages may be asked for that have no place of their own.
+    pub(in crate::reclaim) may_store: bool,
     /// Active pages are not spared (P405).
     pub(in crate::reclaim) deactivate: bool,
     /// P714, if another than the machine's.
@@ -98,7 +100,7 @@ impl<P: Platform> Reclaim<P> {
             weight: pass.swappiness.unwrap_or(self.swappiness()),
             costs,
             gfp: pass.gfp,
-            can_store: pass.may_write && stored != 0,
+            can_store: pass.may_store && stored != 0,
             priority: pass.priority,
         });
         // Before the pages are looked at: a write that ends after its page was found is no reason

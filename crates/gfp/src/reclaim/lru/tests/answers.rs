@@ -157,6 +157,7 @@ fn asked(kind: Kind, gfp: Gfp, may_write: bool) -> (bool, bool, Option<ReclaimMo
         let pass = ListPass {
             gfp,
             may_write,
+            may_store: may_write,
             ..last_pass()
         };
         mm.slabs().reclaim().scan_lists(super::NODE, &pass);

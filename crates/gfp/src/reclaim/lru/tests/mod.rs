@@ -49,6 +49,7 @@ fn last_pass() -> ListPass {
         priority: Priority::LAST,
         wanted: usize::MAX,
         may_write: true,
+        may_store: true,
         deactivate: false,
         swappiness: None,
     }
