@@ -295,13 +295,18 @@ impl<P: Platform + Sleep> Node<'_, P> {
         None
     }
 
+    /// Nothing moves any more, and the next attempt begins at the ends of the zone.
+    fn refuse(&self) {
+        self.arena.refuses.store(true, Relaxed);
+        self.mm.compact_node(self.id);
+    }
+
     /// One attempt succeeds; then nothing moves any more.
     fn succeed(&self) -> Option<()> {
         self.arena.refuses.store(false, Relaxed);
         let done = self.attempt();
-        self.arena.refuses.store(true, Relaxed);
         self.ask(); // what was made
-        self.mm.compact_node(self.id); // the next one begins at the ends
+        self.refuse();
         (done?.0 == Woken::Succeeded).then_some(())
     }
 
@@ -316,6 +321,7 @@ impl<P: Platform + Sleep> Node<'_, P> {
 
     fn run(&self) -> Option<LeftOut> {
         let mut seen = LeftOut::default();
+        self.refuse();
         self.succeed()?; // whatever failed before is forgotten
         self.fail(&mut seen.at_first)?;
         self.succeed()?;

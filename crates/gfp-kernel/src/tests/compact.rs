@@ -17,13 +17,13 @@ use gfp::frame::{NodeId, PAGE_SIZE, Pfn};
 use gfp::page::{MigrateMode, Migrated, OwnerId, PageOwner};
 
 #[path = "../../../gfp/vectors/compact.rs"]
-#[allow(dead_code, reason = "what failures leave out is shown elsewhere")]
 mod vectors;
 
 super::tests! { "compact":
     a_large_request_is_served_by_compaction,
     the_task_of_a_node_makes_large_blocks_for_who_may_not_wait,
     the_index_of_a_zone_follows_its_free_blocks,
+    failures_are_left_out_1_2_4_to_64_times_and_success_resets,
 }
 
 const ORDER: u8 = 9;
@@ -247,5 +247,16 @@ fn the_index_of_a_zone_follows_its_free_blocks() {
     // P423, P964: with nothing free, with 64 single pages, with a block
     if let Some(seen) = undisturbed(|| vectors::indices(mm())) {
         assert_eq!(seen, Some([0, 922, -1000]));
+    }
+}
+
+fn failures_are_left_out_1_2_4_to_64_times_and_success_resets() {
+    // P426, P964
+    if let Some(seen) = undisturbed(|| vectors::left_out(mm())) {
+        let expected = vectors::LeftOut {
+            at_first: [0, 1, 2, 4, 8, 16, 32, 64, 64],
+            after_success: [0, 1, 2],
+        };
+        assert_eq!(seen, Some(expected));
     }
 }
