@@ -248,6 +248,7 @@ impl<P: Platform> Source for Mm<P> {
             (VmEvent::Pageoutrun, reclaim.runs),
             (VmEvent::DropPagecache, reclaim.dropped_pages),
             (VmEvent::DropSlab, reclaim.dropped_objects),
+            (VmEvent::OomKill, reclaim.kills),
             (VmEvent::KswapdLowWmarkHitQuickly, reclaim.low_hit_quickly),
             (VmEvent::KswapdHighWmarkHitQuickly, reclaim.high_hit_quickly),
             (VmEvent::CompactStall, reclaim.compact.stalls),

@@ -33,6 +33,7 @@ pub(super) struct Counters {
     pub(super) high_hit_quickly: Counter,
     pub(super) dropped_pages: Counter,
     pub(super) dropped_objects: Counter,
+    pub(super) kills: Counter,
     pub(super) compact: CompactCounters,
 }
 
@@ -140,6 +141,8 @@ pub struct ReclaimEvents {
     pub dropped_pages: u64,
     /// Times that shrinkers were asked by order (`drop_slab`).
     pub dropped_objects: u64,
+    /// Victims that were killed (`oom_kill`).
+    pub kills: u64,
     /// Compaction.
     pub compact: CompactEvents,
 }
@@ -157,6 +160,7 @@ impl Counters {
             high_hit_quickly: Counter::new(),
             dropped_pages: Counter::new(),
             dropped_objects: Counter::new(),
+            kills: Counter::new(),
             compact: CompactCounters::new(),
         }
     }
@@ -173,6 +177,7 @@ impl Counters {
             high_hit_quickly: self.high_hit_quickly.get(),
             dropped_pages: self.dropped_pages.get(),
             dropped_objects: self.dropped_objects.get(),
+            kills: self.kills.get(),
             compact: self.compact.get(),
         }
     }

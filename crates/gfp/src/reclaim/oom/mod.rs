@@ -404,6 +404,7 @@ impl<P: Platform> Call<'_, P> {
         // Before the kill: afterwards it may be gone.
         self.report(end, &|report| self.source.report(report));
         victims.add(who, self.now_ns);
+        self.reclaim.events.kills.add(1);
         self.source.mark(who);
         self.source.kill(who);
         true

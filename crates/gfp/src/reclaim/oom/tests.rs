@@ -14,6 +14,7 @@ use crate::platform::{Fact, Platform};
 use crate::policy::effort::Machine;
 use crate::policy::oom::{ADJ_NEVER, Candidate, PanicOnOom, Reaper, TABLE_HEADER};
 use crate::reclaim::{Nobody, REPORT_EVERY_NS, Reclaim, TICK_NS, Way};
+use crate::stat::View;
 use crate::testing::TestPlatform;
 use script::{LOOK_MS, NEVER, NS_PER_MS, QUIET, Script, boot, one};
 use std::ops::ControlFlow;
@@ -22,7 +23,7 @@ use std::vec::Vec;
 
 #[test]
 fn the_largest_die_first_and_the_last_request_fails() {
-    // P127, P433, P434
+    // P127, P433, P434, P617
     let mm = boot();
     let mut script = Script::new(&mm, &[(1, 500, 0), (2, 1500, 0), (3, 700, 0), (4, 900, 0)]);
     script.tasks[3].candidate.adj = ADJ_NEVER;
@@ -39,6 +40,9 @@ fn the_largest_die_first_and_the_last_request_fails() {
     assert_eq!(*script.marks.lock().unwrap(), [3, 2, 1]);
     assert!(mine.len() > 2600, "{} pages were there", mine.len());
     assert_eq!(script.deadlocks.load(Relaxed), 1);
+    let mut vmstat = std::string::String::new();
+    View::Vmstat.write(&mm, &mut vmstat).unwrap();
+    assert!(vmstat.contains("\noom_kill 3\n"), "{vmstat}");
     // SAFETY: ours, freed once.
     mine.iter().for_each(|p| unsafe { mm.kfree(p.as_ptr()) });
     drop(script);
