@@ -52,6 +52,13 @@ pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
+/// Ends the process, with what the panic under way says.
+pub(crate) fn abort(why: &str) -> ! {
+    let text = KEPT.with_borrow(|kept| kept.clone().unwrap_or_default());
+    eprintln!("gfp-sim: a task panicked, and {why}: {text}");
+    std::process::abort();
+}
+
 fn said(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())

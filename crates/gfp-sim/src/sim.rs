@@ -26,14 +26,23 @@ pub(crate) struct Core {
     interrupt: RefCell<Option<Handler>>,
     softirq: RefCell<Option<Handler>>,
     nmi: RefCell<Option<Handler>>,
+    /// How often a task on its way out has waited.
+    dying: Cell<u32>,
 }
+
+/// A task that panics runs alone, so it may wait for what never comes.
+const DYING_MOST: u32 = 1 << 20;
 
 impl Core {
     /// A point: whatever the seed says happens here.
     #[inline]
     pub(crate) fn point(&self, at: At) {
         if std::thread::panicking() {
-            return; // a task on its way out
+            // A task on its way out: nobody else runs.
+            if at == At::Relax && self.dying.replace(self.dying.get() + 1) == DYING_MOST {
+                capture::abort("it waits for somebody on its way out");
+            }
+            return;
         }
         loop {
             let decision = self.world.borrow_mut().decide(at);
@@ -97,6 +106,7 @@ impl Sim {
             interrupt: RefCell::default(),
             softirq: RefCell::default(),
             nmi: RefCell::default(),
+            dying: Cell::new(0),
         }))
     }
 
@@ -237,6 +247,20 @@ impl Sim {
     /// What the run was like so far.
     pub fn outcome(&self) -> Outcome {
         self.0.world.borrow().outcome()
+    }
+
+    /// Runs what the library calls back. A panic ends the run here: unwound through the library, it
+    /// would run drops that may wait for tasks which never run again.
+    pub(crate) fn called_back<R>(&self, work: impl FnOnce() -> R) -> R {
+        match capture::catch(work) {
+            Ok(result) => result,
+            Err(message) => {
+                self.0.world.borrow_mut().fail(&message);
+                loop {
+                    self.0.leave(); // nobody comes back
+                }
+            }
+        }
     }
 
     /// A failure of this run, as things are.

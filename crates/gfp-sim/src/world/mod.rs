@@ -457,6 +457,17 @@ impl World {
         woken
     }
 
+    /// The task that runs has panicked: nobody runs any more.
+    pub(crate) fn fail(&mut self, message: &str) {
+        let task = self.running.expect("a task runs");
+        self.fail_in(task, message);
+    }
+
+    fn fail_in(&mut self, task: usize, message: &str) {
+        let name = &self.tasks[task].name;
+        self.end = Some(FailureKind::Panic(format!("task {name}: {message}")));
+    }
+
     /// The running task is over.
     pub(crate) fn finish(&mut self, result: Result<(), String>) {
         let task = self.running.expect("a task ends");
@@ -466,10 +477,7 @@ impl World {
         cpu.current = None;
         self.note(Event::Done, task as u64);
         match result {
-            Err(message) => {
-                let name = &self.tasks[task].name;
-                self.end = Some(FailureKind::Panic(format!("task {name}: {message}")));
-            }
+            Err(message) => self.fail_in(task, &message),
             Ok(()) if !clean => {
                 let name = &self.tasks[task].name;
                 self.end = Some(FailureKind::Panic(format!("task {name} ends inside")));

@@ -26,12 +26,14 @@ impl Tenant {
         let Some(lab) = self.lab.upgrade() else {
             return no;
         };
-        assert!(self.id.get().is_some(), "called, and not registered");
-        assert_eq!(lab.mm().platform().context(), Context::Task);
-        self.inside.set(self.inside.get() + 1);
-        let result = work(&lab);
-        self.inside.set(self.inside.get() - 1);
-        result
+        lab.sim().called_back(|| {
+            assert!(self.id.get().is_some(), "called, and not registered");
+            assert_eq!(lab.mm().platform().context(), Context::Task);
+            self.inside.set(self.inside.get() + 1);
+            let result = work(&lab);
+            self.inside.set(self.inside.get() - 1);
+            result
+        })
     }
 
     /// Waits until nobody relies on it, as far as `mode` allows. False if somebody does.
