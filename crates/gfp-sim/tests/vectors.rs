@@ -81,6 +81,18 @@ fn each_level_asks_for_what_the_rules_say_for_blocks() {
 }
 
 #[test]
+fn blocks_that_somebody_else_takes_are_made_again_as_often_as_the_rules_say() {
+    // P961, P114, P120, P125
+    for nodes in [1, 2] {
+        in_a_task(nodes, |mm, _| {
+            for (expected, seen) in vectors::retries(mm) {
+                assert_eq!(seen, expected);
+            }
+        });
+    }
+}
+
+#[test]
 fn scopes_take_their_bits_and_give_their_rights() {
     // P961, P150, P152, P129, P116, P265, P416
     for nodes in [1, 2] {

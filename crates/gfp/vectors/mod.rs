@@ -18,6 +18,7 @@
 //! | `levels` | P961: the levels, by what the cache gives |
 //! | `orders` | P961: the levels, for blocks, with and without compaction |
 //! | `contexts` | P961: the levels, in scopes, and where nobody may sleep |
+//! | `retries` | P125: how often a request compacts in vain |
 //! | `reserves` | P270: who may take how much of what is kept for the urgent |
 //! | `shrinkers` | P962, P963: shrinkers that allocate, and that stop |
 
@@ -27,6 +28,7 @@ mod levels;
 mod model;
 mod orders;
 mod reserves;
+mod retries;
 mod script;
 mod shrinkers;
 mod table;
@@ -35,6 +37,7 @@ pub(super) use contexts::{Ran, contexts, scopes};
 pub(super) use levels::levels;
 pub(super) use orders::orders;
 pub(super) use reserves::reserves;
+pub(super) use retries::retries;
 pub(super) use script::touch;
 pub(super) use shrinkers::{recursion, stops};
 

@@ -19,6 +19,7 @@ use vectors::Ran;
 super::tests! { "levels":
     each_level_asks_for_what_the_rules_say,
     each_level_asks_for_what_the_rules_say_for_blocks,
+    blocks_that_somebody_else_takes_are_made_again_as_often_as_the_rules_say,
     scopes_take_their_bits_and_give_their_rights,
     who_may_not_sleep_asks_nobody,
     a_shrinker_that_allocates_lives_on_the_reserve_and_is_not_entered_again,
@@ -55,6 +56,14 @@ fn each_level_asks_for_what_the_rules_say_for_blocks() {
     // P961, P103-P106, P108, P120-P126, P129
     let seen = undisturbed(|mine| vectors::orders(mm(), mine));
     seen.iter().flatten().for_each(|rows| rows.check());
+}
+
+fn blocks_that_somebody_else_takes_are_made_again_as_often_as_the_rules_say() {
+    // P961, P114, P120, P125
+    let tried = undisturbed(|_| vectors::retries(mm()));
+    for (expected, seen) in tried.into_iter().flatten() {
+        assert_eq!(seen, expected);
+    }
 }
 
 fn scopes_take_their_bits_and_give_their_rights() {
