@@ -52,6 +52,8 @@ fn hosted_tests(repo: &Repo, name: &str, flags: &str, options: (&str, String)) -
         command.args(["-p", "gfp", "-p", "gfp-host", "-p", "gfp-malloc"]);
         command.arg("--target-dir").arg(repo.target.join(name));
         command.env("RUSTFLAGS", flags).env(options.0, &options.1);
+        // What tests print in threads would be kept under a lock of std, which is not instrumented.
+        command.env("RUST_TEST_NOCAPTURE", "1");
         shell::run_without_limit(&mut command)
     })
 }

