@@ -45,34 +45,33 @@ fn need_nightly() -> Result<()> {
     Ok(())
 }
 
-fn hosted_tests(repo: &Repo, name: &str, flags: &str, options: (&str, String)) -> Result<()> {
+fn hosted_tests(repo: &Repo, name: &str, flags: &str, options: &[(&str, &str)]) -> Result<()> {
     need_nightly()?;
     step(name, &format!("cargo xtask {name}"), || {
         let mut command = repo.cargo_nightly(&["test", "--target", TARGET, "--lib", "--tests"]);
         command.args(["-p", "gfp", "-p", "gfp-host", "-p", "gfp-malloc"]);
         command.arg("--target-dir").arg(repo.target.join(name));
-        command.env("RUSTFLAGS", flags).env(options.0, &options.1);
-        // What tests print in threads would be kept under a lock of std, which is not instrumented.
-        command.env("RUST_TEST_NOCAPTURE", "1");
+        command.env("RUSTFLAGS", flags);
+        command.envs(options.iter().copied());
         shell::run_without_limit(&mut command)
     })
 }
 
 /// The hosted tests under AddressSanitizer, leaks included.
 pub(crate) fn asan(repo: &Repo) -> Result<()> {
-    hosted_tests(
-        repo,
-        "asan",
-        ADDRESS,
-        ("ASAN_OPTIONS", "detect_leaks=1".to_owned()),
-    )
+    let known = repo.root.join("xtask/lsan-suppressions.txt");
+    let leaks = format!("suppressions={}", known.display());
+    let options = [("ASAN_OPTIONS", "detect_leaks=1"), ("LSAN_OPTIONS", &leaks)];
+    hosted_tests(repo, "asan", ADDRESS, &options)
 }
 
 /// The hosted tests under ThreadSanitizer.
 pub(crate) fn tsan(repo: &Repo) -> Result<()> {
     let known = repo.root.join("xtask/tsan-suppressions.txt");
     let options = format!("suppressions={}", known.display());
-    hosted_tests(repo, "tsan", THREAD, ("TSAN_OPTIONS", options))
+    // What tests print in threads would be kept under a lock of std, which is not instrumented.
+    let aloud = ("RUST_TEST_NOCAPTURE", "1");
+    hosted_tests(repo, "tsan", THREAD, &[("TSAN_OPTIONS", &options), aloud])
 }
 
 /// The core's tests under Miri with strict provenance; where the component is missing, one line

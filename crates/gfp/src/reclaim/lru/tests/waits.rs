@@ -89,7 +89,9 @@ fn a_request_waits_20_ms_while_others_have_too_many_and_then_takes_none() {
 #[test]
 fn a_pass_that_finds_all_being_written_waits_for_the_end_of_a_write() {
     // P407
-    let mm = Box::leak(Box::new(boot()));
+    let machine = Box::into_raw(Box::new(boot()));
+    // SAFETY: freed at the end, when nobody has a reference.
+    let mm: &'static Machine = unsafe { &*machine };
     let keeper = Keeper::new(mm);
     keeper.with(|id| {
         let add = |_| keeper.add(id, Droppable, GivenUp::Busy).unwrap();
@@ -108,14 +110,16 @@ fn a_pass_that_finds_all_being_written_waits_for_the_end_of_a_write() {
         );
         let (waits, _) = naps(mm, || {}, || scan(GFP_NOIO));
         assert_eq!(waits, 0, "it may hold what the write needs");
-        let machine: &'static Machine = mm;
         let first = pages[0];
-        let ends = move || assert!(machine.end_page_writeback(first));
+        let ends = move || assert!(mm.end_page_writeback(first));
         let (waits, _) = naps(mm, ends, || scan(GFP_KERNEL));
         assert_eq!(waits, 1);
         let (waits, _) = naps(mm, || {}, || scan(GFP_KERNEL));
         assert_eq!(waits, 0, "one of them could go");
     });
+    drop(keeper);
+    // SAFETY: as above.
+    drop(unsafe { Box::from_raw(machine) });
 }
 
 #[test]
