@@ -170,13 +170,7 @@ impl Post {
         stop: impl Fn() -> bool,
     ) -> bool {
         let up = || self.is_called() || stop();
-        match deadline_ns {
-            Some(deadline) => self.sleeper.wait_until_ns(platform, deadline, up),
-            None => {
-                self.sleeper.wait_until(platform, up);
-                true
-            }
-        }
+        self.sleeper.wait_by(platform, deadline_ns, up)
     }
 }
 

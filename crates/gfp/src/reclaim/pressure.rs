@@ -77,11 +77,8 @@ impl<P: Platform> Reclaim<P> {
             level = self.pressure();
             level != seen || give_up()
         };
-        let (watchers, platform) = (&self.pressure.watchers, self.pages.platform());
-        match deadline_ns {
-            Some(deadline) => _ = watchers.wait_until_ns(platform, deadline, done),
-            None => watchers.wait_until(platform, done),
-        }
+        let watchers = &self.pressure.watchers;
+        watchers.wait_by(self.pages.platform(), deadline_ns, done);
         level
     }
 

@@ -157,14 +157,12 @@ impl<P: Platform> Reclaim<P> {
             // may have ended before a sleeper is up.
             let rests = |ledger: &Ledger| ledger.tasks() == 0 && watch.is_cold(&ledger.lines());
             let begun = || self.ledger().is_ok_and(|(ledger, _)| !rests(&ledger));
-            let look = now_ns.saturating_add(watch.trigger().look_us() * 1000);
-            let until = deadline_ns.map_or(look, |deadline| deadline.min(look));
-            match deadline_ns {
-                _ if !rests(&ledger) => _ = watchers.wait_until_ns(platform, until, &give_up),
-                Some(deadline) => {
-                    watchers.wait_until_ns(platform, deadline, || begun() || give_up());
-                }
-                None => watchers.wait_until(platform, || begun() || give_up()),
+            if rests(&ledger) {
+                watchers.wait_by(platform, deadline_ns, || begun() || give_up());
+            } else {
+                let look = now_ns.saturating_add(watch.trigger().look_us() * 1000);
+                let until = deadline_ns.map_or(look, |deadline| deadline.min(look));
+                watchers.wait_until_ns(platform, until, &give_up);
             }
         }
     }

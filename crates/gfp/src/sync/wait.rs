@@ -51,7 +51,7 @@ impl WaitQueue {
     ///
     /// Context: a task that may sleep, outside of sections and locks.
     pub fn wait_until<P: Platform>(&self, platform: &P, condition: impl FnMut() -> bool) {
-        let done = self.wait(platform, None, condition);
+        let done = self.wait_by(platform, None, condition);
         debug_assert!(done);
     }
 
@@ -63,10 +63,11 @@ impl WaitQueue {
         deadline_ns: u64,
         condition: impl FnMut() -> bool,
     ) -> bool {
-        self.wait(platform, Some(deadline_ns), condition)
+        self.wait_by(platform, Some(deadline_ns), condition)
     }
 
-    fn wait<P: Platform>(
+    /// [`WaitQueue::wait_until_ns`] where there may be a deadline.
+    pub fn wait_by<P: Platform>(
         &self,
         platform: &P,
         deadline_ns: Option<u64>,
