@@ -76,7 +76,6 @@ impl<P: Platform> Reclaim<P> {
         let Some(_reclaiming) = self.begin(&"direct reclaim") else {
             return Reclaimed::default();
         };
-        let _fs_reclaim = FsReclaimPass::begin(self.pages.platform(), need.effort.gfp);
         self.events.stalls[highest as usize].add(1);
         let _stalled = self.stall();
         let mut ladder = Ladder::new();
@@ -189,6 +188,7 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
+        let _fs_reclaim = FsReclaimPass::begin(self.pages.platform(), lists.gfp);
         let before = self.pages.free_page_count();
         let mut done = Passed::default();
         let mut shrunk = Shrunk::default();

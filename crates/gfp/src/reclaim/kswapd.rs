@@ -11,7 +11,7 @@ use super::{Above, Reclaim};
 use crate::flags::{GFP_KERNEL, ZoneKind};
 use crate::frame::NodeId;
 use crate::page::{PageAllocator, WakeUp};
-use crate::platform::{FsReclaimPass, Platform, ScopeGuard};
+use crate::platform::{Platform, ScopeGuard};
 use crate::policy::boost::WakeCompaction;
 use crate::policy::compaction::DaemonWake;
 use crate::policy::effort::Scopes;
@@ -297,11 +297,10 @@ impl<P: Platform> Reclaim<P> {
     where
         A: Above + ?Sized,
     {
-        let Some(_reclaiming) = self.begin(&"kswapd") else {
-            return PassResult::default();
-        };
-        let _fs_reclaim = FsReclaimPass::begin(self.pages.platform(), lists.gfp);
-        self.pass(lists, once(id), above).pages
+        match self.begin(&"kswapd") {
+            Some(_reclaiming) => self.pass(lists, once(id), above).pages,
+            None => PassResult::default(),
+        }
     }
 
     /// P404: a direct reclaimer freed memory.

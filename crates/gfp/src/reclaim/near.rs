@@ -6,7 +6,7 @@ use super::lru::{ListPass, Who};
 use super::{Above, Reclaim};
 use crate::frame::NodeId;
 use crate::page::Need;
-use crate::platform::{FsReclaimPass, Platform};
+use crate::platform::Platform;
 use crate::policy::reclaim::CLUSTER_PAGES;
 use crate::policy::reclaim::lru::Kind;
 use crate::policy::reclaim::node::{
@@ -92,7 +92,6 @@ impl<P: Platform> Reclaim<P> {
         let Some(_reclaiming) = self.begin(&"node reclaim") else {
             return false;
         };
-        let _fs_reclaim = FsReclaimPass::begin(self.pages.platform(), need.effort.gfp);
         let _stalled = self.stall();
         let wanted = need.request.order.pages();
         let mut passes = Passes::new(wanted);

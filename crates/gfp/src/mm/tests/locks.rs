@@ -5,8 +5,10 @@
 
 use super::{Mm, machine};
 use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOFS, Gfp};
+use crate::frame::NodeId;
 use crate::platform::{Context, HELD_CLASSES, LockClass};
 use crate::policy::effort::Scopes;
+use crate::policy::reclaim::manual::NodeReclaim;
 use crate::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use crate::reclaim::{ShrinkControl, Shrinker};
 use crate::testing::TestPlatform;
@@ -36,8 +38,8 @@ impl Shrinker for Locking {
     }
 }
 
-/// A request that must reclaim, while a cache is registered that locks `class` to shrink.
-fn reclaims(mm: &Mm<TestPlatform>, gfp: Gfp, class: &'static LockClass) {
+/// Runs `work` while a cache is registered that locks `class` to shrink.
+fn with_cache(mm: &Mm<TestPlatform>, class: &'static LockClass, work: impl FnOnce()) {
     let cache = Locking {
         mm: NonNull::from(mm),
         class,
@@ -49,6 +51,16 @@ fn reclaims(mm: &Mm<TestPlatform>, gfp: Gfp, class: &'static LockClass) {
     };
     // SAFETY: as above.
     let id = unsafe { mm.register_shrinker_for(address, Settings::default()) }.unwrap();
+    work();
+    mm.unregister_shrinker(id);
+}
+
+/// A request that must reclaim, while such a cache is registered.
+fn reclaims(mm: &Mm<TestPlatform>, gfp: Gfp, class: &'static LockClass) {
+    with_cache(mm, class, || reclaims_inside(mm, gfp));
+}
+
+fn reclaims_inside(mm: &Mm<TestPlatform>, gfp: Gfp) {
     let mut hoard = Vec::new();
     let scope = mm.scope_noreclaim(&"hoards").unwrap();
     while let Ok(pfn) = mm.alloc_pages(GFP_KERNEL | Gfp::NOWARN, 0) {
@@ -59,7 +71,6 @@ fn reclaims(mm: &Mm<TestPlatform>, gfp: Gfp, class: &'static LockClass) {
     let before = taken();
     let failed = mm.alloc_pages(gfp | Gfp::NORETRY | Gfp::NOWARN, 0);
     assert!(failed.is_err() && taken() > before, "it has reclaimed");
-    mm.unregister_shrinker(id);
     // SAFETY: they are ours.
     hoard
         .into_iter()
@@ -140,6 +151,22 @@ fn reclaim_that_stays_out_of_file_systems_takes_any_lock() {
     reclaims(&mm, GFP_NOFS, &LOCK);
     reclaims(&mm, GFP_KERNEL | Gfp::NOLOCKDEP, &LOCK);
     assert!(mm.platform().reports().is_empty());
+}
+
+#[test]
+fn a_pass_that_was_ordered_counts_as_well() {
+    // P155, P721
+    static LOCK: LockClass = LockClass::new("names");
+    let mm = machine();
+    let held = mm.holds(&LOCK);
+    mm.might_alloc(GFP_KERNEL);
+    drop(held);
+    with_cache(&mm, &LOCK, || {
+        let request = "1M".parse::<NodeReclaim>().unwrap();
+        let freed = mm.reclaim_node(NodeId(0), &request);
+        assert!(freed.is_err(), "there is nothing to free");
+    });
+    assert_eq!(mm.platform().reports().len(), 1);
 }
 
 #[test]
