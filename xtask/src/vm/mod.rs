@@ -225,7 +225,15 @@ fn run_smallest(repo: &Repo, gfp: &Path) -> Result<Sum> {
 /// The first allocation comes soon enough, with much memory to take in. An instruction counts as a
 /// nanosecond, so the time is the same on every host.
 fn run_first_allocation(repo: &Repo, gfp: &Path) -> Result<Sum> {
-    const ARGS: [&str; 5] = ["--bench", "--memory", "64G", "--filter", "section"];
+    const ARGS: [&str; 7] = [
+        "--bench",
+        "--memory",
+        "64G",
+        "--filter",
+        "section",
+        "--timeout",
+        "120",
+    ];
     println!("\n==> boot to first allocation, 64 GiB");
     let log = repo.target.join("vm-test-first-allocation.log");
     let mut command = boot(repo, gfp);

@@ -156,6 +156,12 @@ pub(crate) fn protect_image() {
     ] {
         set_pages(middle, part, what);
     }
+    // First of all: so far the image shares the tables of the direct map, so what follows would take
+    // the right to execute this very function away.
+    let upper = Table::root().below(table::index(KBASE, ROOT));
+    let upper = upper.expect("made by the entry code");
+    upper.set(table::index(KBASE, UPPER), Entry::table(middle.phys()));
+    cpu::flush_all();
     // The same frames in the direct map, and in the identity mapping, which the other CPUs start
     // through with a root of their own: these share their tables.
     let shared = Table::root()
@@ -165,9 +171,6 @@ pub(crate) fn protect_image() {
     split(shared, text - KBASE..data - KBASE);
     let alias = |addr: usize| addr - KBASE + DIRECT_MAP;
     set_pages(shared, alias(text)..alias(data), Use::ReadOnly);
-    let upper = Table::root().below(table::index(KBASE, ROOT));
-    let upper = upper.expect("made by the entry code");
-    upper.set(table::index(KBASE, UPPER), Entry::table(middle.phys()));
     if !broken(Control::Null) {
         Table::root().clear(table::index(0, ROOT));
     }
