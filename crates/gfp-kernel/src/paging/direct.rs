@@ -156,8 +156,8 @@ pub(crate) fn protect_image() {
     ] {
         set_pages(middle, part, what);
     }
-    // First of all: so far the image shares the tables of the direct map, so what follows would take
-    // the right to execute this very function away.
+    // First of all: so far the image shares the tables of the direct map, so what follows would
+    // take the right to execute this very function away.
     let upper = Table::root().below(table::index(KBASE, ROOT));
     let upper = upper.expect("made by the entry code");
     upper.set(table::index(KBASE, UPPER), Entry::table(middle.phys()));
