@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::bench;
 use crate::e2e;
 use crate::loom;
 use crate::parity;
@@ -83,6 +84,8 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         let line = format!("cargo xtask sim {}", gate.join(" "));
         step(&line, &line, || sim::gate(repo, &gate))?;
     }
+    let smoke = "cargo xtask bench page --quick";
+    step(smoke, smoke, || bench::page_smoke(repo))?;
     let machines = step("vm-test", "cargo xtask vm-test", || {
         vm::run(repo, &vm::Options::default())
     })?;

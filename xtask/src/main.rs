@@ -22,9 +22,11 @@
 //! | [`loom`] | models of lock-free protocols |
 //! | [`sanitize`] | ASan, TSan, Miri, fuzzing |
 //! | [`sim`] | simulated machines |
+//! | [`mod@bench`] | benchmarks beside peers |
 //! | [`e2e`] | real programs under `gfp run` |
 //! | [`vm`] | the kernel in virtual machines; what its operations cost |
 
+mod bench;
 mod e2e;
 mod gate;
 mod loom;
@@ -75,7 +77,7 @@ enum Chore {
     /// One fuzz target, or all of them one after the other (nightly)
     Fuzz(sanitize::FuzzOptions),
     /// A benchmark, side by side with its peers
-    Bench(BenchArgs),
+    Bench(bench::Options),
     /// Simulated machines: many seeds, or one again
     Sim(sim::Options),
     /// Install the system packages that the tests use
@@ -87,37 +89,6 @@ struct BlessArgs {
     /// Write what was found: ratchets only downwards, generated pages as they must be
     #[arg(long)]
     bless: bool,
-}
-
-#[derive(Args)]
-struct BenchArgs {
-    #[command(subcommand)]
-    what: Benchmark,
-}
-
-#[derive(Subcommand)]
-enum Benchmark {
-    /// gfp's malloc beside the C library's
-    Malloc {
-        /// One JSON object a row: bench, threads, ours_ns, peer, peer_ns, ratio
-        #[arg(long)]
-        json: bool,
-        /// Also the rows beyond pairs and batches
-        #[arg(long)]
-        all: bool,
-        /// A fraction of the time, with more noise
-        #[arg(long)]
-        quick: bool,
-    },
-    /// The instructions of the kernel's operations, beside the recorded ones
-    Kernel {
-        /// One JSON object a row: bench, cpus, ours_instructions; nothing is compared
-        #[arg(long, conflicts_with = "bless")]
-        json: bool,
-        /// Record what was measured, in xtask/ratchet/instructions.json
-        #[arg(long)]
-        bless: bool,
-    },
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -133,28 +104,10 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Tsan => sanitize::tsan(&repo),
         Chore::Miri => sanitize::miri(&repo),
         Chore::Fuzz(options) => sanitize::fuzz(&repo, &options),
-        Chore::Bench(args) => bench(&repo, &args),
+        Chore::Bench(options) => bench::run(&repo, &options),
         Chore::Sim(options) => sim::run(&repo, &options),
         Chore::InstallTools => tools::provide(tools::Need::Everything),
     }
-}
-
-/// Runs `gfp-malloc`'s benchmark example, whose rows are its own, or counts in the kernel.
-fn bench(repo: &Repo, args: &BenchArgs) -> Result<()> {
-    let options = match args.what {
-        Benchmark::Kernel { json, bless } => return vm::bench(repo, bless.into(), json),
-        Benchmark::Malloc { json, all, quick } => {
-            [(json, "--json"), (all, "--all"), (quick, "--quick")]
-        }
-    };
-    let mut command = repo.cargo(&["run", "--release", "-p", "gfp-malloc", "--example"]);
-    command.args(["bench_malloc", "--"]);
-    for (wanted, option) in options {
-        if wanted {
-            command.arg(option);
-        }
-    }
-    shell::run_without_limit(&mut command)
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,172 @@
+//! Benchmarks: examples of the crates that they measure, built and run; their rows are their own.
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+
+use crate::shell::{self, Repo};
+use crate::vm;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// gfp's malloc beside the C library's
+    Malloc {
+        /// One JSON object a row: bench, threads, ours_ns, peer, peer_ns, ratio
+        #[arg(long)]
+        json: bool,
+        /// Also the rows beyond pairs and batches
+        #[arg(long)]
+        all: bool,
+        /// A fraction of the time, with more noise
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The page allocator beside its peers and two floors
+    Page(Page),
+    /// The instructions of the kernel's operations, beside the recorded ones
+    Kernel {
+        /// One JSON object a row: bench, cpus, ours_instructions; nothing is compared
+        #[arg(long, conflicts_with = "bless")]
+        json: bool,
+        /// Record what was measured, in xtask/ratchet/instructions.json
+        #[arg(long)]
+        bless: bool,
+    },
+}
+
+#[derive(Args, Default)]
+struct Page {
+    /// One JSON object a row and peer: bench, threads, ours_ns, peer, peer_ns, ratio, target, met
+    #[arg(long)]
+    json: bool,
+    /// Only rows whose names have this text
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Numbers of threads, by default 1,2,4
+    #[arg(long, value_name = "LIST")]
+    threads: Option<String>,
+    /// Rounds, of which the median counts; by default 11
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Small memory, few rounds: shows that all works, measures nothing
+    #[arg(long)]
+    quick: bool,
+    /// Only gfp and the floors
+    #[arg(long)]
+    no_peers: bool,
+    /// By the clock on the wall instead of CPU time
+    #[arg(long)]
+    wall: bool,
+}
+
+impl Page {
+    fn args(&self) -> Vec<String> {
+        let flags = [
+            (self.json, "--json"),
+            (self.quick, "--quick"),
+            (self.no_peers, "--no-peers"),
+            (self.wall, "--wall"),
+        ];
+        let mut args = chosen(&flags);
+        let rounds = self.rounds.map(|n| n.to_string());
+        let values = [
+            ("--filter", &self.filter),
+            ("--threads", &self.threads),
+            ("--rounds", &rounds),
+        ];
+        for (option, value) in values {
+            if let Some(value) = value {
+                args.extend([option.to_owned(), value.clone()]);
+            }
+        }
+        args
+    }
+}
+
+fn chosen(flags: &[(bool, &str)]) -> Vec<String> {
+    let wanted = flags.iter().filter(|(wanted, _)| *wanted);
+    wanted.map(|(_, option)| (*option).to_owned()).collect()
+}
+
+fn example(repo: &Repo, package: &str, name: &str, args: &[String]) -> std::process::Command {
+    let run = ["run", "--release", "-p", package, "--example", name, "--"];
+    let mut command = repo.cargo(&run);
+    command.args(args);
+    command
+}
+
+pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
+    let mut command = match &options.what {
+        Benchmark::Kernel { json, bless } => return vm::bench(repo, (*bless).into(), *json),
+        Benchmark::Malloc { json, all, quick } => {
+            let flags = [(*json, "--json"), (*all, "--all"), (*quick, "--quick")];
+            example(repo, "gfp-malloc", "bench_malloc", &chosen(&flags))
+        }
+        Benchmark::Page(page) => example(repo, "gfp-host", "bench_page", &page.args()),
+    };
+    shell::run_without_limit(&mut command)
+}
+
+/// Rows that a run of `bench page` has. The last stands for that of 1 TiB, which a quick run makes
+/// smaller.
+const PAGE_ROWS: [&str; 14] = [
+    "page/o0-pair",
+    "page/o3-pair",
+    "page/o9-pair",
+    "page/bulk64",
+    "page/o0-bulk-get",
+    "page/o0-put",
+    "page/o0-put-random",
+    "page/o0-put-remote",
+    "page/o9-put-remote",
+    "page/frag-o1",
+    "page/frag-o2",
+    "page/frag-o3",
+    "page/fail-o9",
+    "page/o9-get-64gib",
+];
+
+/// What the gate asks of `bench page`: every side does every row.
+pub(crate) fn page_smoke(repo: &Repo) -> Result<()> {
+    let page = Page {
+        json: true,
+        quick: true,
+        ..Page::default()
+    };
+    let mut command = example(repo, "gfp-host", "bench_page", &page.args());
+    let lines = shell::run_and_keep(&mut command, |line| line.contains("\"peer\""))?;
+    for row in PAGE_ROWS {
+        let name = format!("\"bench\":\"{row}\"");
+        let its = || lines.iter().filter(|line| line.contains(&name));
+        for peer in ["locked-cmpxchg", "frame-alloc", "buddy_system_allocator"] {
+            let peer = format!("\"peer\":\"{peer}\"");
+            ensure!(its().any(|line| line.contains(&peer)), "{row}: no {peer}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_passed_on() {
+        let page = Page {
+            filter: Some("o0".into()),
+            rounds: Some(3),
+            wall: true,
+            ..Page::default()
+        };
+        assert_eq!(
+            page.args(),
+            ["--wall", "--filter", "o0", "--rounds", "3"].map(str::to_owned)
+        );
+        assert!(Page::default().args().is_empty());
+    }
+}
