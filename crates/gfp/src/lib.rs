@@ -13,6 +13,10 @@ pub mod context;
 #[cfg_attr(not(test), allow(dead_code))]
 #[path = "slab/deferred.rs"]
 mod deferred;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "page/descriptor.rs"]
+mod descriptor;
 pub mod error;
 pub mod flags;
 pub mod frame;

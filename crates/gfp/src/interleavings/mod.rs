@@ -5,6 +5,7 @@
 //! Signal handlers and interrupts are threads here.
 
 mod deferred;
+mod descriptor;
 mod known;
 mod link;
 mod lock_class;

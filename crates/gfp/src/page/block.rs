@@ -1,14 +1,12 @@
-//! One pageblock: 512 bits of free space and a small descriptor.
+//! The free space of one pageblock: 512 bits.
 //!
 //! ```text
 //!   Line (64 B)   | word 0: frames 0..63 | word 1 | ... | word 7: frames 448..511 |   bit 1 = free
-//!   Block (8 B)   | free u16 | class u8 | type u8 | zone u8 | clean u8 | plug u8 | skip u8 |
 //! ```
 
-use crate::flags::MigrateType;
+pub(crate) use super::descriptor::{Block, CLASS_FULL, CLASS_PAIR, NO_ZONE};
 use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
-use crate::policy::compaction::Hints;
-use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Words of a [`Line`].
 pub(crate) const LINE_WORDS: usize = PAGEBLOCK_PAGES / 64;
@@ -196,128 +194,6 @@ impl Line {
 #[inline]
 fn mask(start: usize, order: Order) -> u64 {
     ((1u64 << order.pages()) - 1) << (start % 64)
-}
-
-/// [`Block::class`] of a block with no free frame.
-pub(crate) const CLASS_FULL: u8 = 0xff;
-/// [`Block::class`] of the two blocks of a free block of the largest order.
-pub(crate) const CLASS_PAIR: u8 = PAGEBLOCK_ORDER + 1;
-/// [`Block::zone`] of a block that belongs to no zone.
-pub(crate) const NO_ZONE: u8 = 0xff;
-
-/// The descriptor of one pageblock, changed under its zone's lock, read anywhere.
-///
-/// | zone | plug | the block is | next |
-/// |---|---|---|---|
-/// | a zone | [`NO_ZONE`] | there since boot | |
-/// | [`NO_ZONE`] | [`NO_ZONE`] | a hole | |
-/// | [`NO_ZONE`] | a zone | absent; its memory may be plugged in | present |
-/// | a zone | the same zone | present since it was plugged in | |
-pub(crate) struct Block {
-    free: AtomicU16,
-    class: AtomicU8,
-    kind: AtomicU8,
-    zone: AtomicU8,
-    clean: AtomicU8,
-    plug: AtomicU8,
-    skip: AtomicU8,
-}
-
-const _: () = assert!(size_of::<Block>() == 8 && align_of::<Block>() == 2);
-
-impl Block {
-    /// A block of no zone, with no free frame.
-    pub(crate) const fn new() -> Block {
-        Block {
-            free: AtomicU16::new(0),
-            class: AtomicU8::new(CLASS_FULL),
-            kind: AtomicU8::new(MigrateType::Movable as u8),
-            zone: AtomicU8::new(NO_ZONE),
-            clean: AtomicU8::new(0),
-            plug: AtomicU8::new(NO_ZONE),
-            skip: AtomicU8::new(0),
-        }
-    }
-
-    /// Free frames.
-    #[inline]
-    pub(crate) fn free(&self) -> usize {
-        self.free.load(Relaxed) as usize
-    }
-
-    #[inline]
-    pub(crate) fn set_free(&self, frames: usize) {
-        debug_assert!(frames <= PAGEBLOCK_PAGES);
-        self.free.store(frames as u16, Relaxed);
-    }
-
-    /// The largest free run's order, [`CLASS_FULL`] or [`CLASS_PAIR`]: where the index has it.
-    #[inline]
-    pub(crate) fn class(&self) -> u8 {
-        self.class.load(Relaxed)
-    }
-
-    #[inline]
-    pub(crate) fn set_class(&self, class: u8) {
-        self.class.store(class, Relaxed);
-    }
-
-    /// The mobility type.
-    #[inline]
-    pub(crate) fn kind(&self) -> MigrateType {
-        MigrateType::ALL[self.kind.load(Relaxed) as usize]
-    }
-
-    #[inline]
-    pub(crate) fn set_kind(&self, kind: MigrateType) {
-        self.kind.store(kind as u8, Relaxed);
-    }
-
-    /// Index of the zone, [`NO_ZONE`] for a hole or what is absent. Once a zone, always that zone.
-    #[inline]
-    pub(crate) fn zone(&self) -> u8 {
-        self.zone.load(Relaxed)
-    }
-
-    /// Makes the block part of a zone: boot does, and who holds the lock of plugging.
-    pub(crate) fn set_zone(&self, zone: u8) {
-        self.zone.store(zone, Relaxed);
-    }
-
-    /// The zone that the block's memory joins when it is plugged in, [`NO_ZONE`] if that may not
-    /// be.
-    pub(crate) fn plug(&self) -> u8 {
-        self.plug.load(Relaxed)
-    }
-
-    /// Says at boot that the block's memory may be plugged in.
-    pub(crate) fn set_plug(&self, zone: u8) {
-        self.plug.store(zone, Relaxed);
-    }
-
-    /// P425: what the scanners of compaction remember. A hint: written without a lock.
-    pub(crate) fn hints(&self) -> Hints {
-        match self.skip.load(Relaxed) {
-            0 => Hints::None,
-            _ => Hints::Skip,
-        }
-    }
-
-    pub(crate) fn set_hints(&self, hints: Hints) {
-        self.skip.store((hints == Hints::Skip) as u8, Relaxed);
-    }
-
-    /// True if the operating system has the memory behind this block (free page reporting): all of
-    /// it is free, and reads as zero where the platform promises that.
-    #[inline]
-    pub(crate) fn is_clean(&self) -> bool {
-        self.clean.load(Relaxed) != 0
-    }
-
-    #[inline]
-    pub(crate) fn set_clean(&self, clean: u8) {
-        self.clean.store(clean, Relaxed);
-    }
 }
 
 #[cfg(test)]

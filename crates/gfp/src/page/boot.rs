@@ -2,8 +2,9 @@
 //!
 //! 1. The regions are checked and cut at the zone limits into *extents* (node, kind, start, end).
 //! 2. All metadata is carved from the end of the largest extent that the direct map shows: the
-//!    frame table (8 bytes a frame), the bitmap lines and descriptors (72 bytes a pageblock), the
-//!    indexes.
+//!    frame table (8 bytes a frame), the bitmap lines and descriptors (68 bytes a pageblock), the
+//!    indexes (56 bits a pageblock and 1/63 of that): 8 bytes and 1.18 bits a frame. What does not
+//!    grow with the memory, about 4 KiB a zone, stands in [`Needs::fixed_bytes`].
 //! 3. What is left is freed into the zones, largest blocks first.
 
 use super::PageAllocator;
@@ -88,6 +89,73 @@ impl Carver {
     }
 }
 
+/// What the tables of a machine are made of.
+pub(super) struct Needs {
+    /// The first frame of the frame table.
+    base: usize,
+    /// Frames from there to the last, holes included.
+    pub(super) frames: usize,
+    index_words: usize,
+    nr_zones: usize,
+    nr_cpus: usize,
+    specs: [Option<ZoneSpec>; MAX_ZONES],
+}
+
+impl Needs {
+    pub(super) fn of(extents: &Extents, nr_cpus: u32) -> Result<Needs, BootError> {
+        let first = extents.iter().map(|e| e.start.0).min().unwrap_or(0);
+        let end = extents.iter().map(|e| e.end.0).max().unwrap_or(0);
+        let align = Order::MAX.pages();
+        let base = first / align * align;
+        let frames = end.next_multiple_of(align) - base;
+        if u32::try_from(frames).is_err() {
+            return Err(BootError::SpanTooLarge { pages: frames });
+        }
+        let mut specs = [const { None }; MAX_ZONES];
+        let nr_zones = zone_specs(extents, base, &mut specs);
+        let words = |z: &ZoneSpec| Zone::index_words(z.nr_blocks);
+        Ok(Needs {
+            base,
+            frames,
+            index_words: specs.iter().flatten().map(words).sum(),
+            nr_zones,
+            nr_cpus: nr_cpus as usize,
+            specs,
+        })
+    }
+
+    fn specs(&self) -> impl Iterator<Item = &ZoneSpec> {
+        self.specs.iter().flatten()
+    }
+
+    /// Bytes that boot carves for tables.
+    pub(super) fn bytes(&self) -> usize {
+        let nr_blocks = self.frames >> PAGEBLOCK_ORDER;
+        room::<AtomicU64>(self.frames)
+            + room::<Line>(nr_blocks)
+            + room::<Block>(nr_blocks)
+            + room::<Zone>(self.nr_zones)
+            + room::<AtomicU64>(self.index_words)
+            + room::<AtomicPtr<ZoneCache>>(self.nr_cpus)
+            + room::<OwnerTable>(1)
+    }
+
+    /// Pages that boot takes.
+    pub(super) fn pages(&self) -> usize {
+        self.bytes().div_ceil(PAGE_SIZE)
+    }
+
+    /// What of them does not grow with the memory, at most: all but 8 bytes and 1.2 bits a frame.
+    /// An index of at most 64^2 blocks has a word for each block's 64th, rounded up, and one more.
+    #[cfg(test)]
+    pub(super) fn fixed_bytes(&self) -> usize {
+        let rounding = 4 * Zone::index_words(1) * size_of::<AtomicU64>();
+        let zones = self.nr_zones * (size_of::<Zone>() + rounding);
+        let cpus = room::<AtomicPtr<ZoneCache>>(self.nr_cpus);
+        zones + cpus + room::<OwnerTable>(1) + 8 * 64
+    }
+}
+
 impl<P: Platform> PageAllocator<P> {
     /// Builds the zones of a machine and frees its memory into them.
     ///
@@ -99,29 +167,10 @@ impl<P: Platform> PageAllocator<P> {
         config: &BootConfig,
     ) -> Result<PageAllocator<P>, BootError> {
         let extents = Extents::new(map, config)?;
-        let first = extents.iter().map(|e| e.start.0).min().unwrap_or(0);
-        let end = extents.iter().map(|e| e.end.0).max().unwrap_or(0);
-        let align = Order::MAX.pages();
-        let base = first / align * align;
-        let frames = end.next_multiple_of(align) - base;
-        if u32::try_from(frames).is_err() {
-            return Err(BootError::SpanTooLarge { pages: frames });
-        }
+        let needs = Needs::of(&extents, platform.nr_cpus())?;
+        let Needs { base, frames, .. } = needs;
         let nr_blocks = frames >> PAGEBLOCK_ORDER;
-        let mut specs = [const { None }; MAX_ZONES];
-        let nr_zones = zone_specs(&extents, base, &mut specs);
-        let specs = || specs.iter().flatten();
-        let index_words = specs().map(|z| Zone::index_words(z.nr_blocks)).sum();
-        let nr_cpus = platform.nr_cpus() as usize;
-        let bytes = room::<AtomicU64>(frames)
-            + room::<Line>(nr_blocks)
-            + room::<Block>(nr_blocks)
-            + room::<Zone>(nr_zones)
-            + room::<AtomicU64>(index_words)
-            + room::<AtomicPtr<ZoneCache>>(nr_cpus)
-            + room::<OwnerTable>(1)
-            + PAGE_SIZE;
-        let pages = bytes.div_ceil(PAGE_SIZE);
+        let (bytes, pages) = (needs.bytes(), needs.pages());
         let home = extents
             .present()
             .filter(|e| e.kind != ZoneKind::HighMem && e.kind != ZoneKind::Movable)
@@ -142,10 +191,10 @@ impl<P: Platform> PageAllocator<P> {
             blocks: carver.take(nr_blocks, |_| Block::new()),
         };
         let frames = FrameTable::new(Pfn(base), carver.zeroed(frames, zero));
-        let words = carver.zeroed(index_words, zero);
+        let words = carver.zeroed(needs.index_words, zero);
         let mut used = 0;
-        let mut specs = specs();
-        let zones = carver.take(nr_zones, |_| {
+        let mut specs = needs.specs();
+        let zones = carver.take(needs.nr_zones, |_| {
             let spec = specs
                 .next()
                 .unwrap_or_else(|| unreachable!("as many as were counted"));
@@ -154,7 +203,7 @@ impl<P: Platform> PageAllocator<P> {
                 words.part(used - n, n)
             })
         });
-        let cpus = carver.take(nr_cpus, |_| AtomicPtr::new(core::ptr::null_mut()));
+        let cpus = carver.take(needs.nr_cpus, |_| AtomicPtr::new(core::ptr::null_mut()));
         let tables = Tables {
             frames,
             blocks,
@@ -163,6 +212,7 @@ impl<P: Platform> PageAllocator<P> {
             owners: Owners::new(carver.take(1, |_| OwnerTable::new())),
             pages,
         };
+        debug_assert_eq!(carver.at.0, meta.start.phys().0 + bytes as u64);
         let allocator = PageAllocator::assemble(platform, tables, config);
         allocator.free_extents(&extents, meta, config)?;
         allocator.retune(MinFreeRule::Boot);

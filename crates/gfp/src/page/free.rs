@@ -83,11 +83,10 @@ impl<P: Platform> PageAllocator<P> {
     /// Puts a block into this CPU's cache, or into its zone.
     #[inline]
     pub(super) fn free_local(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) {
-        let Some(id) = self.blocks.zone_of(pfn) else {
+        let Some((id, kind)) = self.blocks.zone_and_kind_of(pfn) else {
             return;
         };
         let zone = &self.zones[id];
-        let kind = self.blocks.kind_of(pfn);
         let cache = self.cache(local, zone);
         if let Some(cache) = cache {
             cache.events.free_pages.add(order.pages());

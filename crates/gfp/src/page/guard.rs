@@ -128,7 +128,7 @@ impl ZoneGuard<'_> {
             if order == Order::MAX {
                 for block in [block, partner] {
                     self.blocks.lines[block].clear(0, PAGEBLOCK_PAGES);
-                    self.blocks.blocks[block].set_free(0);
+                    self.blocks.blocks[block].add_free(-(PAGEBLOCK_PAGES as isize));
                     self.reclass(block, CLASS_FULL);
                     self.used(block);
                 }
@@ -163,7 +163,7 @@ impl ZoneGuard<'_> {
             self.count(o, kind, 1);
             left += 1 << o;
         }
-        b.set_free(b.free() - pages);
+        b.add_free(-(pages as isize));
         self.account(kind, -(pages as isize));
         if b.class() == run.order {
             self.reclass(block, line.bits().largest().unwrap_or(CLASS_FULL));
@@ -250,7 +250,7 @@ impl ZoneGuard<'_> {
         line.set(start, order);
         let b = &self.blocks.blocks[block];
         let kind = b.kind();
-        b.set_free(b.free() + order.pages());
+        b.add_free(order.pages() as isize);
         self.account(kind, order.pages() as isize);
         // Merge with free buddies, each step one order up (P301, P302).
         let (mut start, mut o) = (start, order.get());
@@ -281,7 +281,7 @@ impl ZoneGuard<'_> {
             let b = &self.blocks.blocks[block];
             debug_assert!(b.class() == CLASS_FULL && b.zone() == self.zone.id);
             self.blocks.lines[block].set(0, Order::PAGEBLOCK);
-            b.set_free(PAGEBLOCK_PAGES);
+            b.add_free(PAGEBLOCK_PAGES as isize);
             self.reclass(block, CLASS_PAIR);
             self.unused(block, clean);
         }

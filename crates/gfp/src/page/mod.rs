@@ -35,6 +35,7 @@ mod boost;
 mod boot;
 mod cache;
 mod claim;
+mod descriptor;
 mod free;
 mod ground;
 mod guard;

@@ -1,5 +1,7 @@
 use crate::flags::ZoneKind;
-use crate::frame::{NodeId, PhysAddr};
+use crate::frame::{NodeId, PAGE_SIZE, PhysAddr};
+use crate::page::boot::Needs;
+use crate::page::map::Extents;
 use crate::page::{BootConfig, BootError, MemoryRegion, PageAllocator, RegionKind};
 use crate::testing::{TestPlatform, region};
 use std::vec::Vec;
@@ -160,4 +162,51 @@ fn watermarks_and_reserves_are_those_of_the_rules() {
     let above = pages.zones[1].managed_pages() + pages.zones[2].managed_pages();
     assert_eq!(dma.reserve(ZoneKind::Normal), above / 256);
     assert_eq!(dma.reserve(ZoneKind::Dma), 0);
+}
+
+/// The tables of a machine with memory from 0 on, or on `nodes` nodes from 4 GiB on.
+fn needs(bytes: u64, nodes: u8) -> Needs {
+    let start = if nodes > 0 { 4 << 30 } else { 0 };
+    let part = bytes / u64::from(nodes.max(1));
+    let node = |n: u8| MemoryRegion {
+        node: NodeId(n),
+        ..region(start + part * u64::from(n), start + part * u64::from(n + 1))
+    };
+    let map: Vec<_> = (0..nodes.max(1)).map(node).collect();
+    let extents = Extents::new(&map, &BootConfig::default()).unwrap();
+    Needs::of(&extents, 4).unwrap()
+}
+
+#[test]
+fn tables_take_8_bytes_and_1_2_bits_a_frame_from_4_mib_to_1_tib() {
+    // design: section 6
+    for shift in 22..=40 {
+        for nodes in [0, 1, 4].into_iter().filter(|n| shift > 24 || *n < 2) {
+            let needs = needs(1 << shift, nodes);
+            let frames = (1usize << shift) / PAGE_SIZE;
+            assert_eq!(needs.frames, frames);
+            let most = frames * 8 + frames * 12 / 10 / 8 + needs.fixed_bytes();
+            let bytes = needs.bytes();
+            assert!(bytes <= most, "2^{shift} on {nodes}: {bytes} > {most}");
+            assert!(needs.fixed_bytes() <= 48 << 10, "{}", needs.fixed_bytes());
+            // The fixed part vanishes, and what grows is no less than it must be.
+            let bits = (bytes - frames * 8) as f64 * 8.0 / frames as f64;
+            assert!(shift < 36 || bits <= 1.2, "2^{shift}: {bits} bits a frame");
+            assert!(bits > 1.17, "2^{shift}: {bits} bits a frame");
+        }
+    }
+}
+
+#[test]
+fn the_smallest_machine_has_4_mib_and_most_of_it_is_free() {
+    let pages = boot(
+        4 << 30,
+        4 * MIB,
+        &[region(4 << 30, (4 << 30) + 4 * MIB)],
+        &BootConfig::default(),
+    )
+    .unwrap();
+    assert_eq!(pages.managed_pages() + pages.metadata_pages(), 1024);
+    assert!(pages.metadata_pages() <= 8, "{}", pages.metadata_pages());
+    pages.verify().unwrap();
 }

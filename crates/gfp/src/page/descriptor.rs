@@ -1,0 +1,328 @@
+//! What is known of one pageblock, in 4 bytes.
+//!
+//! ```text
+//!          15             6   5      4    3     0
+//!         +----------------+------+-------+-------+
+//!   state | free: 0 to 512 | plug | clean | class |   changed under the zone's lock
+//!         +----------------+------+-------+-------+
+//!          15   12   11     10       9  7   6    0
+//!         +------+------+----------+------+-------+
+//!   place |  0   | skip | isolated | type | zone  |   changed by anybody, one part at a time
+//!         +------+------+----------+------+-------+
+//! ```
+//!
+//! Both words are read anywhere. A free needs only `place`. The parts of `state` have one writer at
+//! a time, who loads and stores. Those of `place` change seldom and have several: `skip` is a hint
+//! and written without a lock, so each part is changed by exchange and no writer loses the part of
+//! another. All interleavings: `interleavings/descriptor.rs`.
+
+use crate::flags::MigrateType;
+use crate::frame::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
+use crate::policy::compaction::Hints;
+use crate::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+/// [`Block::class`] of a block with no free frame.
+pub(crate) const CLASS_FULL: u8 = 0xf;
+/// [`Block::class`] of the two blocks of a free block of the largest order.
+pub(crate) const CLASS_PAIR: u8 = PAGEBLOCK_ORDER + 1;
+/// [`Block::zone`] of a block that belongs to no zone.
+pub(crate) const NO_ZONE: u8 = 0x7f;
+
+const CLASS: u16 = 0xf;
+const CLEAN: u16 = 1 << 4;
+const PLUG: u16 = 1 << 5;
+const FREE_SHIFT: u32 = 6;
+
+const ZONE: u16 = 0x7f;
+/// In [`ZONE`], of a block that is not there: the other bits say which zone it will join.
+const ABSENT: u8 = 0x40;
+const KIND_SHIFT: u32 = 7;
+const KIND: u16 = 0x7 << KIND_SHIFT;
+const ISOLATED: u16 = 1 << 10;
+const SKIP: u16 = 1 << 11;
+
+const _: () = assert!(CLASS_PAIR < CLASS_FULL && MigrateType::COUNT <= 8);
+const _: () = assert!(PAGEBLOCK_PAGES < 1 << (16 - FREE_SHIFT));
+
+/// The descriptor of one pageblock.
+///
+/// | `zone` | `plug` | the block is | next |
+/// |---|---|---|---|
+/// | a zone | [`NO_ZONE`] | there since boot | |
+/// | [`NO_ZONE`] | [`NO_ZONE`] | a hole | |
+/// | [`NO_ZONE`] | a zone | absent; its memory may be plugged in | present |
+/// | a zone | the same zone | present since it was plugged in | |
+pub(crate) struct Block {
+    state: AtomicU16,
+    place: AtomicU16,
+}
+
+const _: () = assert!(size_of::<Block>() == 4);
+
+impl Block {
+    /// A block of no zone, with no free frame.
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Block {
+        Block {
+            state: AtomicU16::new(CLASS_FULL as u16),
+            place: AtomicU16::new(Block::HOLE),
+        }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Block {
+        Block {
+            state: AtomicU16::new(CLASS_FULL as u16),
+            place: AtomicU16::new(Block::HOLE),
+        }
+    }
+
+    const HOLE: u16 = (MigrateType::Movable as u16) << KIND_SHIFT | NO_ZONE as u16;
+
+    /// Sets the bits of `mask` in `state`. Its writers take turns: see each setter.
+    #[inline]
+    fn store_state(&self, mask: u16, bits: u16) {
+        debug_assert!(bits & !mask == 0);
+        self.state
+            .store(self.state.load(Relaxed) & !mask | bits, Relaxed);
+    }
+
+    /// Sets the bits of `mask` in `place`, whoever sets others at the same time.
+    fn set_place(&self, mask: u16, bits: u16) {
+        debug_assert!(bits & !mask == 0);
+        let mut old = self.place.load(Relaxed);
+        // Relaxed: each part stands for itself. What a part stands for is ordered by the lock
+        // under which it is written; a hint needs no order.
+        while let Err(now) =
+            self.place
+                .compare_exchange_weak(old, old & !mask | bits, Relaxed, Relaxed)
+        {
+            old = now;
+        }
+    }
+
+    /// Free frames.
+    #[inline]
+    pub(crate) fn free(&self) -> usize {
+        (self.state.load(Relaxed) >> FREE_SHIFT) as usize
+    }
+
+    /// Counts frames that came free, or were taken if `frames` is less than 0; the zone's lock is
+    /// held.
+    #[inline]
+    pub(crate) fn add_free(&self, frames: isize) {
+        debug_assert!(
+            self.free()
+                .checked_add_signed(frames)
+                .is_some_and(|free| free <= PAGEBLOCK_PAGES)
+        );
+        let change = (frames << FREE_SHIFT) as u16;
+        self.state
+            .store(self.state.load(Relaxed).wrapping_add(change), Relaxed);
+    }
+
+    /// The largest free run's order, [`CLASS_FULL`] or [`CLASS_PAIR`]: where the index has it.
+    #[inline]
+    pub(crate) fn class(&self) -> u8 {
+        (self.state.load(Relaxed) & CLASS) as u8
+    }
+
+    /// The zone's lock is held.
+    #[inline]
+    pub(crate) fn set_class(&self, class: u8) {
+        self.store_state(CLASS, class.into());
+    }
+
+    /// True if the operating system has the memory behind this block (free page reporting): all of
+    /// it is free, and reads as zero where the platform promises that.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.state.load(Relaxed) & CLEAN != 0
+    }
+
+    /// The zone's lock is held.
+    #[inline]
+    pub(crate) fn set_clean(&self, clean: u8) {
+        debug_assert!(clean <= 1);
+        self.store_state(CLEAN, clean as u16 * CLEAN);
+    }
+
+    /// The mobility type.
+    #[inline]
+    pub(crate) fn kind(&self) -> MigrateType {
+        Block::kind_in(self.place.load(Relaxed))
+    }
+
+    #[inline]
+    fn kind_in(place: u16) -> MigrateType {
+        MigrateType::ALL[(place >> KIND_SHIFT & 0x7) as usize]
+    }
+
+    #[inline]
+    pub(crate) fn set_kind(&self, kind: MigrateType) {
+        self.set_place(KIND, (kind as u16) << KIND_SHIFT);
+    }
+
+    /// True if what comes free in this block is kept from allocations; its type stays meanwhile.
+    #[inline]
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.place.load(Relaxed) & ISOLATED != 0
+    }
+
+    #[cfg_attr(not(test), allow(dead_code, reason = "for who isolates blocks"))]
+    pub(crate) fn set_isolated(&self, isolated: u8) {
+        debug_assert!(isolated <= 1);
+        self.set_place(ISOLATED, isolated as u16 * ISOLATED);
+    }
+
+    /// Index of the zone, [`NO_ZONE`] for a hole or what is absent. Once a zone, always that zone.
+    #[inline]
+    pub(crate) fn zone(&self) -> u8 {
+        Block::zone_in(self.place.load(Relaxed))
+    }
+
+    #[inline]
+    fn zone_in(place: u16) -> u8 {
+        match (place & ZONE) as u8 {
+            zone if zone < ABSENT => zone,
+            _ => NO_ZONE,
+        }
+    }
+
+    /// Zone and type at once, for a free; [`MigrateType::Isolate`] if the block is isolated.
+    #[inline]
+    pub(crate) fn zone_and_kind(&self) -> (u8, MigrateType) {
+        let place = self.place.load(Relaxed);
+        let kind = match place & ISOLATED {
+            0 => Block::kind_in(place),
+            _ => MigrateType::Isolate,
+        };
+        (Block::zone_in(place), kind)
+    }
+
+    /// Makes the block part of a zone: boot does, and who holds the lock of plugging.
+    pub(crate) fn set_zone(&self, zone: u8) {
+        debug_assert!(zone < ABSENT);
+        self.set_place(ZONE, zone.into());
+    }
+
+    /// The zone that the block's memory joins when it is plugged in, [`NO_ZONE`] if that may not
+    /// be.
+    pub(crate) fn plug(&self) -> u8 {
+        match self.state.load(Relaxed) & PLUG {
+            0 => NO_ZONE,
+            _ => (self.place.load(Relaxed) & ZONE) as u8 & !ABSENT,
+        }
+    }
+
+    /// Says at boot that the block's memory is absent and may be plugged in.
+    pub(crate) fn set_plug(&self, zone: u8) {
+        debug_assert!(zone < ABSENT);
+        self.store_state(PLUG, PLUG);
+        self.set_place(ZONE, (zone | ABSENT).into());
+    }
+
+    /// P425: what the scanners of compaction remember. A hint: written without a lock.
+    pub(crate) fn hints(&self) -> Hints {
+        match self.place.load(Relaxed) & SKIP {
+            0 => Hints::None,
+            _ => Hints::Skip,
+        }
+    }
+
+    pub(crate) fn set_hints(&self, hints: Hints) {
+        // Most blocks have the hint that they are to have.
+        if self.hints() != hints {
+            self.set_place(SKIP, (hints == Hints::Skip) as u16 * SKIP);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::page::lists::MAX_ZONES;
+
+    const _: () = assert!(MAX_ZONES <= ABSENT as usize);
+
+    /// Every part of a block.
+    fn parts(block: &Block) -> (usize, u8, bool, MigrateType, bool, u8, u8, bool) {
+        let skip = block.hints() == Hints::Skip;
+        let (free, class) = (block.free(), block.class());
+        let (zone, plug) = (block.zone(), block.plug());
+        let isolated = block.is_isolated();
+        (
+            free,
+            class,
+            block.is_clean(),
+            block.kind(),
+            isolated,
+            zone,
+            plug,
+            skip,
+        )
+    }
+
+    #[test]
+    fn each_part_is_changed_and_no_other() {
+        let block = Block::new();
+        let mut is = (
+            0,
+            CLASS_FULL,
+            false,
+            MigrateType::Movable,
+            false,
+            NO_ZONE,
+            NO_ZONE,
+            false,
+        );
+        let mut rng = crate::testing::Rng::new(17);
+        assert_eq!(parts(&block), is);
+        for _ in 0..10_000 {
+            match rng.below(8) {
+                0 => {
+                    let free = rng.below(PAGEBLOCK_PAGES + 1);
+                    block.add_free(free as isize - is.0 as isize);
+                    is.0 = free;
+                }
+                1 => {
+                    is.1 = [0, 3, 9, CLASS_PAIR, CLASS_FULL][rng.below(5)];
+                    block.set_class(is.1);
+                }
+                2 => {
+                    is.2 = rng.below(2) == 1;
+                    block.set_clean(is.2.into());
+                }
+                3 => {
+                    is.3 = MigrateType::ALL[rng.below(MigrateType::COUNT)];
+                    block.set_kind(is.3);
+                }
+                4 => {
+                    is.4 = rng.below(2) == 1;
+                    block.set_isolated(is.4.into());
+                }
+                5 if is.6 == NO_ZONE || is.5 == NO_ZONE => {
+                    // A hole becomes part of a zone, or absent; what is absent joins its zone.
+                    is.5 = match is.6 {
+                        NO_ZONE => rng.below(MAX_ZONES) as u8,
+                        plug => plug,
+                    };
+                    block.set_zone(is.5);
+                }
+                6 if is.6 == NO_ZONE && rng.below(100) == 0 => {
+                    is.6 = rng.below(MAX_ZONES) as u8;
+                    is.5 = NO_ZONE;
+                    block.set_plug(is.6);
+                }
+                7 => {
+                    is.7 = rng.below(2) == 1;
+                    block.set_hints(if is.7 { Hints::Skip } else { Hints::None });
+                }
+                _ => (),
+            }
+            assert_eq!(parts(&block), is);
+            let kind = if is.4 { MigrateType::Isolate } else { is.3 };
+            assert_eq!(block.zone_and_kind(), (is.5, kind));
+        }
+    }
+}
