@@ -175,10 +175,25 @@ impl Line {
         }
     }
 
-    /// Marks frames taken, any number from `start` on; the zone's lock is held.
+    /// Marks all frames taken; the zone's lock is held.
+    #[inline]
+    pub(crate) fn clear_all(&self) {
+        self.0.iter().for_each(|word| word.store(0, Relaxed));
+    }
+
+    /// Marks frames taken, any number but 0 from `start` on; the zone's lock is held.
     #[inline]
     pub(crate) fn clear(&self, start: usize, pages: usize) {
-        debug_assert!(start + pages <= PAGEBLOCK_PAGES);
+        debug_assert!(pages != 0 && start + pages <= PAGEBLOCK_PAGES);
+        let word = &self.0[start / 64];
+        if start % 64 + pages <= 64 {
+            let mask = (u64::MAX >> (64 - pages)) << (start % 64);
+            return word.store(word.load(Relaxed) & !mask, Relaxed);
+        }
+        if (start | pages).is_multiple_of(64) {
+            let words = &self.0[start / 64..][..pages / 64];
+            return words.iter().for_each(|word| word.store(0, Relaxed));
+        }
         let (mut at, end) = (start, start + pages);
         while at < end {
             let here = (64 - at % 64).min(end - at);

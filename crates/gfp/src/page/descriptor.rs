@@ -22,13 +22,14 @@ use crate::policy::compaction::Hints;
 use crate::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 /// [`Block::class`] of a block with no free frame.
-pub(crate) const CLASS_FULL: u8 = 0xf;
+pub(crate) const CLASS_FULL: u8 = 0xff;
 /// [`Block::class`] of the two blocks of a free block of the largest order.
 pub(crate) const CLASS_PAIR: u8 = PAGEBLOCK_ORDER + 1;
 /// [`Block::zone`] of a block that belongs to no zone.
 pub(crate) const NO_ZONE: u8 = 0x7f;
 
-const CLASS: u16 = 0xf;
+/// The class and 1; 0: full.
+const RANK: u16 = 0xf;
 const CLEAN: u16 = 1 << 4;
 const PLUG: u16 = 1 << 5;
 const FREE_SHIFT: u32 = 6;
@@ -41,7 +42,19 @@ const KIND: u16 = 0x7 << KIND_SHIFT;
 const ISOLATED: u16 = 1 << 10;
 const SKIP: u16 = 1 << 11;
 
-const _: () = assert!(CLASS_PAIR < CLASS_FULL && MigrateType::COUNT <= 8);
+/// The type by its bits and the bit [`ISOLATED`] above them.
+const KINDS: [MigrateType; 16] = {
+    let mut kinds = [MigrateType::Isolate; 16];
+    let mut i = 0;
+    while i < MigrateType::COUNT {
+        kinds[i] = MigrateType::ALL[i];
+        i += 1;
+    }
+    kinds
+};
+
+const _: () = assert!(ISOLATED == 8 << KIND_SHIFT);
+const _: () = assert!((CLASS_PAIR as u16) < RANK && MigrateType::COUNT <= 8);
 const _: () = assert!(PAGEBLOCK_PAGES < 1 << (16 - FREE_SHIFT));
 
 /// The descriptor of one pageblock.
@@ -57,6 +70,7 @@ pub(crate) struct Block {
     place: AtomicU16,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Block>() == 4);
 
 impl Block {
@@ -64,7 +78,7 @@ impl Block {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Block {
         Block {
-            state: AtomicU16::new(CLASS_FULL as u16),
+            state: AtomicU16::new(0),
             place: AtomicU16::new(Block::HOLE),
         }
     }
@@ -72,7 +86,7 @@ impl Block {
     #[cfg(loom)]
     pub(crate) fn new() -> Block {
         Block {
-            state: AtomicU16::new(CLASS_FULL as u16),
+            state: AtomicU16::new(0),
             place: AtomicU16::new(Block::HOLE),
         }
     }
@@ -124,13 +138,19 @@ impl Block {
     /// The largest free run's order, [`CLASS_FULL`] or [`CLASS_PAIR`]: where the index has it.
     #[inline]
     pub(crate) fn class(&self) -> u8 {
-        (self.state.load(Relaxed) & CLASS) as u8
+        ((self.state.load(Relaxed) & RANK) as u8).wrapping_sub(1)
+    }
+
+    /// True if the block has no free run of this order.
+    #[inline]
+    pub(crate) fn is_class_below(&self, order: u8) -> bool {
+        self.state.load(Relaxed) & RANK <= order.into()
     }
 
     /// The zone's lock is held.
     #[inline]
     pub(crate) fn set_class(&self, class: u8) {
-        self.store_state(CLASS, class.into());
+        self.store_state(RANK, class.wrapping_add(1).into());
     }
 
     /// True if the operating system has the memory behind this block (free page reporting): all of
@@ -155,7 +175,7 @@ impl Block {
 
     #[inline]
     fn kind_in(place: u16) -> MigrateType {
-        MigrateType::ALL[(place >> KIND_SHIFT & 0x7) as usize]
+        KINDS[(place >> KIND_SHIFT & 0x7) as usize]
     }
 
     #[inline]
@@ -165,6 +185,7 @@ impl Block {
 
     /// True if what comes free in this block is kept from allocations; its type stays meanwhile.
     #[inline]
+    #[cfg_attr(not(test), allow(dead_code, reason = "for who isolates blocks"))]
     pub(crate) fn is_isolated(&self) -> bool {
         self.place.load(Relaxed) & ISOLATED != 0
     }
@@ -189,15 +210,13 @@ impl Block {
         }
     }
 
-    /// Zone and type at once, for a free; [`MigrateType::Isolate`] if the block is isolated.
+    /// Zone and type at once, for a free; [`MigrateType::Isolate`] if the block is isolated. What
+    /// is in no zone gives a number that no zone has.
     #[inline]
     pub(crate) fn zone_and_kind(&self) -> (u8, MigrateType) {
         let place = self.place.load(Relaxed);
-        let kind = match place & ISOLATED {
-            0 => Block::kind_in(place),
-            _ => MigrateType::Isolate,
-        };
-        (Block::zone_in(place), kind)
+        let kind = KINDS[(place >> KIND_SHIFT & 0xf) as usize];
+        ((place & ZONE) as u8, kind)
     }
 
     /// Makes the block part of a zone: boot does, and who holds the lock of plugging.
@@ -322,7 +341,12 @@ mod tests {
             }
             assert_eq!(parts(&block), is);
             let kind = if is.4 { MigrateType::Isolate } else { is.3 };
-            assert_eq!(block.zone_and_kind(), (is.5, kind));
+            let (zone, found) = block.zone_and_kind();
+            assert_eq!(found, kind);
+            match is.5 {
+                NO_ZONE => assert!(zone as usize >= MAX_ZONES),
+                its => assert_eq!(zone, its),
+            }
         }
     }
 }

@@ -86,7 +86,9 @@ impl<P: Platform> PageAllocator<P> {
         let Some((id, kind)) = self.blocks.zone_and_kind_of(pfn) else {
             return;
         };
-        let zone = &self.zones[id];
+        let Some(zone) = self.zones.get(id) else {
+            return; // in no zone
+        };
         let cache = self.cache(local, zone);
         if let Some(cache) = cache {
             cache.events.free_pages.add(order.pages());

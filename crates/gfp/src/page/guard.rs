@@ -127,7 +127,7 @@ impl ZoneGuard<'_> {
             self.count(CLASS_PAIR, kind, -1);
             if order == Order::MAX {
                 for block in [block, partner] {
-                    self.blocks.lines[block].clear(0, PAGEBLOCK_PAGES);
+                    self.blocks.lines[block].clear_all();
                     self.blocks.blocks[block].add_free(-(PAGEBLOCK_PAGES as isize));
                     self.reclass(block, CLASS_FULL);
                     self.used(block);
@@ -265,7 +265,7 @@ impl ZoneGuard<'_> {
             o += 1;
         }
         self.count(o, kind, 1);
-        if b.class() == CLASS_FULL || b.class() < o {
+        if b.is_class_below(o) {
             self.reclass(block, o);
         }
         if o == PAGEBLOCK_ORDER {
@@ -313,16 +313,16 @@ impl ZoneGuard<'_> {
             return;
         };
         let p = &self.blocks.blocks[partner];
-        if p.class() != PAGEBLOCK_ORDER || p.free() != PAGEBLOCK_PAGES {
+        if p.class() != PAGEBLOCK_ORDER {
             return;
         }
-        if p.kind() != b.kind() {
-            if !fallback::is_mergeable(p.kind()) || !fallback::is_mergeable(b.kind()) {
+        let kind = b.kind();
+        if p.kind() != kind {
+            if !fallback::is_mergeable(p.kind()) || !fallback::is_mergeable(kind) {
                 return;
             }
-            self.retype(partner, b.kind());
+            self.retype(partner, kind);
         }
-        let kind = b.kind();
         self.count(PAGEBLOCK_ORDER, kind, -2);
         self.count(CLASS_PAIR, kind, 1);
         self.reclass(block, CLASS_PAIR);

@@ -45,11 +45,11 @@ impl Blocks {
         }
     }
 
-    /// The zone and the type of a frame's block, as [`Block::zone_and_kind`].
+    /// [`Block::zone_and_kind`] of a frame's block.
     #[inline]
     pub(crate) fn zone_and_kind_of(&self, pfn: Pfn) -> Option<(usize, MigrateType)> {
         let (zone, kind) = self.blocks[self.of(pfn)?].zone_and_kind();
-        (zone != NO_ZONE).then_some((zone as usize, kind))
+        Some((zone as usize, kind))
     }
 
     /// The mobility type of a frame's block.
