@@ -2,6 +2,7 @@
 
 mod boost;
 mod boot;
+mod buddy;
 mod claim;
 mod edges;
 mod growth;
