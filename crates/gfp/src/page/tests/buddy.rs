@@ -141,8 +141,8 @@ fn buddies(machine: &Machine, kind: MigrateType) -> [Pfn; 2] {
 
 #[test]
 fn buddies_of_types_that_never_mix_stay_apart() {
-    // P303, P954: MOVABLE and UNMOVABLE become one, MOVABLE and CMA or the reserve stay two. Seen to
-    // fail: `is_mergeable` always true.
+    // P303, P954: MOVABLE and UNMOVABLE become one, MOVABLE and CMA or the reserve stay two.
+    // Seen to fail: `is_mergeable` always true.
     use MigrateType::{Cma, HighAtomic, Movable, Reclaimable, Unmovable};
     for (kind, merge) in [
         (Unmovable, true),
@@ -206,9 +206,8 @@ fn half_a_block_is_the_threshold_of_a_claim() {
         let movable = GFP_HIGHUSER_MOVABLE.without(Gfp::RECLAIM) | Gfp::MEMALLOC | Gfp::NOWARN;
         let all: Vec<Pfn> = core::iter::from_fn(|| try_get(&machine, movable, 0)).collect();
         let whole = |pfn: &&Pfn| {
-            let frames = (0..PAGEBLOCK_PAGES).map(|i| pfn.add(i));
-            pfn.0.is_multiple_of(PAGEBLOCK_PAGES)
-                && frames.last().is_some_and(|last| all.contains(&last))
+            let mut frames = (0..PAGEBLOCK_PAGES).map(|i| pfn.add(i));
+            pfn.0.is_multiple_of(PAGEBLOCK_PAGES) && frames.all(|frame| all.contains(&frame))
         };
         let block = *all.iter().find(whole).unwrap();
         {
