@@ -21,7 +21,7 @@ fn no_writer_of_a_descriptor_loses_the_part_of_another() {
         block.set_isolated(1);
         scanner.join().unwrap();
         plugger.join().unwrap();
-        assert_eq!(block.kind(), MigrateType::Reclaimable);
+        assert_eq!(block.kind_beneath(), MigrateType::Reclaimable);
         assert!(block.is_isolated());
         assert_eq!(block.zone(), 3);
         assert_eq!(block.hints(), Hints::Skip);

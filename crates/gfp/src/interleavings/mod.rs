@@ -6,6 +6,7 @@
 
 mod deferred;
 mod descriptor;
+mod isolation;
 mod known;
 mod link;
 mod lock_class;

@@ -160,18 +160,21 @@ impl<'p, P: Platform> Ground<'p, P> {
 
     /// P423. Blocks that the type may not have do not count as suitable.
     pub(crate) fn fragmentation(&self, order: u32, kind: MigrateType) -> Fragmentation {
-        let of = |o: usize| MigrateType::ALL.map(|kind| self.zone.nr_free(o, kind));
-        let blocks = (0..NR_ORDERS).flat_map(of).sum();
+        let blocks = (0..NR_ORDERS).map(|order| self.given_out(order)).sum();
         let suitable = usize::from(self.has_block(order, kind));
         fragmentation(order, blocks, self.zone.free_pages(), suitable)
     }
 
+    /// Free blocks of an order that are not isolated.
+    fn given_out(&self, order: usize) -> usize {
+        let kinds = &MigrateType::ALL[..MigrateType::Isolate as usize];
+        let blocks = kinds.iter().map(|kind| self.zone.nr_free(order, *kind));
+        blocks.sum()
+    }
+
     /// P427: how fragmented it is for huge pages.
     pub(crate) fn score(&self) -> Score {
-        let in_blocks = |order: usize| {
-            let blocks = MigrateType::ALL.map(|kind| self.zone.nr_free(order, kind));
-            blocks.iter().sum::<usize>() << order
-        };
+        let in_blocks = |order: usize| self.given_out(order) << order;
         let usable = (Order::PAGEBLOCK.index()..NR_ORDERS).map(in_blocks).sum();
         Score {
             present: self.zone.present_pages(),
@@ -317,8 +320,9 @@ impl<'p, P: Platform> Ground<'p, P> {
         let taken = self.locked(&local, locking, |guard| {
             let mut taken = 0;
             while taken < wanted {
-                let class = self.pages.blocks.blocks[block].class();
-                if class == CLASS_FULL || class < order.get() {
+                let b = &self.pages.blocks.blocks[block];
+                let class = b.class();
+                if class == CLASS_FULL || class < order.get() || b.is_isolated() {
                     break;
                 }
                 let (zone, min) = (self.zone, AllocFlags::MIN);
@@ -371,8 +375,9 @@ impl<'p, P: Platform> Ground<'p, P> {
         }
         let captured = wanted.and_then(|wanted| {
             let block = self.block(at)?;
-            let class = pages.blocks.blocks[block].class();
-            let there = class != CLASS_FULL && class >= wanted.get();
+            let b = &pages.blocks.blocks[block];
+            let class = b.class();
+            let there = class != CLASS_FULL && class >= wanted.get() && !b.is_isolated();
             there.then(|| guard.take_from(block, wanted, 1).pfn)
         });
         drop(guard);

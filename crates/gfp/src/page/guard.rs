@@ -47,14 +47,18 @@ impl ZoneGuard<'_> {
     }
 
     /// Adds to, or takes from, the zone's page counts.
-    fn account(&self, kind: MigrateType, pages: isize) {
+    pub(super) fn account(&self, kind: MigrateType, pages: isize) {
         let add = |n: &AtomicUsize| {
             let new = n.load(Relaxed).wrapping_add_signed(pages);
             n.store(new, Relaxed);
             new
         };
         match kind {
-            MigrateType::Isolate => return,
+            MigrateType::Isolate => {
+                add(&self.zone.free_isolated);
+                add(&self.zone.aside);
+                return self.note_lowest(self.zone.free_pages());
+            }
             MigrateType::Cma => _ = add(&self.zone.free_cma),
             MigrateType::HighAtomic => {
                 add(&self.zone.free_highatomic);
@@ -62,8 +66,13 @@ impl ZoneGuard<'_> {
             }
             _ => (),
         }
-        // What is on its way to the platform is not in use: the peak does not count it.
-        let free = add(&self.zone.free) + self.zone.hidden() * PAGEBLOCK_PAGES;
+        self.note_lowest(add(&self.zone.free));
+    }
+
+    /// What is isolated or on its way to the platform is not in use: the peak does not count it.
+    #[inline(always)]
+    fn note_lowest(&self, free: usize) {
+        let free = free + self.zone.aside.load(Relaxed);
         if free < self.zone.lowest_free.load(Relaxed) {
             self.zone.lowest_free.store(free, Relaxed);
         }
@@ -77,7 +86,7 @@ impl ZoneGuard<'_> {
     }
 
     /// Moves a block to the index of another class.
-    fn reclass(&self, block: usize, class: u8) {
+    pub(super) fn reclass(&self, block: usize, class: u8) {
         let b = &self.blocks.blocks[block];
         let old = b.class();
         if old == class {
@@ -230,7 +239,9 @@ impl ZoneGuard<'_> {
             if free(pfn) || free(half) {
                 return false;
             }
-            let same = self.blocks.kind_of(pfn) == self.blocks.kind_of(half);
+            let kind = self.blocks.kind_of(pfn);
+            // Isolated blocks stay apart, also from each other: beneath they may differ.
+            let same = kind == self.blocks.kind_of(half) && kind != MigrateType::Isolate;
             return match self.blocks.of(pfn) {
                 Some(block) if same => self.put_pair(block, clean),
                 _ => {
@@ -291,7 +302,12 @@ impl ZoneGuard<'_> {
     }
 
     /// A block became wholly free: joins its partner (P303), and waits for free page reporting.
+    /// If it is isolated, at the end of that.
     fn whole(&mut self, block: usize, clean: bool) {
+        let b = &self.blocks.blocks[block];
+        if b.is_isolated() {
+            return b.set_clean(clean.into());
+        }
         self.unused(block, clean);
         self.join(block);
     }
@@ -362,7 +378,7 @@ impl ZoneGuard<'_> {
     }
 
     /// Adds the free runs of a block to, or takes them from, the counts of a type.
-    fn count_runs(&mut self, block: usize, kind: MigrateType, sign: isize) {
+    pub(super) fn count_runs(&mut self, block: usize, kind: MigrateType, sign: isize) {
         for (order, n) in runs(&self.blocks.lines[block]).into_iter().enumerate() {
             if n != 0 {
                 self.count(order as u8, kind, sign * n as isize);
@@ -391,8 +407,9 @@ impl ZoneGuard<'_> {
     }
 
     fn hide(&self, blocks: isize) {
-        let n = &self.zone.hidden;
-        n.store(n.load(Relaxed).wrapping_add_signed(blocks), Relaxed);
+        let add = |n: &AtomicUsize, by| n.store(n.load(Relaxed).wrapping_add_signed(by), Relaxed);
+        add(&self.zone.hidden, blocks);
+        add(&self.zone.aside, blocks * PAGEBLOCK_PAGES as isize);
     }
 }
 

@@ -13,7 +13,8 @@
 //!    step by step what `policy::effort` plans; what frees memory stands above and is asked through
 //!    `relief`. `near` has it reclaim before it goes to another node, if the administrator wants
 //!    that. `boost` raises a zone's watermarks when blocks of two types are mixed, `urgent`
-//!    keeps something for who cannot wait, `mobile` knows whose pages can be moved.
+//!    keeps something for who cannot wait, `mobile` knows whose pages can be moved, `isolate`
+//!    keeps pageblocks for who wants just these frames.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
@@ -25,7 +26,7 @@
 //!    not given out twice. Of two frees of one block that run at the same time both can succeed:
 //!    the block is then cached twice, which is seen when its second copy leaves the cache (unless
 //!    the block was allocated and cached once more in between).
-//! 7. **What it does not do yet.** Shards, remote-free rings, isolation, CMA, taking memory out of
+//! 7. **What it does not do yet.** Shards, remote-free rings, CMA, taking memory out of
 //!    a running machine (issue 5).
 
 mod alloc;
@@ -40,6 +41,7 @@ mod free;
 mod ground;
 mod guard;
 mod index;
+mod isolate;
 mod known;
 mod large;
 mod lists;
@@ -72,6 +74,7 @@ use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
 pub(crate) use ground::{Contended, Ground, Locking};
+pub use isolate::{IsolateError, IsolateMode, IsolatedPages};
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
 pub(crate) use mobile::Held;
 pub use mobile::{

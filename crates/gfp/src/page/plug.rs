@@ -185,7 +185,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Enters where it is known that we are not inside.
-    fn enter_again(&self) -> Local<'_, P> {
+    pub(super) fn enter_again(&self) -> Local<'_, P> {
         let mut spins = 0;
         loop {
             if let Ok(local) = Local::enter(&self.platform) {

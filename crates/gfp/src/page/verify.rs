@@ -7,6 +7,7 @@ use super::{OWNERS_MAX, PageAllocator};
 use crate::flags::MigrateType;
 use crate::frame::{CpuId, FrameKind, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
+use crate::sync::atomic::Ordering::Relaxed;
 use core::fmt;
 
 /// What [`PageAllocator::verify`] found wrong.
@@ -66,7 +67,7 @@ impl<P: Platform> PageAllocator<P> {
         self.verify_owners()?;
         for zone in self.zones.iter() {
             let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
-            let (mut free, mut dirty) = (0, 0);
+            let (mut free, mut dirty, mut isolated) = (0, 0, 0);
             let blocks = zone.first_block..zone.first_block + zone.nr_blocks;
             for i in blocks.clone() {
                 let block = &self.blocks.blocks[i];
@@ -76,7 +77,10 @@ impl<P: Platform> PageAllocator<P> {
                 let line = &self.blocks.lines[i];
                 let frames = (0..PAGEBLOCK_PAGES).filter(|f| line.is_free(*f)).count();
                 same("block free count is its bits", i, block.free(), frames)?;
-                free += frames;
+                match block.is_isolated() {
+                    true => isolated += frames,
+                    false => free += frames,
+                }
                 let kind = block.kind() as usize;
                 if block.class() == CLASS_PAIR {
                     same(
@@ -111,8 +115,16 @@ impl<P: Platform> PageAllocator<P> {
                 free,
             )?;
             let id = zone.id.into();
+            let found = zone.free_isolated();
+            same("isolated free pages are counted", id, found, isolated)?;
             same("blocks to report are counted", id, zone.nr_dirty(), dirty)?;
             same("no block is hidden", id, zone.hidden(), 0)?;
+            same(
+                "what stands aside is isolated",
+                id,
+                zone.aside.load(Relaxed),
+                isolated,
+            )?;
             for (order, kinds) in counts.iter().enumerate() {
                 for kind in MigrateType::ALL {
                     let found = zone.nr_free(order, kind);
@@ -161,12 +173,13 @@ impl<P: Platform> PageAllocator<P> {
         let dirty = zone.dirty.contains(block - zone.first_block) as usize;
         let clean = self.blocks.blocks[block].is_clean() as usize;
         let whole = (free == PAGEBLOCK_PAGES) as usize;
-        same(
-            "a whole free block is clean or dirty",
-            block,
-            clean + dirty,
-            whole,
-        )?;
+        if self.blocks.blocks[block].is_isolated() {
+            same("an isolated block does not wait", block, dirty, 0)?;
+            same("a clean block is free", block, clean & !whole, 0)?;
+            return Ok(0);
+        }
+        let what = "a whole free block is clean or dirty";
+        same(what, block, clean + dirty, whole)?;
         Ok(dirty)
     }
 

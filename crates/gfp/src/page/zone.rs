@@ -99,11 +99,15 @@ pub(crate) struct Zone {
     pub(super) free: AtomicUsize,
     pub(super) free_cma: AtomicUsize,
     pub(super) free_highatomic: AtomicUsize,
+    /// Free pages of isolated blocks: no part of `free` (P306).
+    pub(super) free_isolated: AtomicUsize,
     /// Smallest value that `free` ever had: managed minus this is the peak use.
     pub(super) lowest_free: AtomicUsize,
     pub(super) nr_dirty: AtomicUsize,
     /// Pageblocks that are neither free nor used: on their way to the operating system, or new.
     pub(super) hidden: AtomicUsize,
+    /// Pages that are isolated and free, or hidden: no part of `free`, and not in use either.
+    pub(super) aside: AtomicUsize,
     pub(super) nr_free: [[AtomicUsize; MigrateType::COUNT]; NR_ORDERS],
 }
 
@@ -142,12 +146,14 @@ impl Zone {
             free: AtomicUsize::new(0),
             free_cma: AtomicUsize::new(0),
             free_highatomic: AtomicUsize::new(0),
+            free_isolated: AtomicUsize::new(0),
             lowest_free: AtomicUsize::new(0),
             nr_free: core::array::from_fn(|_| core::array::from_fn(|_| AtomicUsize::new(0))),
             index: core::array::from_fn(|_| core::array::from_fn(|_| set())),
             dirty: set(),
             nr_dirty: AtomicUsize::new(0),
             hidden: AtomicUsize::new(0),
+            aside: AtomicUsize::new(0),
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
             boost: Boost::new(),
             urgent: Urgent::new(),
@@ -231,6 +237,11 @@ impl Zone {
     #[inline]
     pub(crate) fn hidden(&self) -> usize {
         self.hidden.load(Relaxed)
+    }
+
+    /// Free pages of isolated blocks, which nobody gets (P306, P512).
+    pub(crate) fn free_isolated(&self) -> usize {
+        self.free_isolated.load(Relaxed)
     }
 
     /// Free pages of the reserve.

@@ -6,6 +6,7 @@ mod buddy;
 mod claim;
 mod edges;
 mod growth;
+mod isolate;
 mod maps;
 mod model;
 mod nolock;
