@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 use crate::shell::{self, Repo};
 use crate::vm;
@@ -28,6 +29,8 @@ enum Benchmark {
     },
     /// The page allocator beside its peers and two floors
     Page(Page),
+    /// How far pages that cannot be moved spread over blocks of 2 MiB, after a long mixed load
+    Frag(Frag),
     /// The instructions of the kernel's operations, beside the recorded ones
     Kernel {
         /// One JSON object a row: bench, cpus, ours_instructions; nothing is compared
@@ -88,6 +91,52 @@ impl Page {
     }
 }
 
+#[derive(Args, Default)]
+struct Frag {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    /// Operations, by default 100000000
+    #[arg(long)]
+    ops: Option<u64>,
+    /// GiB of memory, by default 16
+    #[arg(long)]
+    gib: Option<u64>,
+    /// Percent of memory that is in use on average, by default 85
+    #[arg(long)]
+    fill: Option<u64>,
+    /// Seed of the load, by default 1
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where to draw the map of blocks, by default frag.svg in the target folder
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
+impl Frag {
+    fn args(&self, repo: &Repo) -> Vec<String> {
+        let svg = self.svg.clone();
+        let svg = svg.unwrap_or_else(|| repo.target.join("frag.svg"));
+        let mut args = vec!["--svg".to_owned(), svg.display().to_string()];
+        args.extend(chosen(&[(self.json, "--json")]));
+        let numbers = [
+            ("--ops", self.ops),
+            ("--gib", self.gib),
+            ("--fill", self.fill),
+            ("--seed", self.seed),
+        ];
+        for (option, number) in numbers {
+            args.extend(
+                number
+                    .map(|n| [option.to_owned(), n.to_string()])
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        args
+    }
+}
+
 fn chosen(flags: &[(bool, &str)]) -> Vec<String> {
     let wanted = flags.iter().filter(|(wanted, _)| *wanted);
     wanted.map(|(_, option)| (*option).to_owned()).collect()
@@ -107,6 +156,7 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
             let flags = [(*json, "--json"), (*all, "--all"), (*quick, "--quick")];
             example(repo, "gfp-malloc", "bench_malloc", &chosen(&flags))
         }
+        Benchmark::Frag(frag) => example(repo, "gfp-host", "bench_frag", &frag.args(repo)),
         Benchmark::Page(page) => example(repo, "gfp-host", "bench_page", &page.args()),
     };
     shell::run_without_limit(&mut command)
