@@ -16,19 +16,6 @@ use crate::report::Misuse;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
 
-impl FrameWord {
-    /// The word of the first frame of a block that a request gets.
-    #[inline(always)]
-    pub(super) fn given(req: &PageRequest) -> FrameWord {
-        let compound = req.gfp.contains(Gfp::COMP) && req.order > Order::ZERO;
-        let kind = match compound {
-            true => FrameKind::Compound,
-            false => FrameKind::Page,
-        };
-        FrameWord::new(kind, req.order, 1)
-    }
-}
-
 impl<P: Platform> PageAllocator<P> {
     /// Allocates 2^order pages, physically contiguous and aligned to their size (P341).
     ///
@@ -398,11 +385,17 @@ impl<P: Platform> PageAllocator<P> {
         let mut got = false;
         if let Ok(local) = Local::enter(&self.platform) {
             for place in out.iter_mut().filter(|p| p.is_none()) {
-                let Some(pfn) = self.alloc_local(&local, &near, flags) else {
-                    break;
+                let pfn = match self.take_quick(&local, &near) {
+                    Some(taken) => self.hand_out_quick(taken, &req),
+                    None => {
+                        let Some(pfn) = self.alloc_local(&local, &near, flags) else {
+                            break;
+                        };
+                        self.hand_out(pfn, &req);
+                        pfn
+                    }
                 };
                 *place = Some(pfn);
-                self.hand_out(pfn, &req);
                 got = true;
             }
         }

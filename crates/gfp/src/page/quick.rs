@@ -67,6 +67,19 @@ impl Routes {
     }
 }
 
+impl FrameWord {
+    /// The word of the first frame of a block that a request gets.
+    #[inline(always)]
+    pub(super) fn given(req: &PageRequest) -> FrameWord {
+        let compound = req.gfp.contains(Gfp::COMP) && req.order > Order::ZERO;
+        let kind = match compound {
+            true => FrameKind::Compound,
+            false => FrameKind::Page,
+        };
+        FrameWord::new(kind, req.order, 1)
+    }
+}
+
 /// A block that was taken from a cache and still says so.
 pub(super) struct Quick<'a> {
     place: FramePlace<'a>,
