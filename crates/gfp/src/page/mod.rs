@@ -14,9 +14,6 @@
 //!    which does step by step what `policy::effort` plans; what frees memory stands above and is
 //!    asked through `relief`. `near` has it reclaim before it goes to another node, if the
 //!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
-//!    which does step by step what `policy::effort` plans; what frees memory stands above and is
-//!    asked through `relief`. `near` has it reclaim before it goes to another node, if the
-//!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
 //!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be moved,
 //!    `isolate` keeps pageblocks for who wants just these frames.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
