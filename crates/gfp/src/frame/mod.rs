@@ -21,6 +21,5 @@ mod types;
 #[cfg_attr(loom, allow(unused_imports))]
 pub(crate) use movable::{Freed, LetGo, MovableBlock, OWNERS, TAG_ARRIVING, Unfit};
 pub(crate) use stack::FrameStack;
-pub(crate) use table::FramePlace;
 pub use table::{FrameKind, FrameTable, FrameWord};
 pub use types::*;

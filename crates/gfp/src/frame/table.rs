@@ -109,15 +109,6 @@ impl FrameWord {
         self.0 & 0xff == ((order.get() as u64) << 4 | kind as u64)
     }
 
-    /// True if the frame is the first of an allocated block of this order, compound or not, with
-    /// one reference.
-    #[inline(always)]
-    pub(crate) const fn is_last_reference(self, order: Order) -> bool {
-        const { assert!(FrameKind::Page as u64 ^ FrameKind::Compound as u64 == 1) };
-        let page = FrameWord::new(FrameKind::Page, order, 1);
-        (self.0 ^ page.0) & !(RESERVE | 1) == 0
-    }
-
     /// The order of the block that this frame is the first of.
     #[inline]
     pub const fn order(self) -> Order {
@@ -159,24 +150,6 @@ impl FrameWord {
     #[inline]
     pub const fn phys(self) -> PhysAddr {
         PhysAddr(self.0 >> 16)
-    }
-}
-
-/// Where the word of one frame stands.
-#[derive(Copy, Clone)]
-pub(crate) struct FramePlace<'a>(&'a AtomicU64);
-
-impl FramePlace<'_> {
-    /// As [`FrameTable::get_acquire`].
-    #[inline(always)]
-    pub(crate) fn get_acquire(self) -> FrameWord {
-        FrameWord(self.0.load(Ordering::Acquire))
-    }
-
-    /// As [`FrameTable::set`].
-    #[inline(always)]
-    pub(crate) fn set(self, word: FrameWord) {
-        self.0.store(word.0, Ordering::Relaxed);
     }
 }
 
@@ -240,12 +213,6 @@ impl FrameTable {
             Some(word) => FrameWord(word.load(Ordering::Acquire)),
             None => FrameWord::NONE,
         }
-    }
-
-    /// The place of a frame's word, for who reads and writes it; the index is one in this table.
-    #[inline(always)]
-    pub(crate) fn place(&self, index: usize) -> Option<FramePlace<'_>> {
-        self.words.get(index).map(FramePlace)
     }
 
     /// Sets the word of a frame that the caller owns. Outside of the table nothing happens.

@@ -109,11 +109,6 @@ impl Order {
         Order::new((usize::BITS - (pages - 1).leading_zeros()) as u8)
     }
 
-    /// All orders, the smallest first.
-    pub(crate) fn all() -> impl Iterator<Item = Order> + Clone {
-        (0..=MAX_PAGE_ORDER).map(Order)
-    }
-
     /// The order as a number.
     #[inline]
     pub const fn get(self) -> u8 {

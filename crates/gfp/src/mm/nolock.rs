@@ -9,8 +9,8 @@ use core::ptr::NonNull;
 
 impl<P: Platform> Mm<P> {
     /// 2^order zeroed pages if they can be had without waiting for anybody (`alloc_pages_nolock`;
-    /// P170-P172). `gfp` may contain `__GFP_ACCOUNT` only, `order` must be small or that of a
-    /// pageblock (0 to 5, or 9). `None` is normal: try later, or do without.
+    /// P170-P172). `gfp` may contain `__GFP_ACCOUNT` only, `order` must be one that CPUs cache (0
+    /// to 5, and 9). `None` is normal: try later, or do without.
     ///
     /// Context: any. Who came in the middle of another call on this CPU gets `None`.
     pub fn alloc_pages_nolock(&self, gfp: Gfp, node: Option<NodeId>, order: u8) -> Option<Pfn> {

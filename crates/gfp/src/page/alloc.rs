@@ -40,60 +40,14 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        if !req.is_special()
-            && let Some(local) = Local::enter_quick(&self.platform)
-        {
-            return self.alloc_in(local, req, relief);
-        }
-        self.alloc_carefully(req, relief)
-    }
-
-    /// [`PageAllocator::alloc_with`] of a request that is to be looked at first, or where entering
-    /// takes time.
-    #[inline(never)]
-    fn alloc_carefully<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
-        let req = match req.is_special() {
-            true => self.admit(req)?,
-            false => *req,
+        let admitted;
+        let req = if req.is_special() {
+            admitted = self.admit(req)?;
+            &admitted
+        } else {
+            req
         };
         let local = Local::enter(&self.platform)?;
-        self.alloc_in(local, &req, relief)
-    }
-
-    /// Serves a request that was looked at, from the section that is entered.
-    #[inline(always)]
-    fn alloc_in<R>(
-        &self,
-        local: Local<'_, P>,
-        req: &PageRequest,
-        relief: &R,
-    ) -> Result<Pfn, AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
-        match self.take_quick(&local, req) {
-            Some(taken) => {
-                local.leave();
-                Ok(self.hand_out_quick(taken, req))
-            }
-            None => self.alloc_uncached(local, req, relief),
-        }
-    }
-
-    /// [`PageAllocator::alloc_in`] where more is to be done than to take a block from the cache.
-    #[inline(never)]
-    fn alloc_uncached<R>(
-        &self,
-        local: Local<'_, P>,
-        req: &PageRequest,
-        relief: &R,
-    ) -> Result<Pfn, AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
         let Some(pfn) = self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) else {
             drop(local);
             return self.alloc_slow(req, relief);
@@ -106,17 +60,18 @@ impl<P: Platform> PageAllocator<P> {
     /// Makes a block that was just taken the caller's.
     #[inline]
     pub(super) fn hand_out(&self, pfn: Pfn, req: &PageRequest) {
-        self.frames.set(pfn, FrameWord::given(req));
+        let compound = req.gfp.contains(Gfp::COMP) && req.order > Order::ZERO;
+        let kind = if compound {
+            FrameKind::Compound
+        } else {
+            FrameKind::Page
+        };
+        self.frames.set(pfn, FrameWord::new(kind, req.order, 1));
         if req.gfp.contains(Gfp::ZERO) {
-            self.clear(pfn, req.order);
+            // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no
+            // cache.
+            unsafe { self.ptr_of(pfn).as_ptr().write_bytes(0, req.order.bytes()) };
         }
-    }
-
-    /// Makes a block that was just taken read as zero.
-    #[inline(never)]
-    pub(super) fn clear(&self, pfn: Pfn, order: Order) {
-        // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no cache.
-        unsafe { self.ptr_of(pfn).as_ptr().write_bytes(0, order.bytes()) };
     }
 
     /// One pass over the zones that the request may use, with the given rights (P275).
@@ -337,9 +292,9 @@ impl<P: Platform> PageAllocator<P> {
         drop(guard);
         let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
         for i in 0..self.zones.len() {
-            // SAFETY: [INV-PAGE-1] the block is ours alone and large enough, a page is aligned
-            // enough; [INV-PCPU-2] it stays there.
-            unsafe { ZoneCache::init(caches.add(i)) };
+            // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned
+            // enough.
+            unsafe { caches.as_ptr().add(i).write(ZoneCache::new()) };
         }
         // Release: the caches are written before another CPU finds them. Only this CPU stores here.
         slot.store(caches.as_ptr(), Ordering::Release);
@@ -385,17 +340,11 @@ impl<P: Platform> PageAllocator<P> {
         let mut got = false;
         if let Ok(local) = Local::enter(&self.platform) {
             for place in out.iter_mut().filter(|p| p.is_none()) {
-                let pfn = match self.take_quick(&local, &near) {
-                    Some(taken) => self.hand_out_quick(taken, &req),
-                    None => {
-                        let Some(pfn) = self.alloc_local(&local, &near, flags) else {
-                            break;
-                        };
-                        self.hand_out(pfn, &req);
-                        pfn
-                    }
+                let Some(pfn) = self.alloc_local(&local, &near, flags) else {
+                    break;
                 };
                 *place = Some(pfn);
+                self.hand_out(pfn, &req);
                 got = true;
             }
         }

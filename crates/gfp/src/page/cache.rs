@@ -5,43 +5,35 @@
 //! from elsewhere.
 
 use crate::flags::MigrateType;
-use crate::frame::{NR_ORDERS, Order};
+use crate::frame::Order;
 use crate::policy::pcp::PcpLimits;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use core::ptr::NonNull;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// How many blocks of each order a CPU keeps at most, a type: about half a MiB an order, two huge
-/// pages, and one block of the largest order. Orders 6..=8 are not cached.
-const CAPACITY: [usize; NR_ORDERS] = [128, 64, 32, 16, 8, 4, 0, 0, 0, 2, 1];
-/// Entries of one type.
-const ENTRIES: usize = {
-    let (mut sum, mut order) = (0, 0);
-    while order < NR_ORDERS {
-        sum += CAPACITY[order];
-        order += 1;
+/// How many blocks of each cached order a CPU keeps at most, a type: about half a MiB an order, and
+/// two huge pages. Orders 6..=8 and 10 are not cached.
+const CAPACITY: [usize; 7] = [128, 64, 32, 16, 8, 4, 2];
+/// The orders of [`CAPACITY`].
+const ORDERS: [u8; 7] = [0, 1, 2, 3, 4, 5, 9];
+const NR_CACHED: usize = CAPACITY.len();
+/// Where the entries of each order start.
+const START: [usize; NR_CACHED + 1] = {
+    let mut start = [0; NR_CACHED + 1];
+    let mut i = 0;
+    while i < NR_CACHED {
+        start[i + 1] = start[i] + CAPACITY[i];
+        i += 1;
     }
-    sum
+    start
 };
 const TYPES: usize = MigrateType::PCP_TYPES;
-/// Stacks of one type: a power of two, so that the way to one is shifts.
-const STACKS: usize = NR_ORDERS.next_power_of_two();
-
-/// Where one list stands: a stack of frame numbers.
-struct Stack {
-    len: AtomicU32,
-    capacity: AtomicU32,
-    /// [INV-PCPU-3] `capacity` entries, which live as long as the cache; `len` is not larger.
-    base: AtomicPtr<AtomicU32>,
-}
 
 /// One CPU's cached blocks and event counts of one zone.
-#[repr(C)]
 pub(crate) struct ZoneCache {
-    stacks: [[Stack; STACKS]; TYPES],
     /// Pages in all lists.
     count: AtomicU32,
+    len: [[AtomicU32; NR_CACHED]; TYPES],
+    entries: [[AtomicU32; START[NR_CACHED]]; TYPES],
     pub(crate) events: Events,
-    entries: [[AtomicU32; ENTRIES]; TYPES],
 }
 
 /// The [`PcpLimits`] of one zone. They change when memory is added; who reads old and new mixed
@@ -85,45 +77,11 @@ impl Sizing {
     }
 }
 
-/// A mobility type that has lists of its own (P308).
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(crate) enum PcpKind {
-    Unmovable = MigrateType::Unmovable as u8,
-    Movable = MigrateType::Movable as u8,
-    Reclaimable = MigrateType::Reclaimable as u8,
-}
-
-impl PcpKind {
-    const ALL: [PcpKind; TYPES] = [PcpKind::Unmovable, PcpKind::Movable, PcpKind::Reclaimable];
-
-    /// Where blocks of a type are cached: reserve and CMA blocks go with the movable ones (P331).
-    #[inline(always)]
-    pub(super) const fn of(kind: MigrateType) -> PcpKind {
-        match kind {
-            MigrateType::Unmovable => PcpKind::Unmovable,
-            MigrateType::Reclaimable => PcpKind::Reclaimable,
-            _ => PcpKind::Movable,
-        }
-    }
-
-    /// The type of this number, `None` above them.
-    #[inline(always)]
-    pub(crate) const fn from_bits(bits: u8) -> Option<PcpKind> {
-        match bits {
-            0 => Some(PcpKind::Unmovable),
-            1 => Some(PcpKind::Movable),
-            2 => Some(PcpKind::Reclaimable),
-            _ => None,
-        }
-    }
-}
-
 /// Names one list of a [`ZoneCache`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct List {
-    kind: PcpKind,
-    order: Order,
+    kind: u8,
+    slot: u8,
 }
 
 impl List {
@@ -131,30 +89,32 @@ impl List {
     /// and CMA blocks go with the movable ones (P331).
     #[inline]
     pub(crate) const fn of(order: Order, kind: MigrateType) -> Option<List> {
-        if CAPACITY[order.index()] == 0 {
-            return None;
-        }
-        Some(List::any(order, PcpKind::of(kind)))
-    }
-
-    /// The list of blocks of any order. It is empty and has no room if the order is not cached.
-    #[inline(always)]
-    pub(super) const fn any(order: Order, kind: PcpKind) -> List {
-        List { kind, order }
+        let slot = match order.get() {
+            o @ 0..=5 => o,
+            9 => 6,
+            _ => return None,
+        };
+        let kind = match kind {
+            MigrateType::Unmovable => 0,
+            MigrateType::Reclaimable => 2,
+            _ => 1,
+        };
+        Some(List { kind, slot })
     }
 
     /// Every list.
     pub(crate) fn all() -> impl Iterator<Item = List> {
-        PcpKind::ALL.into_iter().flat_map(|kind| {
-            let orders = Order::all().filter(|order| CAPACITY[order.index()] != 0);
-            orders.map(move |order| List { kind, order })
-        })
+        (0..TYPES as u8).flat_map(|kind| (0..NR_CACHED as u8).map(move |slot| List { kind, slot }))
     }
 
     /// The order of its blocks.
     #[inline]
     pub(crate) fn order(self) -> Order {
-        self.order
+        Order::new(ORDERS[self.slot as usize]).unwrap_or_default()
+    }
+
+    const fn capacity(self) -> usize {
+        CAPACITY[self.slot as usize]
     }
 }
 
@@ -190,37 +150,12 @@ impl Counter {
 }
 
 impl ZoneCache {
-    /// Makes an empty cache where it will stay.
-    ///
-    /// # Safety
-    /// `place` is valid for writes, aligned, and stays where it is for as long as the cache is
-    /// used.
-    pub(crate) unsafe fn init(place: NonNull<ZoneCache>) {
-        let place = place.as_ptr();
-        let entry = || AtomicU32::new(0);
-        // SAFETY: promised by the caller.
-        let mut base = unsafe {
-            let entries = &raw mut (*place).entries;
-            entries.write(core::array::from_fn(|_| core::array::from_fn(|_| entry())));
-            entries.cast::<AtomicU32>()
-        };
-        let mut stack = |order| {
-            let capacity = CAPACITY.get(order).copied().unwrap_or(0);
-            let stack = Stack {
-                len: AtomicU32::new(0),
-                capacity: AtomicU32::new(capacity as u32),
-                base: AtomicPtr::new(base),
-            };
-            // The sum of all capacities is the number of entries: this ends at their end.
-            base = base.wrapping_add(capacity);
-            stack
-        };
-        let stacks = core::array::from_fn(|_| core::array::from_fn(&mut stack));
-        // SAFETY: promised by the caller.
-        unsafe {
-            (&raw mut (*place).stacks).write(stacks);
-            (&raw mut (*place).count).write(AtomicU32::new(0));
-            (&raw mut (*place).events).write(Events::default());
+    pub(crate) fn new() -> ZoneCache {
+        ZoneCache {
+            count: AtomicU32::new(0),
+            len: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
+            entries: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
+            events: Events::default(),
         }
     }
 
@@ -230,145 +165,102 @@ impl ZoneCache {
         self.count.load(Relaxed) as usize
     }
 
-    #[inline(always)]
-    fn add_count(&self, pages: usize) {
-        let count = self.count.load(Relaxed);
-        self.count.store(count.wrapping_add(pages as u32), Relaxed);
+    #[inline]
+    fn add_count(&self, pages: isize) {
+        let new = (self.count.load(Relaxed) as isize + pages) as u32;
+        self.count.store(new, Relaxed);
     }
 
-    #[inline(always)]
-    fn stack(&self, list: List) -> &Stack {
-        &self.stacks[list.kind as usize][list.order.index() % STACKS]
+    #[inline]
+    fn len(&self, list: List) -> &AtomicU32 {
+        &self.len[list.kind as usize][list.slot as usize]
     }
 
-    /// The block that was put last.
-    #[inline(always)]
-    pub(crate) fn top(&self, list: List) -> Option<u32> {
-        let stack = self.stack(list);
-        let top = stack.len.load(Relaxed).checked_sub(1)?;
-        Some(stack.entry(top).load(Relaxed))
-    }
-
-    /// Takes the block that [`ZoneCache::top`] showed.
-    #[inline(always)]
-    pub(crate) fn drop_top(&self, list: List) {
-        let stack = self.stack(list);
-        // The store that publishes: before it nothing has happened.
-        let len = stack.len.load(Relaxed);
-        stack.len.store(len.wrapping_sub(1), Relaxed);
-        self.add_count(list.order.pages().wrapping_neg());
+    #[inline]
+    fn entries(&self, list: List) -> &[AtomicU32] {
+        let start = START[list.slot as usize];
+        &self.entries[list.kind as usize][start..start + list.capacity()]
     }
 
     /// Takes the block that was put last.
     #[inline]
     pub(crate) fn pop(&self, list: List) -> Option<u32> {
-        let entry = self.top(list)?;
-        self.drop_top(list);
+        let top = self.len(list).load(Relaxed).checked_sub(1)?;
+        let entry = self.entries(list).get(top as usize)?.load(Relaxed);
+        // The store that publishes: before it nothing has happened.
+        self.len(list).store(top, Relaxed);
+        self.add_count(-(list.order().pages() as isize));
         Some(entry)
     }
 
     /// Puts a block; false if the list is full.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn push(&self, list: List, frame: u32) -> bool {
-        let stack = self.stack(list);
-        let len = stack.len.load(Relaxed);
-        if len >= stack.capacity.load(Relaxed) {
+        let len = self.len(list).load(Relaxed);
+        let Some(entry) = self.entries(list).get(len as usize) else {
             return false;
-        }
-        stack.entry(len).store(frame, Relaxed);
-        stack.len.store(len + 1, Relaxed);
-        self.add_count(list.order.pages());
+        };
+        entry.store(frame, Relaxed);
+        self.len(list).store(len + 1, Relaxed);
+        self.add_count(list.order().pages() as isize);
         true
     }
 
     /// Blocks in a list.
     #[inline]
     pub(crate) fn blocks(&self, list: List) -> usize {
-        self.stack(list).len.load(Relaxed) as usize
+        self.len(list).load(Relaxed) as usize
     }
 
     /// Free places of a list.
     #[inline]
     pub(crate) fn room(&self, list: List) -> usize {
-        let stack = self.stack(list);
-        (stack.capacity.load(Relaxed) - stack.len.load(Relaxed)) as usize
+        list.capacity() - self.blocks(list)
     }
 
     /// The list with the most pages, if any has one.
     pub(crate) fn fullest(&self) -> Option<List> {
-        let mut left = self.count();
-        let (mut fullest, mut most) = (None, 0);
-        for list in List::all() {
-            let pages = self.blocks(list) << list.order.get();
-            if pages > most {
-                (fullest, most) = (Some(list), pages);
-            }
-            left = left.saturating_sub(pages);
-            if left <= most {
-                break; // none of the rest has more
-            }
-        }
-        fullest
+        let pages = |list: &List| self.blocks(*list) << list.order().get();
+        List::all()
+            .max_by_key(pages)
+            .filter(|list| self.blocks(*list) != 0)
     }
 
     /// Takes the oldest `n` blocks of a list (all, if it has fewer) and hands each to `f`, which
     /// must not panic.
     pub(crate) fn take_oldest(&self, list: List, n: usize, mut f: impl FnMut(u32)) {
-        let stack = self.stack(list);
-        let len = stack.len.load(Relaxed);
-        let out = len.min(u32::try_from(n).unwrap_or(u32::MAX));
-        for i in 0..out {
-            f(stack.entry(i).load(Relaxed));
+        let len = self.blocks(list);
+        let out = n.min(len);
+        let entries = &self.entries(list)[..len];
+        for entry in &entries[..out] {
+            f(entry.load(Relaxed));
         }
         for i in out..len {
-            stack
-                .entry(i - out)
-                .store(stack.entry(i).load(Relaxed), Relaxed);
+            entries[i - out].store(entries[i].load(Relaxed), Relaxed);
         }
-        stack.len.store(len - out, Relaxed);
-        self.add_count(((out as usize) << list.order.get()).wrapping_neg());
+        self.len(list).store((len - out) as u32, Relaxed);
+        self.add_count(-((out << list.order().get()) as isize));
     }
 
-    /// Shows every block of every list to `f`. The section of the CPU is held.
+    /// Shows every block of every list to `f`.
     pub(crate) fn each(&self, mut f: impl FnMut(u32, Order)) {
         for list in List::all() {
-            let stack = self.stack(list);
-            for i in 0..stack.len.load(Relaxed) {
-                f(stack.entry(i).load(Relaxed), list.order());
+            for entry in &self.entries(list)[..self.blocks(list)] {
+                f(entry.load(Relaxed), list.order());
             }
         }
-    }
-}
-
-impl Stack {
-    /// An entry below `capacity`.
-    #[inline(always)]
-    fn entry(&self, i: u32) -> &AtomicU32 {
-        debug_assert!(i < self.capacity.load(Relaxed));
-        // SAFETY: [INV-PCPU-3]
-        unsafe { &*self.base.load(Relaxed).add(i as usize) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::boxed::Box;
     use std::vec::Vec;
-
-    fn new_cache() -> Box<ZoneCache> {
-        let mut cache = Box::<ZoneCache>::new_uninit();
-        // SAFETY: the box does not move what it holds.
-        unsafe {
-            ZoneCache::init(NonNull::from(&mut *cache).cast());
-            cache.assume_init()
-        }
-    }
 
     #[test]
     fn it_is_last_in_first_out_and_gives_the_oldest_back() {
         // P327
-        let cache = new_cache();
+        let cache = ZoneCache::new();
         let list = List::of(Order::ZERO, MigrateType::Movable).unwrap();
         let other = List::of(Order::ZERO, MigrateType::Unmovable).unwrap();
         assert_eq!(cache.fullest(), None);
@@ -391,7 +283,7 @@ mod tests {
 
     #[test]
     fn every_list_keeps_its_own_blocks() {
-        let cache = new_cache();
+        let cache = ZoneCache::new();
         let mut n = 0;
         for list in List::all() {
             assert_eq!(cache.blocks(list), 0);

@@ -26,19 +26,6 @@ impl<P: Platform> PageAllocator<P> {
     /// Nobody may use the block any more through this reference.
     #[inline]
     pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
-        if self.free_quick(pfn, order) {
-            return Ok(());
-        }
-        // SAFETY: promised by the caller.
-        unsafe { self.free_carefully(pfn, order) }
-    }
-
-    /// [`PageAllocator::free`] where more is to be done than to put a block into the cache.
-    ///
-    /// # Safety
-    /// As there.
-    #[inline(never)]
-    unsafe fn free_carefully(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
         let word = self.frames.get_acquire(pfn);
         let mine =
             word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);

@@ -8,7 +8,6 @@
 
 use super::BootConfig;
 use super::known::Known;
-use super::quick::Routes;
 use super::zone::Zone;
 use crate::flags::ZoneKind;
 use crate::frame::{MAX_NODES, NodeId};
@@ -19,8 +18,6 @@ pub(super) const MAX_ZONES: usize = MAX_NODES * ZoneKind::COUNT;
 
 /// One node's zonelist (P202).
 pub(super) struct ZoneList {
-    /// Where plain requests of the node go, as walking `known` would find.
-    pub(super) routes: Routes,
     known: Known<MAX_ZONES>,
     /// All zones, also those whose memory is to come, in order.
     places: [u8; MAX_ZONES],
@@ -30,7 +27,6 @@ pub(super) struct ZoneList {
 impl ZoneList {
     fn empty() -> ZoneList {
         ZoneList {
-            routes: Routes::new(),
             known: Known::new(),
             places: [0; MAX_ZONES],
             nr_places: 0,

@@ -8,14 +8,13 @@
 //!    is found in a few loads, smallest fit first, also when memory is fragmented. `zone`: both
 //!    under one lock, with exact counts per order. `cache`: per-CPU arrays of blocks in front of a
 //!    zone.
-//! 3. **Allocation.** `quick` takes from this CPU's cache of the zone that comes first for such
-//!    flags; else `alloc` looks into those of all zones that may serve; a refill takes the zone's
-//!    lock once for a batch and looks at the watermarks then. A request in need goes on in `slow`,
-//!    which does step by step what `policy::effort` plans; what frees memory stands above and is
-//!    asked through `relief`. `near` has it reclaim before it goes to another node, if the
-//!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
-//!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be moved,
-//!    `isolate` keeps pageblocks for who wants just these frames.
+//! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for
+//!    a batch and looks at the watermarks then. A request in need goes on in `slow`, which does
+//!    step by step what `policy::effort` plans; what frees memory stands above and is asked through
+//!    `relief`. `near` has it reclaim before it goes to another node, if the administrator wants
+//!    that. `boost` raises a zone's watermarks when blocks of two types are mixed, `urgent`
+//!    keeps something for who cannot wait, `mobile` knows whose pages can be moved, `isolate`
+//!    keeps pageblocks for who wants just these frames.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
@@ -53,7 +52,6 @@ mod nolock;
 mod owner;
 mod owners;
 mod plug;
-mod quick;
 mod relief;
 mod slow;
 #[cfg(test)]

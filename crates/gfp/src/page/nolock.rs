@@ -18,17 +18,15 @@ impl<P: Platform> PageAllocator<P> {
     /// 2^order zeroed pages, if they can be had without waiting for anybody: from this CPU's cache,
     /// or from a zone whose lock is free and that is above its min watermark (P170, P171).
     ///
-    /// The flags may contain `ACCOUNT` only; `order` must be small or that of a pageblock: 0 to 5,
-    /// or 9. A compound block if `order` is not 0. `None` is normal and frequent (P172).
+    /// The flags may contain `ACCOUNT` only; `order` must be one that CPUs cache: 0 to 5, and 9. A
+    /// compound block if `order` is not 0. `None` is normal and frequent (P172).
     ///
     /// Context: any, an NMI inside the allocator too.
     pub fn alloc_nolock(&self, req: &PageRequest) -> Option<Pfn> {
         let (gfp, None) = req.gfp.sanitize_for(Entry::NoLock) else {
             return None;
         };
-        if !matches!(req.order.get(), 0..=5 | 9) {
-            return None;
-        }
+        List::of(req.order, MigrateType::Unmovable)?;
         let req = PageRequest { gfp, ..*req };
         let local = Local::enter_quick(&self.platform)?;
         let pfn = self.take_nolock(&local, &req)?;

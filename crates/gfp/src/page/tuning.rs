@@ -147,7 +147,6 @@ impl<P: Platform> PageAllocator<P> {
         for list in &self.lists {
             list.populate(&self.zones);
         }
-        self.write_routes();
         self.changes.step();
         // Release: pairs with the Acquire in `node_mask`.
         self.nodes.store(nodes, Release);
