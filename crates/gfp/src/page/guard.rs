@@ -187,7 +187,7 @@ impl ZoneGuard<'_> {
     }
 
     /// Notes that a block is not wholly free any more.
-    fn used(&self, block: usize) {
+    pub(super) fn used(&self, block: usize) {
         let b = &self.blocks.blocks[block];
         if b.is_clean() {
             b.set_clean(0);
@@ -436,7 +436,7 @@ pub(crate) fn runs(line: &Line) -> [u16; NR_ORDERS] {
 }
 
 /// The largest block that starts at `at` and ends before `end`.
-fn largest_block(at: Pfn, end: Pfn) -> Order {
+pub(super) fn largest_block(at: Pfn, end: Pfn) -> Order {
     let by_align = (at.0.trailing_zeros()).min(MAX_PAGE_ORDER as u32) as u8;
     let by_size = (end.0 - at.0).ilog2().min(MAX_PAGE_ORDER as u32) as u8;
     Order::new(by_align.min(by_size)).unwrap_or_default()

@@ -175,7 +175,7 @@ impl Used {
     }
 
     /// It stays where it is, for good. What has no word may be on its way.
-    fn is_unmovable(&self) -> bool {
+    pub(super) fn is_unmovable(&self) -> bool {
         !matches!(
             self.word.kind(),
             FrameKind::None | FrameKind::Cached | FrameKind::Deferred | FrameKind::Movable

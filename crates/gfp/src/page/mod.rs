@@ -14,7 +14,7 @@
 //!    `relief`. `near` has it reclaim before it goes to another node, if the administrator wants
 //!    that. `boost` raises a zone's watermarks when blocks of two types are mixed, `urgent`
 //!    keeps something for who cannot wait, `mobile` knows whose pages can be moved, `isolate`
-//!    keeps pageblocks for who wants just these frames.
+//!    keeps pageblocks for who wants just these frames, `contig` empties and takes them.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
 //!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
 //!    else by the bits.
@@ -36,6 +36,7 @@ mod boost;
 mod boot;
 mod cache;
 mod claim;
+mod contig;
 mod descriptor;
 mod free;
 mod ground;
@@ -73,14 +74,16 @@ use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
 use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
+pub(crate) use contig::Mover;
+pub use contig::{ContigError, Obstacle};
 pub(crate) use ground::{Contended, Ground, Locking};
 pub use isolate::{IsolateError, IsolateMode, IsolatedPages};
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
-pub(crate) use mobile::Held;
 pub use mobile::{
     GivenUp, MigrateError, MigrateMode, Migrated, OWNERS_MAX, OwnerId, PageOwner, PageOwnerError,
     ReclaimMode,
 };
+pub(crate) use mobile::{Held, Moved};
 pub use plug::{AddMemoryError, AddedMemory};
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief, WakeUp};
 pub use tuning::Tuning;

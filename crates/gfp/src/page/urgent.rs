@@ -210,7 +210,7 @@ impl ZoneGuard<'_> {
     }
 
     /// A block of the reserve is one of this type from now on.
-    fn leave_reserve(&mut self, block: usize, kind: MigrateType) {
+    pub(super) fn leave_reserve(&mut self, block: usize, kind: MigrateType) {
         self.retype(block, kind);
         let urgent = &self.zone.urgent;
         let left = urgent.reserved().saturating_sub(PAGEBLOCK_PAGES);

@@ -29,7 +29,7 @@ use crate::report::Misuse;
 use crate::sync::{Carved, WaitQueue};
 use core::ptr::NonNull;
 
-pub(crate) use held::Held;
+pub(crate) use held::{Held, Moved};
 
 pub use error::{MigrateError, PageOwnerError};
 pub use owner::{GivenUp, MigrateMode, Migrated, PageOwner, ReclaimMode};

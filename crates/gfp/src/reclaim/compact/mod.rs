@@ -14,12 +14,13 @@
 //! 5. **Failure.** Pages that were isolated and not moved are put back; targets go back where they
 //!    came from.
 //! 6. **Who compacts**: a request in need (`direct`), a task of the node for others and ahead of
-//!    them (`daemon`), an administrator (`whole`).
+//!    them (`daemon`), an administrator (`whole`). `moving` is for who wants certain frames.
 //! 7. **Where Linux is left.** A machine without page owners does not compact, so its requests take
 //!    the plan of P126. `compact_success` counts compactions that made a block, whoever got it.
 
 mod daemon;
 mod direct;
+mod moving;
 mod tuning;
 mod whole;
 mod zone;
