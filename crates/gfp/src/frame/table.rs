@@ -109,6 +109,16 @@ impl FrameWord {
         self.0 & 0xff == ((order.get() as u64) << 4 | kind as u64)
     }
 
+    /// True if the frame is the first of an allocated block of this order with one reference.
+    #[inline]
+    pub(crate) const fn is_last_reference(self, order: Order) -> bool {
+        const {
+            assert!(FrameKind::Page as u64 | 1 == FrameKind::Compound as u64);
+        }
+        let page = FrameWord::new(FrameKind::Page, order, 1);
+        self.0 & !(RESERVE | 1) == page.0
+    }
+
     /// The order of the block that this frame is the first of.
     #[inline]
     pub const fn order(self) -> Order {

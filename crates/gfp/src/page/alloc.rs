@@ -40,21 +40,10 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        let admitted;
-        let req = if req.is_special() {
-            admitted = self.admit(req)?;
-            &admitted
-        } else {
-            req
-        };
-        let local = Local::enter(&self.platform)?;
-        let Some(pfn) = self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) else {
-            drop(local);
-            return self.alloc_slow(req, relief);
-        };
-        local.leave();
-        self.hand_out(pfn, req);
-        Ok(pfn)
+        if req.is_special() {
+            return self.alloc_special(req, relief);
+        }
+        self.alloc_admitted(req, MigrateType::Unmovable, relief)
     }
 
     /// Makes a block that was just taken the caller's.
@@ -184,22 +173,22 @@ impl<P: Platform> PageAllocator<P> {
         flags: AllocFlags,
     ) -> Option<Pfn> {
         self.take_deferred(local);
-        if !flags.contains(AllocFlags::NO_WATERMARKS) && !zone.watermark_ok(order, highest, flags) {
-            return None;
-        }
         let store = cache.zip(List::of(order, kind));
         let mut wanted = store.map_or(1, |(cache, list)| {
             let sizing = self.sizing[zone.id as usize].get();
             // P326: order 0 takes a batch, higher orders a few, never past what may be kept.
             let (high, count) = (sizing.high_min, cache.count());
             let batch = pcp::refill(order.get().into(), count, high, 0, &sizing).blocks;
-            let fits = high.saturating_sub(count) >> order.get();
-            batch.min(fits).min(cache.room(list)).max(1)
+            1 + cache.allow(list, batch - 1, high).min(batch - 1)
         });
         // Near the mark a request takes just what it asked for: its own rights to go below are not
         // for whoever finds the rest in the cache (P270).
         let more = (wanted - 1) << order.get();
-        if more != 0 && !zone.watermark_ok_without(more, order, highest, flags.ordinary()) {
+        if more == 0 || !zone.watermark_ok_without(more, order, highest, flags.ordinary()) {
+            let unlimited = flags.contains(AllocFlags::NO_WATERMARKS);
+            if !unlimited && !zone.watermark_ok(order, highest, flags) {
+                return None;
+            }
             wanted = 1;
         }
         let mut guard = zone.lock(&self.blocks, local);
@@ -241,7 +230,7 @@ impl<P: Platform> PageAllocator<P> {
             {
                 let word = FrameWord::new(FrameKind::Cached, order, 0);
                 self.frames.set(first.pfn, word);
-                if cache.push(list, self.frame_index(first.pfn)) {
+                if cache.push_beyond(list, self.frame_index(first.pfn)) {
                     return None;
                 }
             }
@@ -294,7 +283,10 @@ impl<P: Platform> PageAllocator<P> {
         for i in 0..self.zones.len() {
             // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned
             // enough.
-            unsafe { caches.as_ptr().add(i).write(ZoneCache::new()) };
+            unsafe {
+                caches.as_ptr().add(i).write(ZoneCache::new());
+                (*caches.as_ptr().add(i)).settle();
+            }
         }
         // Release: the caches are written before another CPU finds them. Only this CPU stores here.
         slot.store(caches.as_ptr(), Ordering::Release);

@@ -1,124 +1,369 @@
 //! Per-CPU page caches: plain arrays of frame numbers in front of a zone.
 //!
-//! One [`ZoneCache`] a (CPU, zone). Its owner is whoever holds the CPU's section ([INV-PCPU-1]), so
-//! every access is a plain load or store; the fields are atomics only because statistics are read
-//! from elsewhere.
+//! 1. One [`ZoneCache`] a (CPU, zone). Its owner is whoever holds the CPU's section ([INV-PCPU-1]),
+//!    so every access is a plain load or store; the fields are atomics only because statistics are
+//!    read from elsewhere.
+//! 2. A *list* holds the blocks of one order and type, the newest last. Its *limit* is how many it
+//!    may hold now; the limits of all lists together are never more than what the CPU may keep, so
+//!    that a free looks at one number.
+//! 3. Blocks that are of no list's order or type belong to a list that may hold nothing: fast paths
+//!    need not ask.
+//! 4. What passes a list on a fast path is counted by the list, in blocks; everything else is
+//!    counted in [`Events`].
 
 use crate::flags::MigrateType;
 use crate::frame::Order;
-use crate::policy::pcp::PcpLimits;
-use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
-/// How many blocks of each cached order a CPU keeps at most, a type: about half a MiB an order, and
-/// two huge pages. Orders 6..=8 and 10 are not cached.
-const CAPACITY: [usize; 7] = [128, 64, 32, 16, 8, 4, 2];
-/// The orders of [`CAPACITY`].
+/// The orders that are cached. Orders 6..=8 and 10 are not.
 const ORDERS: [u8; 7] = [0, 1, 2, 3, 4, 5, 9];
-const NR_CACHED: usize = CAPACITY.len();
-/// Where the entries of each order start.
-const START: [usize; NR_CACHED + 1] = {
-    let mut start = [0; NR_CACHED + 1];
+/// How many blocks of each such order have room in the cache itself, a type: about half a MiB an
+/// order, and two huge pages.
+const ROOM: [usize; NR_ORDERS] = [128, 64, 32, 16, 8, 4, 2];
+const NR_ORDERS: usize = ORDERS.len();
+const TYPES: usize = MigrateType::PCP_TYPES;
+/// Lists that can hold something.
+const NR_LISTS: usize = NR_ORDERS * TYPES;
+/// The list that holds nothing.
+const NOWHERE: List = List(NR_LISTS as u8);
+/// Where the entries of each list start in the cache.
+const START: [usize; NR_LISTS + 1] = {
+    let mut start = [0; NR_LISTS + 1];
     let mut i = 0;
-    while i < NR_CACHED {
-        start[i + 1] = start[i] + CAPACITY[i];
+    while i < NR_LISTS {
+        start[i + 1] = start[i] + ROOM[i / TYPES];
         i += 1;
     }
     start
 };
-const TYPES: usize = MigrateType::PCP_TYPES;
-
-/// One CPU's cached blocks and event counts of one zone.
-pub(crate) struct ZoneCache {
-    /// Pages in all lists.
-    count: AtomicU32,
-    len: [[AtomicU32; NR_CACHED]; TYPES],
-    entries: [[AtomicU32; START[NR_CACHED]]; TYPES],
-    pub(crate) events: Events,
-}
-
-/// The [`PcpLimits`] of one zone. They change when memory is added; who reads old and new mixed
-/// moves a batch of another size, no more.
-pub(crate) struct Sizing {
-    batch: AtomicUsize,
-    high_min: AtomicUsize,
-    high_max: AtomicUsize,
-}
-
-impl Sizing {
-    /// Limits under which nothing is kept.
-    pub(crate) const fn new() -> Sizing {
-        Sizing {
-            batch: AtomicUsize::new(PcpLimits::BOOT.batch),
-            high_min: AtomicUsize::new(PcpLimits::BOOT.high_min),
-            high_max: AtomicUsize::new(PcpLimits::BOOT.high_max),
-        }
+/// The list of each order (bits 3 to 6) and type (bits 0 to 2).
+const LIST_OF: [List; 128] = {
+    let mut lists = [NOWHERE; 128];
+    let mut i = 0;
+    while i < NR_ORDERS {
+        let at = (ORDERS[i] as usize) << 3;
+        let first = (i * TYPES) as u8;
+        lists[at + MigrateType::Unmovable as usize] = List(first);
+        lists[at + MigrateType::Movable as usize] = List(first + 1);
+        lists[at + MigrateType::Reclaimable as usize] = List(first + 2);
+        // P331: reserve and CMA blocks go with the movable ones.
+        lists[at + MigrateType::HighAtomic as usize] = List(first + 1);
+        lists[at + MigrateType::Cma as usize] = List(first + 1);
+        i += 1;
     }
-
-    /// Pages that a CPU keeps of this zone.
-    #[inline]
-    pub(crate) fn high_min(&self) -> usize {
-        self.high_min.load(Relaxed)
-    }
-
-    /// All limits.
-    #[inline]
-    pub(crate) fn get(&self) -> PcpLimits {
-        PcpLimits {
-            batch: self.batch.load(Relaxed),
-            high_min: self.high_min.load(Relaxed),
-            high_max: self.high_max.load(Relaxed),
-        }
-    }
-
-    pub(crate) fn set(&self, limits: &PcpLimits) {
-        self.batch.store(limits.batch, Relaxed);
-        self.high_min.store(limits.high_min, Relaxed);
-        self.high_max.store(limits.high_max, Relaxed);
-    }
-}
+    lists
+};
 
 /// Names one list of a [`ZoneCache`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) struct List {
-    kind: u8,
-    slot: u8,
-}
+pub(crate) struct List(u8);
 
 impl List {
-    /// The list of blocks of an order and mobility type; `None` if the order is not cached. Reserve
-    /// and CMA blocks go with the movable ones (P331).
+    /// The list of blocks of an order and mobility type; `None` if such blocks are not cached.
     #[inline]
-    pub(crate) const fn of(order: Order, kind: MigrateType) -> Option<List> {
-        let slot = match order.get() {
-            o @ 0..=5 => o,
-            9 => 6,
-            _ => return None,
-        };
-        let kind = match kind {
-            MigrateType::Unmovable => 0,
-            MigrateType::Reclaimable => 2,
-            _ => 1,
-        };
-        Some(List { kind, slot })
+    pub(crate) fn of(order: Order, kind: MigrateType) -> Option<List> {
+        let list = List::or_nowhere(order, kind);
+        (list != NOWHERE).then_some(list)
+    }
+
+    /// True if blocks of this order are cached.
+    #[inline]
+    pub(crate) fn has(order: Order) -> bool {
+        List::or_nowhere(order, MigrateType::Movable) != NOWHERE
+    }
+
+    /// As [`List::of`]; a list that holds nothing, if such blocks are not cached.
+    #[inline(always)]
+    pub(crate) fn or_nowhere(order: Order, kind: MigrateType) -> List {
+        LIST_OF[(order.index() & 15) << 3 | (kind as usize & 7)]
     }
 
     /// Every list.
     pub(crate) fn all() -> impl Iterator<Item = List> {
-        (0..TYPES as u8).flat_map(|kind| (0..NR_CACHED as u8).map(move |slot| List { kind, slot }))
+        (0..NR_LISTS as u8).map(List)
+    }
+
+    /// How many blocks it has room for.
+    fn room(self) -> usize {
+        ROOM[usize::from(self.0) / TYPES]
     }
 
     /// The order of its blocks.
     #[inline]
     pub(crate) fn order(self) -> Order {
-        Order::new(ORDERS[self.slot as usize]).unwrap_or_default()
-    }
-
-    const fn capacity(self) -> usize {
-        CAPACITY[self.slot as usize]
+        const ORDER: [Order; NR_LISTS + 1] = {
+            let mut orders = [Order::ZERO; NR_LISTS + 1];
+            let mut i = 0;
+            while i < NR_LISTS {
+                if let Some(order) = Order::new(ORDERS[i / TYPES]) {
+                    orders[i] = order;
+                }
+                i += 1;
+            }
+            orders
+        };
+        ORDER[usize::from(self.0)]
     }
 }
 
-/// What happened on one CPU in one zone (P615, P617).
+/// One list: its newest block is `entries[len - 1]`.
+///
+/// [INV-PCPU-3] `len <= limit`, and `entries` has room for `limit` of them.
+#[repr(C)]
+struct Head {
+    len: AtomicU32,
+    limit: AtomicU32,
+    entries: AtomicPtr<AtomicU32>,
+    /// Blocks that fast paths took.
+    taken: Counter,
+    /// Blocks that fast paths put.
+    put: Counter,
+}
+
+const _: () = assert!(size_of::<Head>() == 32);
+
+impl Head {
+    const fn new() -> Head {
+        Head {
+            len: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
+            entries: AtomicPtr::new(core::ptr::null_mut()),
+            taken: Counter::new(),
+            put: Counter::new(),
+        }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len.load(Relaxed) as usize
+    }
+
+    /// The place of entry `i`.
+    ///
+    /// # Safety
+    /// `i` must be below the limit.
+    #[inline(always)]
+    unsafe fn entry(&self, i: usize) -> &AtomicU32 {
+        // SAFETY: [INV-PCPU-3] there is room for as many as the limit says.
+        unsafe { &*self.entries.load(Relaxed).add(i) }
+    }
+
+    /// Takes the block that was put last.
+    #[inline(always)]
+    fn pop(&self) -> Option<u32> {
+        let top = self.len().checked_sub(1)?;
+        // SAFETY: [INV-PCPU-3] below the length, so below the limit.
+        let frame = unsafe { self.entry(top) }.load(Relaxed);
+        // The store that publishes: before it nothing has happened.
+        self.len.store(top as u32, Relaxed);
+        Some(frame)
+    }
+
+    /// Puts a block; false if the list holds as many as it may.
+    #[inline(always)]
+    fn push(&self, frame: u32) -> bool {
+        let len = self.len.load(Relaxed);
+        if len >= self.limit.load(Relaxed) {
+            return false;
+        }
+        // SAFETY: below the limit.
+        unsafe { self.entry(len as usize) }.store(frame, Relaxed);
+        self.len.store(len + 1, Relaxed);
+        true
+    }
+}
+
+/// One CPU's cached blocks and event counts of one zone.
+#[repr(C)]
+pub(crate) struct ZoneCache {
+    heads: [Head; NR_LISTS + 1],
+    pub(crate) events: Events,
+    /// Pages that the limits allow.
+    allowed: AtomicUsize,
+    room: [AtomicU32; START[NR_LISTS]],
+}
+
+impl ZoneCache {
+    /// An empty cache, for the place where it will stay: [`ZoneCache::settle`] is called there.
+    pub(crate) fn new() -> ZoneCache {
+        ZoneCache {
+            heads: [const { Head::new() }; NR_LISTS + 1],
+            events: Events::default(),
+            allowed: AtomicUsize::new(0),
+            room: [const { AtomicU32::new(0) }; START[NR_LISTS]],
+        }
+    }
+
+    /// Gives the lists their room, which is in the cache itself: it must not move from now on.
+    pub(crate) fn settle(&self) {
+        for (head, start) in self.heads.iter().zip(START) {
+            let entries = self.room[start..].as_ptr().cast_mut();
+            head.entries.store(entries, Relaxed);
+        }
+    }
+
+    #[inline]
+    fn head(&self, list: List) -> &Head {
+        &self.heads[usize::from(list.0)]
+    }
+
+    /// Pages cached.
+    pub(crate) fn count(&self) -> usize {
+        self.sum(Head::len)
+    }
+
+    /// In pages: blocks of each list, however they are counted.
+    fn sum(&self, blocks: impl Fn(&Head) -> usize) -> usize {
+        let mut pages = 0usize;
+        for (heads, order) in self.heads.chunks_exact(TYPES).zip(ORDERS) {
+            let sum = heads.iter().map(&blocks).fold(0, usize::wrapping_add);
+            pages = pages.wrapping_add(sum << order);
+        }
+        pages
+    }
+
+    /// Changes how many blocks a list may hold.
+    fn limit(&self, list: List, limit: usize) {
+        let head = self.head(list);
+        let more = limit.wrapping_sub(head.limit.load(Relaxed) as usize);
+        let pages = more.wrapping_mul(list.order().pages());
+        let allowed = self.allowed.load(Relaxed).wrapping_add(pages);
+        self.allowed.store(allowed, Relaxed);
+        head.limit.store(limit as u32, Relaxed);
+    }
+
+    /// Takes the block that was put last.
+    #[inline]
+    pub(crate) fn pop(&self, list: List) -> Option<u32> {
+        self.head(list).pop()
+    }
+
+    /// Puts a block; false if the list holds as many as it may.
+    #[inline]
+    pub(crate) fn push(&self, list: List, frame: u32) -> bool {
+        self.head(list).push(frame)
+    }
+
+    /// [`ZoneCache::pop`], counted as allocated on the node that was wanted.
+    #[inline(always)]
+    pub(crate) fn pop_counted(&self, list: List) -> Option<u32> {
+        let head = self.heads.get(usize::from(list.0))?;
+        let frame = head.pop()?;
+        head.taken.add(1);
+        Some(frame)
+    }
+
+    /// [`ZoneCache::push`], counted as freed.
+    #[inline(always)]
+    pub(crate) fn push_counted(&self, list: List, frame: u32) -> bool {
+        let Some(head) = self.heads.get(usize::from(list.0)) else {
+            return false;
+        };
+        let pushed = head.push(frame);
+        if pushed {
+            head.put.add(1);
+        }
+        pushed
+    }
+
+    /// Blocks in a list.
+    #[inline]
+    pub(crate) fn blocks(&self, list: List) -> usize {
+        self.head(list).len()
+    }
+
+    /// Lets a list hold `blocks` more than it does: fewer, if it has no room for them, or if all
+    /// lists together could then hold more than `high` pages. Returns how many more it may hold.
+    pub(crate) fn allow(&self, list: List, blocks: usize, high: usize) -> usize {
+        let head = self.head(list);
+        let limit = || head.limit.load(Relaxed) as usize;
+        let left = || high.saturating_sub(self.allowed.load(Relaxed)) >> list.order().get();
+        let len = head.len();
+        let wanted = (len + blocks).min(list.room());
+        if limit() < wanted {
+            if limit() + left() < wanted {
+                self.forbid();
+            }
+            self.limit(list, wanted.min(limit() + left()));
+        }
+        limit() - len
+    }
+
+    /// No list may hold more than it does.
+    fn forbid(&self) {
+        for head in &self.heads {
+            head.limit.store(head.len.load(Relaxed), Relaxed);
+        }
+        self.allowed.store(self.count(), Relaxed);
+    }
+
+    /// Puts a block, also above what the CPU should keep; false if the list has no room.
+    pub(crate) fn push_beyond(&self, list: List, frame: u32) -> bool {
+        let head = self.head(list);
+        let len = head.len();
+        if len == head.limit.load(Relaxed) as usize && len < list.room() {
+            self.limit(list, len + 1);
+        }
+        head.push(frame)
+    }
+
+    /// The list with the most pages, if any has one.
+    pub(crate) fn fullest(&self) -> Option<List> {
+        let pages = |list: &List| self.blocks(*list) << list.order().get();
+        List::all()
+            .max_by_key(pages)
+            .filter(|list| self.blocks(*list) != 0)
+    }
+
+    /// Takes the oldest `n` blocks of a list (all, if it has fewer) and hands each to `f`, which
+    /// must not panic.
+    pub(crate) fn take_oldest(&self, list: List, n: usize, mut f: impl FnMut(u32)) {
+        let head = self.head(list);
+        let len = head.len();
+        let out = n.min(len);
+        // SAFETY: below the length, so below the limit.
+        let entry = |i: usize| unsafe { head.entry(i) };
+        for i in 0..out {
+            f(entry(i).load(Relaxed));
+        }
+        for i in out..len {
+            entry(i - out).store(entry(i).load(Relaxed), Relaxed);
+        }
+        head.len.store((len - out) as u32, Relaxed);
+    }
+
+    /// Shows every block of every list to `f`. Nobody may use the cache meanwhile.
+    pub(crate) fn each(&self, mut f: impl FnMut(u32, Order)) {
+        for list in List::all() {
+            let head = self.head(list);
+            for i in 0..head.len() {
+                // SAFETY: below the length, so below the limit.
+                f(unsafe { head.entry(i) }.load(Relaxed), list.order());
+            }
+        }
+    }
+
+    /// Pages allocated from here, in all.
+    pub(crate) fn alloc_pages(&self) -> u64 {
+        let quick = self.sum(|head| head.taken.get() as usize) as u64;
+        self.events.alloc_pages.get().wrapping_add(quick)
+    }
+
+    /// Pages freed to here, in all.
+    pub(crate) fn free_pages(&self) -> u64 {
+        let quick = self.sum(|head| head.put.get() as usize) as u64;
+        self.events.free_pages.get().wrapping_add(quick)
+    }
+
+    /// Requests served that wanted this node.
+    pub(crate) fn numa_hit(&self) -> u64 {
+        let quick = self.heads.iter().map(|head| head.taken.get());
+        quick.fold(self.events.numa_hit.get(), u64::wrapping_add)
+    }
+}
+
+/// What happened on one CPU in one zone (P615, P617), other than what lists count.
 #[derive(Default)]
 pub(crate) struct Events {
     pub(crate) alloc_pages: Counter,
@@ -137,6 +382,10 @@ pub(crate) struct Events {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
+    const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
     /// Adds without a locked instruction: the section is held, so this CPU is the only writer.
     #[inline]
     pub(crate) fn add(&self, n: usize) {
@@ -149,167 +398,5 @@ impl Counter {
     }
 }
 
-impl ZoneCache {
-    pub(crate) fn new() -> ZoneCache {
-        ZoneCache {
-            count: AtomicU32::new(0),
-            len: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
-            entries: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
-            events: Events::default(),
-        }
-    }
-
-    /// Pages cached.
-    #[inline]
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Relaxed) as usize
-    }
-
-    #[inline]
-    fn add_count(&self, pages: isize) {
-        let new = (self.count.load(Relaxed) as isize + pages) as u32;
-        self.count.store(new, Relaxed);
-    }
-
-    #[inline]
-    fn len(&self, list: List) -> &AtomicU32 {
-        &self.len[list.kind as usize][list.slot as usize]
-    }
-
-    #[inline]
-    fn entries(&self, list: List) -> &[AtomicU32] {
-        let start = START[list.slot as usize];
-        &self.entries[list.kind as usize][start..start + list.capacity()]
-    }
-
-    /// Takes the block that was put last.
-    #[inline]
-    pub(crate) fn pop(&self, list: List) -> Option<u32> {
-        let top = self.len(list).load(Relaxed).checked_sub(1)?;
-        let entry = self.entries(list).get(top as usize)?.load(Relaxed);
-        // The store that publishes: before it nothing has happened.
-        self.len(list).store(top, Relaxed);
-        self.add_count(-(list.order().pages() as isize));
-        Some(entry)
-    }
-
-    /// Puts a block; false if the list is full.
-    #[inline]
-    pub(crate) fn push(&self, list: List, frame: u32) -> bool {
-        let len = self.len(list).load(Relaxed);
-        let Some(entry) = self.entries(list).get(len as usize) else {
-            return false;
-        };
-        entry.store(frame, Relaxed);
-        self.len(list).store(len + 1, Relaxed);
-        self.add_count(list.order().pages() as isize);
-        true
-    }
-
-    /// Blocks in a list.
-    #[inline]
-    pub(crate) fn blocks(&self, list: List) -> usize {
-        self.len(list).load(Relaxed) as usize
-    }
-
-    /// Free places of a list.
-    #[inline]
-    pub(crate) fn room(&self, list: List) -> usize {
-        list.capacity() - self.blocks(list)
-    }
-
-    /// The list with the most pages, if any has one.
-    pub(crate) fn fullest(&self) -> Option<List> {
-        let pages = |list: &List| self.blocks(*list) << list.order().get();
-        List::all()
-            .max_by_key(pages)
-            .filter(|list| self.blocks(*list) != 0)
-    }
-
-    /// Takes the oldest `n` blocks of a list (all, if it has fewer) and hands each to `f`, which
-    /// must not panic.
-    pub(crate) fn take_oldest(&self, list: List, n: usize, mut f: impl FnMut(u32)) {
-        let len = self.blocks(list);
-        let out = n.min(len);
-        let entries = &self.entries(list)[..len];
-        for entry in &entries[..out] {
-            f(entry.load(Relaxed));
-        }
-        for i in out..len {
-            entries[i - out].store(entries[i].load(Relaxed), Relaxed);
-        }
-        self.len(list).store((len - out) as u32, Relaxed);
-        self.add_count(-((out << list.order().get()) as isize));
-    }
-
-    /// Shows every block of every list to `f`.
-    pub(crate) fn each(&self, mut f: impl FnMut(u32, Order)) {
-        for list in List::all() {
-            for entry in &self.entries(list)[..self.blocks(list)] {
-                f(entry.load(Relaxed), list.order());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::vec::Vec;
-
-    #[test]
-    fn it_is_last_in_first_out_and_gives_the_oldest_back() {
-        // P327
-        let cache = ZoneCache::new();
-        let list = List::of(Order::ZERO, MigrateType::Movable).unwrap();
-        let other = List::of(Order::ZERO, MigrateType::Unmovable).unwrap();
-        assert_eq!(cache.fullest(), None);
-        for i in 0..128 {
-            assert!(cache.push(list, i));
-        }
-        assert!(!cache.push(list, 999));
-        assert_eq!(cache.count(), 128);
-        assert_eq!(cache.pop(list), Some(127));
-        assert_eq!(cache.pop(other), None);
-        assert_eq!(cache.fullest(), Some(list));
-        let mut out = Vec::new();
-        cache.take_oldest(list, 64, |f| out.push(f));
-        assert_eq!(out, (0..64).collect::<Vec<_>>());
-        assert_eq!(cache.count(), 63);
-        assert_eq!(cache.pop(list), Some(126));
-        cache.take_oldest(list, usize::MAX, |_| ());
-        assert_eq!((cache.count(), cache.room(list)), (0, 128));
-    }
-
-    #[test]
-    fn every_list_keeps_its_own_blocks() {
-        let cache = ZoneCache::new();
-        let mut n = 0;
-        for list in List::all() {
-            assert_eq!(cache.blocks(list), 0);
-            while cache.push(list, n) {
-                n += 1;
-            }
-        }
-        let mut seen = Vec::new();
-        for list in List::all() {
-            cache.take_oldest(list, usize::MAX, |f| seen.push(f));
-        }
-        assert_eq!(seen, (0..n).collect::<Vec<_>>());
-        assert_eq!(cache.count(), 0);
-    }
-
-    #[test]
-    fn only_reserve_and_cma_blocks_share_the_list_of_movable_ones() {
-        // P331
-        let of = |kind| List::of(Order::ZERO, kind);
-        assert_eq!(of(MigrateType::Cma), of(MigrateType::Movable));
-        assert_eq!(of(MigrateType::HighAtomic), of(MigrateType::Movable));
-        assert_ne!(of(MigrateType::Unmovable), of(MigrateType::Movable));
-        assert_ne!(of(MigrateType::Unmovable), of(MigrateType::Reclaimable));
-        for order in (0..=10).filter_map(Order::new) {
-            let list = List::of(order, MigrateType::Movable);
-            assert!(list.is_none_or(|l| l.order() == order), "{order:?}");
-        }
-    }
-}
+mod tests;

@@ -3,9 +3,9 @@
 use super::PageAllocator;
 use super::cache::{List, ZoneCache};
 use super::zone::Zone;
-use crate::flags::MigrateType;
 use crate::frame::{FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
+use crate::policy::pcp::PcpLimits;
 use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
 
@@ -27,18 +27,44 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
         let word = self.frames.get_acquire(pfn);
+        if !word.is_last_reference(order) || order > Order::PAGEBLOCK {
+            // SAFETY: promised by the caller.
+            return unsafe { self.free_counted(pfn, order, word) };
+        }
+        match Local::enter(&self.platform) {
+            Ok(local) if self.push_quick(&local, pfn, order) => local.leave(),
+            Ok(local) => self.free_inside(local, pfn, order),
+            Err(_) => self.defer(pfn, order),
+        }
+        Ok(())
+    }
+
+    /// [`PageAllocator::free`] of the last reference, where no list takes it at once.
+    #[inline(never)]
+    fn free_inside(&self, local: Local<'_, P>, pfn: Pfn, order: Order) {
+        self.free_local(&local, pfn, order);
+        local.leave();
+    }
+
+    /// [`PageAllocator::free`] of what is not the last reference of a block that could be cached,
+    /// by its frame's word.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(never)]
+    unsafe fn free_counted(&self, pfn: Pfn, order: Order, word: FrameWord) -> Result<(), Misuse> {
+        // SAFETY: the caller gave up its reference; so here and for what follows from it.
+        let again = |pfn, order| unsafe { self.free(pfn, order) };
         let mine =
             word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
         if !mine {
-            // SAFETY: the caller gave up the block; so here and for what follows from it.
-            return self.free_other(pfn, order, &|pfn, order| unsafe { self.free(pfn, order) });
+            return self.free_other(pfn, order, &again);
         }
         if word.payload() != 1 {
-            // SAFETY: the caller gave up its reference; so here and for what follows from it.
-            return self.drop_shared(pfn, word, &|pfn, order| unsafe { self.free(pfn, order) });
+            return self.drop_shared(pfn, word, &again);
         }
         match Local::enter(&self.platform) {
-            Ok(local) => self.free_local(&local, pfn, order),
+            Ok(local) => self.free_inside(local, pfn, order),
             Err(_) => self.defer(pfn, order),
         }
         Ok(())
@@ -94,7 +120,6 @@ impl<P: Platform> PageAllocator<P> {
             cache.events.free_pages.add(order.pages());
         }
         if let (Some(cache), Some(list)) = (cache, List::of(order, kind))
-            && kind != MigrateType::Isolate
             && self.make_room(local, zone, cache, list)
         {
             self.frames
@@ -111,30 +136,25 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Makes room for one block in a list; false if it is not to be cached. A cache that is full
     /// gives half of its longest list back, so that no list can starve another (P327).
-    #[inline]
+    #[inline(never)]
     fn make_room(&self, local: &Local<'_, P>, zone: &Zone, cache: &ZoneCache, list: List) -> bool {
-        let high = self.sizing[zone.id as usize].high_min();
-        let pages = list.order().pages();
-        if cache.count() + pages > high {
-            if pages <= high
-                && let Some(longest) = cache.fullest()
-            {
-                self.flush(
-                    local,
-                    zone,
-                    cache,
-                    longest,
-                    cache.blocks(longest).div_ceil(2),
-                );
-            }
-            if cache.count() + pages > high {
-                return false;
-            }
+        let PcpLimits {
+            batch,
+            high_min: high,
+            ..
+        } = self.sizing[zone.id as usize].get();
+        let (order, pages) = (list.order(), list.order().pages());
+        let allow = || cache.allow(list, (batch >> order.get()).max(1), high);
+        if pages > high || allow() != 0 {
+            return pages <= high;
         }
-        if cache.room(list) == 0 {
-            self.flush(local, zone, cache, list, cache.blocks(list).div_ceil(2));
-        }
-        true
+        let longest = match cache.count() + pages > high {
+            true => cache.fullest().unwrap_or(list),
+            false => list,
+        };
+        let half = cache.blocks(longest).div_ceil(2);
+        self.flush(local, zone, cache, longest, half);
+        allow() != 0
     }
 
     /// Gives the oldest `n` blocks of a cache list back to their zone.
@@ -199,7 +219,10 @@ impl<P: Platform> PageAllocator<P> {
             self.complain_twice(pfn);
         }
         zone.hope_again();
-        self.report_free(local, zone, self.config.report_keep_blocks, REPORT_MOST);
+        let keep = self.config.report_keep_blocks;
+        if zone.nr_dirty() > keep {
+            self.report_free(local, zone, keep, REPORT_MOST);
+        }
     }
 
     #[cold]

@@ -93,15 +93,17 @@ impl ZoneGuard<'_> {
             return;
         }
         let member = block - self.zone.first_block;
-        if old != CLASS_FULL
+        // Of a pair, the lower block stands in the index for both.
+        let stands = |class| class != CLASS_FULL && (class != CLASS_PAIR || block & 1 == 0);
+        if stands(old)
             && let Some(index) = self.index(b.kind(), old)
         {
             index.remove(member);
         }
         b.set_class(class);
-        // Of a pair, the lower block stands in the index for both.
-        let stands = class != CLASS_FULL && (class != CLASS_PAIR || block & 1 == 0);
-        if stands && let Some(index) = self.index(b.kind(), class) {
+        if stands(class)
+            && let Some(index) = self.index(b.kind(), class)
+        {
             index.insert(member);
         }
     }

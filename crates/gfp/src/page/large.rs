@@ -1,5 +1,6 @@
 //! Blocks of whole pages that kmalloc gives out as its own: marked and counted in one section.
 
+use super::cache::List;
 use super::relief::Relief;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
@@ -22,7 +23,10 @@ impl<P: Platform> PageAllocator<P> {
     {
         self.check(req)?;
         let local = Local::enter(&self.platform)?;
-        let Some(pfn) = self.alloc_local(&local, req, AllocFlags::fast(req.gfp)) else {
+        let found = List::of(req.order, self.mobility(req.gfp))
+            .and_then(|list| self.pop_quick(&local, req, list))
+            .or_else(|| self.alloc_local(&local, req, AllocFlags::fast(req.gfp)));
+        let Some(pfn) = found else {
             drop(local);
             let pfn = self.alloc_slow(req, relief)?;
             self.adopt_large(pfn, req.order);
@@ -64,7 +68,9 @@ impl<P: Platform> PageAllocator<P> {
         match Local::enter(&self.platform) {
             Ok(local) => {
                 self.count_large(&local, -(order.pages() as isize));
-                self.free_local(&local, pfn, order);
+                if !List::has(order) || !self.push_quick(&local, pfn, order) {
+                    self.free_local(&local, pfn, order);
+                }
             }
             Err(_) => {
                 self.large_elsewhere.fetch_sub(order.pages(), Relaxed);

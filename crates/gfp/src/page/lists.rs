@@ -9,15 +9,23 @@
 use super::BootConfig;
 use super::known::Known;
 use super::zone::Zone;
-use crate::flags::ZoneKind;
+use crate::flags::{Gfp, ZoneKind};
 use crate::frame::{MAX_NODES, NodeId};
 use crate::sync::atomic::AtomicU8;
+use crate::sync::atomic::Ordering::{Acquire, Release};
 
 /// Zones that a machine can have.
 pub(super) const MAX_ZONES: usize = MAX_NODES * ZoneKind::COUNT;
 
+/// Zone selectors of a request, checked or not (P47).
+const SELECTORS: usize = 16;
+/// No zone has this id.
+const NO_ZONE: u8 = 0xff;
+
 /// One node's zonelist (P202).
 pub(super) struct ZoneList {
+    /// See [`ZoneList::first`].
+    first: [[AtomicU8; SELECTORS]; 2],
     known: Known<MAX_ZONES>,
     /// All zones, also those whose memory is to come, in order.
     places: [u8; MAX_ZONES],
@@ -27,6 +35,7 @@ pub(super) struct ZoneList {
 impl ZoneList {
     fn empty() -> ZoneList {
         ZoneList {
+            first: [const { [const { AtomicU8::new(NO_ZONE) }; SELECTORS] }; 2],
             known: Known::new(),
             places: [0; MAX_ZONES],
             nr_places: 0,
@@ -59,13 +68,38 @@ impl ZoneList {
         }
     }
 
-    /// Writes the list: the zones that have memory now. Only one CPU at a time does that.
-    pub(super) fn populate(&self, zones: &[Zone]) {
+    /// Writes the list: the zones that have memory now. Only one CPU at a time does that. `highest`
+    /// answers for a request the highest zone that it may use, if its flags make sense.
+    pub(super) fn populate(
+        &self,
+        node: NodeId,
+        zones: &[Zone],
+        highest: impl Fn(Gfp) -> Option<ZoneKind>,
+    ) {
         let places = &self.places[..self.nr_places as usize];
         let with_memory = places
             .iter()
             .filter(|id| zones[**id as usize].is_populated());
-        self.known.write(with_memory.copied());
+        self.known.write(with_memory.clone().copied());
+        for (zero, row) in [Gfp::NONE, Gfp::ZERO].into_iter().zip(&self.first) {
+            for (selector, place) in row.iter().enumerate() {
+                let highest = highest(zero | Gfp::from_bits_retain(selector as u32));
+                let may = |id: &&u8| Some(zones[**id as usize].kind) <= highest;
+                let first = with_memory.clone().find(may);
+                let near = first.filter(|id| zones[**id as usize].node == node);
+                // Release: pairs with the Acquire in `first`, as in `Known::write`.
+                place.store(near.copied().unwrap_or(NO_ZONE), Release);
+            }
+        }
+    }
+
+    /// The zone that a request looks at first, by its id, if it is on this very node; else an id
+    /// that no zone has.
+    #[inline(always)]
+    pub(super) fn first(&self, gfp: Gfp) -> u8 {
+        let zero = gfp.contains(Gfp::ZERO) as usize;
+        // Acquire: pairs with the Release in `populate`.
+        self.first[zero][gfp.bits() as usize % SELECTORS].load(Acquire)
     }
 
     /// The zones with memory, in order; each is to be loaded with `Acquire`.
@@ -77,7 +111,7 @@ impl ZoneList {
     /// The zones with memory, in order.
     #[cfg(test)]
     pub(super) fn known(&self) -> std::vec::Vec<u8> {
-        let load = |id: &AtomicU8| id.load(crate::sync::atomic::Ordering::Acquire);
+        let load = |id: &AtomicU8| id.load(Acquire);
         self.ids().iter().map(load).collect()
     }
 }

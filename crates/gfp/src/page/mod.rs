@@ -8,7 +8,8 @@
 //!    is found in a few loads, smallest fit first, also when memory is fragmented. `zone`: both
 //!    under one lock, with exact counts per order. `cache`: per-CPU arrays of blocks in front of a
 //!    zone.
-//! 3. **Allocation.** `alloc` looks into this CPU's cache; a refill takes the zone's lock once for
+//! 3. **Allocation.** `quick` takes from this CPU's cache of the zone that comes first; else
+//!    `alloc` looks into those of all zones that may serve; a refill takes the zone's lock once for
 //!    a batch and looks at the watermarks then. A request in need goes on in `slow`, which does
 //!    step by step what `policy::effort` plans; what frees memory stands above and is asked through
 //!    `relief`. `near` has it reclaim before it goes to another node, if the administrator wants
@@ -53,7 +54,9 @@ mod nolock;
 mod owner;
 mod owners;
 mod plug;
+mod quick;
 mod relief;
+mod sizing;
 mod slow;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -92,10 +95,11 @@ pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};
 
 use boot::Tables;
-use cache::{Sizing, ZoneCache};
+use cache::ZoneCache;
 use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
 use mobile::Owners;
+use sizing::Sizing;
 use tuning::Tuned;
 use zone::{Blocks, Zone};
 

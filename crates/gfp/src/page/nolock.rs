@@ -116,14 +116,11 @@ impl<P: Platform> PageAllocator<P> {
         let kind = self.blocks.kind_of(pfn);
         let cache = self.cache_there(local, zone);
         if let Some((cache, list)) = cache.zip(List::of(order, kind))
-            && kind != MigrateType::Isolate
-            && cache.room(list) != 0
+            && cache.push_beyond(list, self.frame_index(pfn))
         {
             cache.events.free_pages.add(order.pages());
             self.frames
                 .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
-            let pushed = cache.push(list, self.frame_index(pfn));
-            debug_assert!(pushed, "there is room");
             return;
         }
         let Some(mut guard) = zone.try_lock(&self.blocks, local) else {

@@ -8,8 +8,8 @@
 use super::zone::Zone;
 use super::{BootConfig, PageAllocator};
 use crate::error::AllocError;
-use crate::flags::ZoneKind;
-use crate::frame::{MAX_NODES, PAGE_SIZE};
+use crate::flags::{Gfp, ZoneKind};
+use crate::frame::{MAX_NODES, NodeId, PAGE_SIZE};
 use crate::platform::Platform;
 use crate::policy::fallback::Grouping;
 use crate::policy::pcp::PcpLimits;
@@ -144,8 +144,9 @@ impl<P: Platform> PageAllocator<P> {
             nodes |= 1 << zone.node.0;
         }
         self.changes.step();
-        for list in &self.lists {
-            list.populate(&self.zones);
+        let highest = |gfp: Gfp| gfp.highest_zone().is_ok().then(|| self.highest(gfp));
+        for (node, list) in (0..).map(NodeId).zip(&self.lists) {
+            list.populate(node, &self.zones, highest);
         }
         self.changes.step();
         // Release: pairs with the Acquire in `node_mask`.

@@ -94,9 +94,9 @@ impl<P: Platform> PageAllocator<P> {
         for cpu in 0..self.cpus.len() {
             let caches = self.caches_of(CpuId(cpu as u32)).unwrap_or(&[]);
             if let Some(cache) = caches.get(zone.id as usize) {
-                events.alloc_pages += cache.events.alloc_pages.get();
-                events.free_pages += cache.events.free_pages.get();
-                events.numa_hit += cache.events.numa_hit.get();
+                events.alloc_pages += cache.alloc_pages();
+                events.free_pages += cache.free_pages();
+                events.numa_hit += cache.numa_hit();
                 events.numa_miss += cache.events.numa_miss.get();
                 events.numa_foreign += cache.events.numa_foreign.get();
                 events.numa_other += cache.events.numa_other.get();

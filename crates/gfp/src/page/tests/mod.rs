@@ -11,6 +11,7 @@ mod maps;
 mod model;
 mod nolock;
 mod plug;
+mod quick;
 mod rules;
 mod scopes;
 pub(crate) mod tenant;

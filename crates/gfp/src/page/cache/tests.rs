@@ -1,0 +1,129 @@
+//! What a cache keeps and counts.
+
+use super::*;
+use std::vec;
+use std::vec::Vec;
+
+/// One cache, where it stays.
+fn caches() -> Vec<ZoneCache> {
+    let caches = vec![ZoneCache::new()];
+    caches[0].settle();
+    caches
+}
+
+#[test]
+fn it_is_last_in_first_out_and_gives_the_oldest_back() {
+    // P327
+    let caches = caches();
+    let cache = &caches[0];
+    let list = List::of(Order::ZERO, MigrateType::Movable).unwrap();
+    let other = List::of(Order::ZERO, MigrateType::Unmovable).unwrap();
+    assert_eq!((cache.fullest(), cache.push(list, 0)), (None, false));
+    assert_eq!(cache.allow(list, usize::MAX >> 1, 1000), 128);
+    for i in 0..128 {
+        assert!(cache.push(list, i));
+    }
+    assert!(!cache.push(list, 999));
+    assert_eq!(cache.count(), 128);
+    assert_eq!(cache.pop(list), Some(127));
+    assert_eq!(cache.pop(other), None);
+    assert_eq!(cache.fullest(), Some(list));
+    let mut out = Vec::new();
+    cache.take_oldest(list, 64, |f| out.push(f));
+    assert_eq!(out, (0..64).collect::<Vec<_>>());
+    assert_eq!(cache.count(), 63);
+    assert_eq!(cache.pop(list), Some(126));
+    cache.take_oldest(list, usize::MAX, |_| ());
+    assert_eq!((cache.count(), cache.blocks(list)), (0, 0));
+}
+
+#[test]
+fn every_list_keeps_its_own_blocks() {
+    let caches = caches();
+    let cache = &caches[0];
+    let mut n = 0;
+    for list in List::all() {
+        assert_eq!(cache.blocks(list), 0);
+        while cache.push_beyond(list, n) {
+            n += 1;
+        }
+    }
+    assert_eq!(n as usize, START[NR_LISTS]);
+    let mut seen = Vec::new();
+    for list in List::all() {
+        cache.take_oldest(list, usize::MAX, |f| seen.push(f));
+    }
+    assert_eq!(seen, (0..n).collect::<Vec<_>>());
+    assert_eq!(cache.count(), 0);
+}
+
+#[test]
+fn all_lists_together_may_hold_no_more_than_the_cpu_keeps() {
+    // P325, P327
+    let caches = caches();
+    let cache = &caches[0];
+    let small = List::of(Order::ZERO, MigrateType::Movable).unwrap();
+    let large = List::of(Order::PAGEBLOCK, MigrateType::Movable).unwrap();
+    assert_eq!(cache.allow(large, 1, 511), 0, "one block is more than that");
+    assert_eq!(cache.allow(small, 100, 600), 100);
+    assert_eq!(cache.allow(large, 1, 600), 1, "the first holds nothing yet");
+    assert!(cache.push(large, 512) && !cache.push(small, 0));
+    assert_eq!(cache.allow(small, 100, 600), 88);
+    assert!((0..88).all(|i| cache.push(small, i)) && !cache.push(small, 88));
+    assert_eq!((cache.count(), cache.allow(small, 1, 600)), (600, 0));
+    assert_eq!(
+        (cache.allow(small, 9, 605), cache.pop(small)),
+        (5, Some(87))
+    );
+    assert_eq!(cache.allow(small, 1, 600), 6, "it may already");
+    assert_eq!(
+        cache.allow(small, 7, 600),
+        1,
+        "what it holds is less than it may"
+    );
+}
+
+#[test]
+fn what_is_of_no_list_is_neither_put_nor_taken() {
+    let caches = caches();
+    let cache = &caches[0];
+    for (order, kind) in [(6, 1), (10, 1), (0, MigrateType::Isolate as u8), (15, 7)] {
+        let list = List(LIST_OF[order << 3 | usize::from(kind)].0);
+        assert_eq!(list, NOWHERE);
+        assert!(!cache.push_counted(list, 1));
+        assert_eq!(cache.pop_counted(list), None);
+    }
+    assert_eq!((cache.alloc_pages(), cache.free_pages()), (0, 0));
+}
+
+#[test]
+fn fast_paths_count_in_blocks_and_views_in_pages() {
+    // P615, P617
+    let caches = caches();
+    let cache = &caches[0];
+    let list = List::of(Order::new(3).unwrap(), MigrateType::Unmovable).unwrap();
+    cache.allow(list, 2, 100);
+    assert!(cache.push_counted(list, 8) && cache.push(list, 16));
+    assert_eq!(
+        (cache.pop_counted(list), cache.pop(list)),
+        (Some(16), Some(8))
+    );
+    cache.events.alloc_pages.add(1);
+    cache.events.numa_hit.add(5);
+    assert_eq!((cache.alloc_pages(), cache.free_pages()), (9, 8));
+    assert_eq!(cache.numa_hit(), 6);
+}
+
+#[test]
+fn only_reserve_and_cma_blocks_share_the_list_of_movable_ones() {
+    // P331
+    let of = |kind| List::of(Order::ZERO, kind);
+    assert_eq!(of(MigrateType::Cma), of(MigrateType::Movable));
+    assert_eq!(of(MigrateType::HighAtomic), of(MigrateType::Movable));
+    assert_ne!(of(MigrateType::Unmovable), of(MigrateType::Movable));
+    assert_ne!(of(MigrateType::Unmovable), of(MigrateType::Reclaimable));
+    for order in (0..=10).filter_map(Order::new) {
+        let list = List::of(order, MigrateType::Movable);
+        assert!(list.is_none_or(|l| l.order() == order), "{order:?}");
+    }
+}

@@ -1,0 +1,117 @@
+//! The quick way does what the long way does.
+
+use super::plug::{BASE, MIB, boot, config, node};
+use crate::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp, MigrateType, ZoneKind};
+use crate::frame::{CpuId, NodeId, Order, Pfn, PhysAddr};
+use crate::page::{BootConfig, PageAllocator, PageRequest, RegionKind};
+use crate::testing::{TestPlatform, pages};
+use std::vec::Vec;
+
+const O0: Order = Order::ZERO;
+
+/// Node 0 has three kinds of zones, node 1 what is left, node 2 nothing.
+fn machine() -> PageAllocator<TestPlatform> {
+    let config = BootConfig {
+        dma_end: Some(PhysAddr(BASE + 8 * MIB)),
+        dma32_end: Some(PhysAddr(BASE + 16 * MIB)),
+        movable_bytes: 16 * MIB,
+        ..config()
+    };
+    let map = [
+        node(0, RegionKind::Usable, 0, 40),
+        node(1, RegionKind::Usable, 40, 64),
+    ];
+    boot(64, &map, &config)
+}
+
+#[test]
+fn it_looks_at_the_zone_that_the_zonelist_has_first() {
+    // P201, P202
+    let machine = machine();
+    let mut found = [0; 2];
+    for node in (0..3).map(NodeId) {
+        for bits in 0..16 {
+            for zero in [Gfp::NONE, Gfp::ZERO] {
+                let gfp = Gfp::from_bits_retain(bits) | zero;
+                let quick = machine.lists[usize::from(node.0)].first(gfp);
+                if gfp.check().is_err() {
+                    assert!(machine.zones.get(usize::from(quick)).is_none(), "{gfp:?}");
+                    continue;
+                }
+                let node = Some(node);
+                let req = PageRequest {
+                    order: O0,
+                    gfp,
+                    node,
+                };
+                let first = machine.candidates(&req).next().unwrap();
+                let near = Some(first.node) == node;
+                let zone = machine.zones.get(usize::from(quick));
+                assert_eq!(zone.map(|z| z.id), near.then_some(first.id), "{gfp:?}");
+                found[usize::from(near)] += 1;
+            }
+        }
+    }
+    assert!(found[0] > 0 && found[1] > 0, "both were tried");
+}
+
+#[test]
+fn its_counts_are_those_of_the_long_way() {
+    // P615, P617: one page comes by a refill, the next ones at once; all are counted alike.
+    let machine = pages(64);
+    let sum = || {
+        let mut sum = [0; 5];
+        for zone in machine.zone_stats() {
+            let e = zone.events;
+            let all = [
+                e.alloc_pages,
+                e.free_pages,
+                e.numa_hit,
+                e.numa_miss,
+                e.numa_other,
+            ];
+            sum.iter_mut().zip(all).for_each(|(sum, n)| *sum += n);
+        }
+        sum
+    };
+    for (gfp, order) in [
+        (GFP_KERNEL, 0u8),
+        (GFP_HIGHUSER_MOVABLE, 0),
+        (GFP_KERNEL | Gfp::RECLAIMABLE, 3),
+        (GFP_KERNEL | Gfp::COMP, 9),
+        (GFP_KERNEL, 7),
+    ] {
+        let order = Order::new(order).unwrap();
+        let before = sum();
+        let held: Vec<Pfn> = (0..5)
+            .map(|_| machine.alloc(&PageRequest::new(gfp, order)).unwrap())
+            .collect();
+        for pfn in held {
+            // SAFETY: freed once, and used by nobody.
+            unsafe { machine.free(pfn, order).unwrap() };
+        }
+        let after = sum();
+        let pages = 5 * order.pages() as u64;
+        let new: Vec<u64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+        assert_eq!(new, [pages, pages, 5, 0, 0], "{gfp:?} {order:?}");
+        machine.verify().unwrap();
+    }
+}
+
+#[test]
+fn what_it_put_is_what_it_takes() {
+    // P327
+    let machine = pages(64);
+    let get = |gfp| machine.alloc(&PageRequest::new(gfp, O0)).unwrap();
+    // SAFETY: each is freed once, and used by nobody.
+    let put = |pfn| unsafe { machine.free(pfn, O0).unwrap() };
+    let (a, b) = (get(GFP_KERNEL), get(GFP_KERNEL));
+    put(a);
+    put(b);
+    let cached = machine.cached_pages(CpuId(0));
+    assert_eq!([get(GFP_KERNEL), get(GFP_KERNEL)], [b, a]);
+    assert_eq!(machine.cached_pages(CpuId(0)), cached - 2);
+    assert_ne!(get(GFP_HIGHUSER_MOVABLE), b);
+    assert_eq!(machine.zones[0].kind, ZoneKind::Normal);
+    assert_eq!(machine.blocks.kind_of(a), MigrateType::Unmovable);
+}
