@@ -15,7 +15,7 @@
 //!
 //! Seen to fail, each in one run, with: `free_local` putting a block into its zone after the cache
 //! took it; `ZoneGuard::take_from` leaving the bit of the last frame set; `Lock::lock` without its
-//! wait; `ZoneCache::take_oldest` passing over one block; `enter_remote` not waiting for the owner.
+//! wait; `put_batch` passing over one block; `enter_remote` not waiting for the owner.
 #![cfg(not(loom))]
 
 #[path = "common/shared.rs"]
@@ -83,6 +83,8 @@ impl Machine {
         let boot = BootConfig {
             memory_is_zero: true,
             report_keep_blocks: 2,
+            // The smallest has one shard, the others have 5 and 12 (P820).
+            shard_bytes: (bytes > SIZES[0]).then_some(8 << 20),
             ..BootConfig::default()
         };
         let pages = PageAllocator::boot(platform, &map, &boot).unwrap();

@@ -79,6 +79,8 @@ pub enum Planted {
 pub struct Config {
     pub(crate) seed: u64,
     pub(crate) cpus: u32,
+    /// `None`: as the library cuts a zone of that size.
+    pub(crate) shard_bytes: Option<u64>,
     pub(crate) strategy: Strategy,
     pub(crate) rates: Rates,
     pub(crate) max_steps: u64,
@@ -93,6 +95,7 @@ impl Config {
         Config {
             seed,
             cpus: 4,
+            shard_bytes: None,
             strategy: Strategy::Random(1 << 13),
             rates: Rates::default(),
             max_steps: 40_000_000,
@@ -125,7 +128,10 @@ impl Config {
             slow_cpu: often(&[0, 0, 10]),
             clock_jump: often(&[0, 0, 100]),
         };
+        // A stream of its own: what else a seed stands for stays.
+        let shards = [None, None, Some(4 << 20), Some(8 << 20)];
         Config {
+            shard_bytes: Rng::stream(seed, 0x5_4d).pick(&shards),
             strategy,
             rates,
             ..Config::new(seed)
@@ -145,6 +151,13 @@ impl Config {
     pub fn cpus(mut self, cpus: u32) -> Config {
         assert!((1..=64).contains(&cpus));
         self.cpus = cpus;
+        self
+    }
+
+    /// Cuts zones into shards of this size, a power of two of at least 4 MiB.
+    #[must_use]
+    pub fn shard_bytes(mut self, bytes: u64) -> Config {
+        self.shard_bytes = Some(bytes);
         self
     }
 

@@ -143,6 +143,7 @@ impl Sim {
         let config = BootConfig {
             memory_is_zero: true,
             memory_block_bytes: Order::MAX.bytes() as u64,
+            shard_bytes: self.0.world.borrow().config.shard_bytes,
             ..BootConfig::default()
         };
         Mm::boot(platform, &map, &config).expect("enough memory to boot")

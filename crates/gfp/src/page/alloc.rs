@@ -1,10 +1,12 @@
 //! The fast paths: allocation from and free to this CPU's caches.
 
 use super::cache::{List, ZoneCache};
+use super::claim::Want;
+use super::free::HOLD_MOST;
 use super::guard::Taken;
 use super::relief::{Alone, Relief};
 use super::zone::Zone;
-use super::{PageAllocator, PageRequest};
+use super::{Locking, PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, FrameKind, FrameWord, Order, PAGE_SIZE, Pfn};
@@ -158,8 +160,8 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Takes a batch from the zone under its lock: one block for the caller, the rest for the
-    /// cache.
+    /// Takes a batch from a shard of the zone under its lock: one block for the caller, the rest
+    /// for the cache. The batch is smaller if the shard has less: the next comes from another.
     #[allow(clippy::too_many_arguments)]
     #[inline(never)]
     fn refill(
@@ -191,15 +193,20 @@ impl<P: Platform> PageAllocator<P> {
             }
             wanted = 1;
         }
-        let mut guard = zone.lock(&self.blocks, local);
+        let want = Want {
+            order,
+            kind,
+            blocks: wanted.min(HOLD_MOST),
+            locking: Locking::Wait,
+        };
         let mut wake = MayWake::No;
-        let first = guard.take(order, kind, wanted).or_else(|| {
+        let (mut guard, first) = self.take_own(local, zone, &want).or_else(|| {
             if self.has_boost_to_tell() && flags.level() == WatermarkLevel::Low {
                 return None; // the slow path tells it, and comes back
             }
-            let (taken, boosted) = self.take_fallback(&mut guard, order, kind, wanted)?;
+            let (found, boosted) = self.take_fallback(local, zone, &want)?;
             wake = boosted;
-            Some(taken)
+            Some(found)
         })?;
         if let Some((cache, list)) = store {
             let store = |taken: Taken, from: usize| {
@@ -214,8 +221,8 @@ impl<P: Platform> PageAllocator<P> {
                 taken.blocks
             };
             let mut got = store(first, 1);
-            while got < wanted
-                && let Some(taken) = guard.take(order, kind, wanted - got)
+            while got < want.blocks
+                && let Some(taken) = guard.take(order, kind, want.blocks - got)
             {
                 got += store(taken, 0);
             }
@@ -273,11 +280,14 @@ impl<P: Platform> PageAllocator<P> {
         let zone = self.zones.iter().rev().find(|z| {
             z.kind <= ZoneKind::Normal && z.watermark_ok(order, ZoneKind::Normal, AllocFlags::MIN)
         })?;
-        let mut guard = zone.lock(&self.blocks, local);
-        let kind = MigrateType::Unmovable;
-        let taken = guard
-            .take(order, kind, 1)
-            .or_else(|| Some(self.take_fallback(&mut guard, order, kind, 1)?.0))?;
+        let want = Want {
+            order,
+            kind: MigrateType::Unmovable,
+            blocks: 1,
+            locking: Locking::Wait,
+        };
+        let own = self.take_own(local, zone, &want);
+        let (guard, taken) = own.or_else(|| Some(self.take_fallback(local, zone, &want)?.0))?;
         drop(guard);
         let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
         for i in 0..self.zones.len() {

@@ -2,7 +2,7 @@
 
 use super::PageAllocator;
 use super::zone::Zone;
-use crate::flags::ZoneKind;
+use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{NR_ORDERS, NodeId, PAGEBLOCK_ORDER};
 use crate::platform::Platform;
 use crate::policy::pressure::Stand;
@@ -17,7 +17,7 @@ impl Zone {
     fn is_balanced(&self, order: u32, highest: ZoneKind) -> bool {
         let whole = PAGEBLOCK_ORDER as usize..NR_ORDERS;
         let free_in_blocks = whole
-            .map(|order| self.nr_free[order].iter().map(count).sum::<usize>() << order)
+            .flat_map(|order| MigrateType::ALL.map(|kind| self.nr_free(order, kind) << order))
             .sum();
         let facts = ZoneBalance {
             managed: self.managed_pages(),
@@ -31,10 +31,6 @@ impl Zone {
             self.nr_free(order as usize, kind) != 0
         })
     }
-}
-
-fn count(number: &crate::sync::atomic::AtomicUsize) -> usize {
-    number.load(crate::sync::atomic::Ordering::Relaxed)
 }
 
 impl<P: Platform> PageAllocator<P> {

@@ -40,21 +40,27 @@ pub(crate) struct Run {
 impl Bits {
     /// The free run of the smallest order that is at least `order`, lowest address first.
     pub(crate) fn best_run(&self, order: Order) -> Option<Run> {
-        // `at[i]`: bits that start a free aligned run of order `k` in word i.
+        // `at[i]`: bits that start a free aligned run of order `k` in word i, from k = `order` on.
         let mut at = self.0;
         let mut full = self.full_words();
-        for k in 0..6u8 {
+        if order.get() < 6 {
+            for starts in &mut at {
+                for k in 0..order.get() {
+                    *starts &= *starts >> (1u32 << k);
+                }
+                *starts &= STARTS[order.index()];
+            }
+        }
+        for k in order.get()..6 {
             let width = 1u32 << k;
             for (i, starts) in at.iter_mut().enumerate() {
                 let pairs = *starts & (*starts >> width) & STARTS[k as usize + 1];
-                if k >= order.get() {
-                    let single = *starts & !(pairs | pairs << width);
-                    if single != 0 {
-                        return Some(Run {
-                            start: i * 64 + single.trailing_zeros() as usize,
-                            order: k,
-                        });
-                    }
+                let single = *starts & !(pairs | pairs << width);
+                if single != 0 {
+                    return Some(Run {
+                        start: i * 64 + single.trailing_zeros() as usize,
+                        order: k,
+                    });
                 }
                 *starts = pairs;
             }

@@ -6,7 +6,6 @@
 //! before anybody is killed for it.
 
 use super::PageAllocator;
-use super::guard::ZoneGuard;
 use super::lists::MAX_ZONES;
 use super::relief::{Relief, WakeUp};
 use super::zone::Zone;
@@ -14,16 +13,16 @@ use crate::flags::ZoneKind;
 use crate::frame::NodeId;
 use crate::platform::Platform;
 use crate::policy::boost::{MayWake, WakeCompaction, after_run, raised};
+use crate::sync::Local;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 
-/// What a zone keeps above its watermarks, in pages. Changed under the zone's lock, read anywhere.
+/// What a zone keeps above its watermarks, in pages. Read anywhere.
 pub(super) struct Boost {
-    /// The sum: what every reader of a watermark adds (P215).
-    sum: AtomicUsize,
-    /// P216: because blocks were mixed.
+    /// P216: because blocks were mixed. Raised under the lock of the shard of the block, by several
+    /// at once; all are Relaxed: it is a figure by itself.
     mixing: AtomicUsize,
-    /// P824: for single pages that cannot be waited for.
+    /// P824: for single pages that cannot be waited for. Changed under the lock of the reserves.
     single: AtomicUsize,
     /// `vm.watermark_boost_factor`; 0: nobody would work a boost off.
     factor: AtomicUsize,
@@ -32,16 +31,16 @@ pub(super) struct Boost {
 impl Boost {
     pub(super) const fn new() -> Boost {
         Boost {
-            sum: AtomicUsize::new(0),
             mixing: AtomicUsize::new(0),
             single: AtomicUsize::new(0),
             factor: AtomicUsize::new(0),
         }
     }
 
+    /// What every reader of a watermark adds (P215).
     #[inline]
     pub(super) fn sum(&self) -> usize {
-        self.sum.load(Relaxed)
+        self.mixing() + self.single()
     }
 
     /// The part that a run of the background works off.
@@ -49,9 +48,19 @@ impl Boost {
         self.mixing.load(Relaxed)
     }
 
-    fn set_mixing(&self, pages: usize) {
-        self.mixing.store(pages, Relaxed);
-        self.sum.store(pages + self.single(), Relaxed);
+    /// Changes that part. Returns what it was.
+    fn change_mixing(&self, change: impl Fn(usize) -> usize) -> usize {
+        let mut old = self.mixing();
+        loop {
+            let new = change(old);
+            match self
+                .mixing
+                .compare_exchange_weak(old, new, Relaxed, Relaxed)
+            {
+                Ok(_) => return old,
+                Err(now) => old = now,
+            }
+        }
     }
 
     /// The part that fades by itself.
@@ -61,7 +70,19 @@ impl Boost {
 
     pub(super) fn set_single(&self, pages: usize) {
         self.single.store(pages, Relaxed);
-        self.sum.store(self.mixing() + pages, Relaxed);
+    }
+
+    /// P216, P318: a pageblock of this zone is about to be mixed; its shard's lock is held. Whether
+    /// the background is to be woken for it.
+    pub(super) fn raise(&self, zone: &Zone) -> MayWake {
+        let (managed, high) = (zone.managed_pages(), zone.watermarks().high);
+        let factor = self.factor.load(Relaxed);
+        let by = |now| raised(now, managed, high, factor, MayWake::Yes);
+        let before = self.change_mixing(|now| by(now).map_or(now, |raised| raised.boost));
+        match by(before) {
+            Some(raised) if raised.wake => MayWake::Yes,
+            _ => MayWake::No,
+        }
     }
 }
 
@@ -73,25 +94,6 @@ impl Boosts {
     /// Pages to work off.
     pub(crate) fn pages(&self) -> usize {
         self.0.iter().sum()
-    }
-}
-
-impl ZoneGuard<'_> {
-    /// P216, P318: a pageblock is about to be mixed. Whether the background is to be woken for it.
-    pub(super) fn raise_boost(&mut self) -> MayWake {
-        let boost = &self.zone.boost;
-        let (managed, high) = (self.zone.managed_pages(), self.zone.watermarks().high);
-        let factor = boost.factor.load(Relaxed);
-        match raised(boost.mixing(), managed, high, factor, MayWake::Yes) {
-            Some(raised) => {
-                boost.set_mixing(raised.boost);
-                match raised.wake {
-                    true => MayWake::Yes,
-                    false => MayWake::No,
-                }
-            }
-            None => MayWake::No,
-        }
     }
 }
 
@@ -111,19 +113,16 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn end_boosting(&self, node: NodeId) {
         for zone in self.zones.iter().filter(|zone| zone.node == node) {
             zone.boost.factor.store(0, Relaxed);
+            // Who raises it with the old factor holds a shard's lock. Who takes it after us sees
+            // the new one.
+            if let Ok(local) = Local::enter(&self.platform) {
+                for shard in zone.shards() {
+                    drop(zone.lock_shard(&self.blocks, &local, shard));
+                }
+            }
             self.neglect(zone);
-            self.change_boost(zone, |_| 0);
+            zone.boost.change_mixing(|_| 0);
         }
-    }
-
-    /// Changes what the zone is boosted by because of mixing. Returns what it was.
-    fn change_boost(&self, zone: &Zone, change: impl FnOnce(usize) -> usize) -> usize {
-        let changed = self.with_zone(zone, |_guard| {
-            let old = zone.boost.mixing();
-            zone.boost.set_mixing(change(old));
-            old
-        });
-        changed.unwrap_or(0)
     }
 
     /// P217: the boosts of a node's zones up to this one.
@@ -144,7 +143,7 @@ impl<P: Platform> PageAllocator<P> {
                 continue;
             }
             wake = after_run(0, at_start).1;
-            self.change_boost(zone, |now| after_run(now, at_start).0);
+            zone.boost.change_mixing(|now| after_run(now, at_start).0);
         }
         wake
     }
@@ -152,7 +151,7 @@ impl<P: Platform> PageAllocator<P> {
     /// What withholds memory only for later is given up, before a request fails for good or
     /// somebody is killed for it. True if there was something.
     pub(super) fn give_up_boost(&self, zone: &Zone) -> bool {
-        zone.boost.mixing() != 0 && self.change_boost(zone, |_| 0) != 0
+        zone.boost.mixing() != 0 && zone.boost.change_mixing(|_| 0) != 0
     }
 
     /// P318: the background is to be woken because of the zone's boost, by who is next outside of

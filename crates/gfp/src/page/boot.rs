@@ -4,7 +4,7 @@
 //! 2. All metadata is carved from the end of the largest extent that the direct map shows: the
 //!    frame table (8 bytes a frame), the bitmap lines and descriptors (68 bytes a pageblock), the
 //!    indexes (56 bits a pageblock and 1/63 of that): 8 bytes and 1.18 bits a frame. What does not
-//!    grow with the memory, about 4 KiB a zone, stands in [`Needs::fixed_bytes`].
+//!    grow with the memory, about 3 KiB a shard, stands in [`Needs::fixed_bytes`].
 //! 3. What is left is freed into the zones, largest blocks first.
 
 use super::PageAllocator;
@@ -13,14 +13,18 @@ use super::cache::ZoneCache;
 use super::lists::MAX_ZONES;
 use super::map::{BootConfig, BootError, Extents, MemoryRegion, Presence};
 use super::mobile::{OwnerTable, Owners};
+use super::shard::Shard;
 use super::tuning::MinFreeRule;
 use super::zone::{Blocks, Zone, ZoneSpec};
 use crate::flags::ZoneKind;
 use crate::frame::MAX_NODES;
-use crate::frame::{FrameTable, NodeId, Order, PAGE_SIZE, PAGEBLOCK_ORDER, Pfn, PhysAddr};
+use crate::frame::{FrameTable, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER};
+use crate::frame::{Pfn, PhysAddr};
 use crate::platform::{DirectMap, Platform};
+use crate::policy::shards::{self, SHARDS_MAX};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
 use crate::sync::{Carved, Local};
+use core::ops::Range;
 use core::ptr::NonNull;
 
 /// What a machine's page allocator keeps in memory that it took at boot.
@@ -96,13 +100,18 @@ pub(super) struct Needs {
     /// Frames from there to the last, holes included.
     pub(super) frames: usize,
     index_words: usize,
+    nr_shards: usize,
     nr_zones: usize,
     nr_cpus: usize,
     specs: [Option<ZoneSpec>; MAX_ZONES],
 }
 
 impl Needs {
-    pub(super) fn of(extents: &Extents, nr_cpus: u32) -> Result<Needs, BootError> {
+    pub(super) fn of(
+        extents: &Extents,
+        config: &BootConfig,
+        nr_cpus: u32,
+    ) -> Result<Needs, BootError> {
         let first = extents.iter().map(|e| e.start.0).min().unwrap_or(0);
         let end = extents.iter().map(|e| e.end.0).max().unwrap_or(0);
         let align = Order::MAX.pages();
@@ -113,14 +122,33 @@ impl Needs {
         }
         let mut specs = [const { None }; MAX_ZONES];
         let nr_zones = zone_specs(extents, base, &mut specs);
-        let words = |z: &ZoneSpec| Zone::index_words(z.nr_blocks);
-        Ok(Needs {
+        let nr_cpus = nr_cpus as usize;
+        cut(&mut specs, base >> PAGEBLOCK_ORDER, config, nr_cpus);
+        let mut needs = Needs {
             base,
             frames,
-            index_words: specs.iter().flatten().map(words).sum(),
+            index_words: 0,
+            nr_shards: 0,
             nr_zones,
-            nr_cpus: nr_cpus as usize,
+            nr_cpus,
             specs,
+        };
+        let words = |blocks: Range<usize>| Shard::index_words(blocks.len());
+        needs.index_words = needs.shards().map(words).sum();
+        needs.nr_shards = needs.shards().count();
+        Ok(needs)
+    }
+
+    fn first_block(&self) -> usize {
+        self.base >> PAGEBLOCK_ORDER
+    }
+
+    /// The pageblocks of every shard, zone by zone.
+    fn shards(&self) -> impl Iterator<Item = Range<usize>> {
+        let first = self.first_block();
+        self.specs().flat_map(move |zone| {
+            let all = 0..zone.nr_shards(first);
+            all.map(move |shard| zone.blocks_of(shard, first))
         })
     }
 
@@ -135,6 +163,7 @@ impl Needs {
             + room::<Line>(nr_blocks)
             + room::<Block>(nr_blocks)
             + room::<Zone>(self.nr_zones)
+            + room::<Shard>(self.nr_shards)
             + room::<AtomicU64>(self.index_words)
             + room::<AtomicPtr<ZoneCache>>(self.nr_cpus)
             + room::<OwnerTable>(1)
@@ -149,10 +178,11 @@ impl Needs {
     /// An index of at most 64^2 blocks has a word for each block's 64th, rounded up, and one more.
     #[cfg(test)]
     pub(super) fn fixed_bytes(&self) -> usize {
-        let rounding = 4 * Zone::index_words(1) * size_of::<AtomicU64>();
-        let zones = self.nr_zones * (size_of::<Zone>() + rounding);
+        let rounding = 4 * Shard::index_words(1) * size_of::<AtomicU64>();
+        let shards = self.nr_shards * (size_of::<Shard>() + rounding);
+        let zones = self.nr_zones * size_of::<Zone>();
         let cpus = room::<AtomicPtr<ZoneCache>>(self.nr_cpus);
-        zones + cpus + room::<OwnerTable>(1) + 8 * 64
+        shards + zones + cpus + room::<OwnerTable>(1) + 8 * 64
     }
 }
 
@@ -167,7 +197,7 @@ impl<P: Platform> PageAllocator<P> {
         config: &BootConfig,
     ) -> Result<PageAllocator<P>, BootError> {
         let extents = Extents::new(map, config)?;
-        let needs = Needs::of(&extents, platform.nr_cpus())?;
+        let needs = Needs::of(&extents, config, platform.nr_cpus())?;
         let Needs { base, frames, .. } = needs;
         let nr_blocks = frames >> PAGEBLOCK_ORDER;
         let (bytes, pages) = (needs.bytes(), needs.pages());
@@ -186,22 +216,25 @@ impl<P: Platform> PageAllocator<P> {
         let zero = config.memory_is_zero;
         let lines = carver.zeroed(nr_blocks * (size_of::<Line>() / 8), zero);
         let blocks = Blocks {
-            first: base >> PAGEBLOCK_ORDER,
+            first: needs.first_block(),
             lines: lines_of(lines),
             blocks: carver.take(nr_blocks, |_| Block::new()),
         };
         let frames = FrameTable::new(Pfn(base), carver.zeroed(frames, zero));
         let words = carver.zeroed(needs.index_words, zero);
-        let mut used = 0;
-        let mut specs = needs.specs();
+        let (mut used, mut all) = (0, needs.shards());
+        let shards = carver.take(needs.nr_shards, |_| {
+            let blocks = counted(all.next());
+            let n = Shard::index_words(blocks.len());
+            used += n;
+            Shard::new(blocks, words.part(used - n, n))
+        });
+        let (mut used, mut all) = (0, needs.specs());
         let zones = carver.take(needs.nr_zones, |_| {
-            let spec = specs
-                .next()
-                .unwrap_or_else(|| unreachable!("as many as were counted"));
-            Zone::new(spec, |n| {
-                used += n;
-                words.part(used - n, n)
-            })
+            let spec = counted(all.next());
+            let n = spec.nr_shards(needs.first_block());
+            used += n;
+            Zone::new(spec, needs.first_block(), shards.part(used - n, n))
         });
         let cpus = carver.take(needs.nr_cpus, |_| AtomicPtr::new(core::ptr::null_mut()));
         let tables = Tables {
@@ -214,18 +247,13 @@ impl<P: Platform> PageAllocator<P> {
         };
         debug_assert_eq!(carver.at.0, meta.start.phys().0 + bytes as u64);
         let allocator = PageAllocator::assemble(platform, tables, config);
-        allocator.free_extents(&extents, meta, config)?;
+        allocator.free_extents(&extents, meta)?;
         allocator.retune(MinFreeRule::Boot);
         Ok(allocator)
     }
 
     /// Gives every usable page outside of `meta` to its zone, and notes what may be plugged in.
-    fn free_extents(
-        &self,
-        extents: &Extents,
-        meta: core::ops::Range<Pfn>,
-        config: &BootConfig,
-    ) -> Result<(), BootError> {
+    fn free_extents(&self, extents: &Extents, meta: Range<Pfn>) -> Result<(), BootError> {
         let local = Local::enter(&self.platform).map_err(|_| BootError::Nested)?;
         for e in extents.iter().filter(|e| e.start < e.end) {
             let start = first_with_address(e.start, self.map);
@@ -245,11 +273,44 @@ impl<P: Platform> PageAllocator<P> {
             }
             blocks.iter().for_each(|block| block.set_zone(zone.id));
             let end = if e.end == meta.end { meta.start } else { e.end };
-            let mut guard = zone.lock(&self.blocks, &local);
             zone.extend(e.start, e.end);
-            guard.add(start, end, config.memory_is_zero);
+            self.add_frames(&local, zone, start, end);
         }
         Ok(())
+    }
+
+    /// Frees frames of a zone that nobody has used yet, each shard's under one hold of its lock.
+    pub(super) fn add_frames(&self, local: &Local<'_, P>, zone: &Zone, start: Pfn, end: Pfn) {
+        let clean = self.config.memory_is_zero;
+        let mut at = start;
+        while at < end {
+            let shard = self.shard_of(zone, at);
+            let mut guard = zone.lock_shard(&self.blocks, local, shard);
+            let stop = self.blocks.pfn(shard.first_block + shard.nr_blocks);
+            let stop = stop.min(end);
+            guard.add(at, stop, clean);
+            at = stop;
+        }
+    }
+}
+
+/// What an iterator gives that was asked for as many as it counted.
+fn counted<T>(next: Option<T>) -> T {
+    next.unwrap_or_else(|| unreachable!("as many as were counted"))
+}
+
+/// Decides how zones are cut into shards (P820); `first` is [`Blocks::first`].
+fn cut(specs: &mut [Option<ZoneSpec>], first: usize, config: &BootConfig, cpus: usize) {
+    for zone in specs.iter_mut().flatten() {
+        let start = first + zone.first_block;
+        let end = start + zone.nr_blocks;
+        zone.shard_shift = match config.shard_bytes {
+            None => shards::shift(start, end, cpus),
+            Some(bytes) => {
+                let wanted = bytes.ilog2() - (PAGEBLOCK_ORDER as u32 + PAGE_SHIFT);
+                shards::widened(start, end, wanted, SHARDS_MAX)
+            }
+        };
     }
 }
 
@@ -305,6 +366,7 @@ fn zone_specs(extents: &Extents, base: usize, specs: &mut [Option<ZoneSpec>; MAX
                 kind,
                 first_block,
                 nr_blocks: last_block - first_block + 1,
+                shard_shift: 0,
             });
             n += 1;
         }

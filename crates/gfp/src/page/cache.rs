@@ -316,17 +316,21 @@ impl ZoneCache {
             .filter(|list| self.blocks(*list) != 0)
     }
 
-    /// Takes the oldest `n` blocks of a list (all, if it has fewer) and hands each to `f`, which
-    /// must not panic.
-    pub(crate) fn take_oldest(&self, list: List, n: usize, mut f: impl FnMut(u32)) {
+    /// The block of a list that has been there for longer than all but `i` others.
+    #[inline]
+    pub(crate) fn peek(&self, list: List, i: usize) -> Option<u32> {
+        let head = self.head(list);
+        // SAFETY: below the length, so below the limit.
+        (i < head.len()).then(|| unsafe { head.entry(i) }.load(Relaxed))
+    }
+
+    /// Takes the oldest `n` blocks of a list out; all, if it has fewer.
+    pub(crate) fn drop_oldest(&self, list: List, n: usize) {
         let head = self.head(list);
         let len = head.len();
         let out = n.min(len);
         // SAFETY: below the length, so below the limit.
         let entry = |i: usize| unsafe { head.entry(i) };
-        for i in 0..out {
-            f(entry(i).load(Relaxed));
-        }
         for i in out..len {
             entry(i - out).store(entry(i).load(Relaxed), Relaxed);
         }

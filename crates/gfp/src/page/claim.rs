@@ -1,29 +1,159 @@
-//! Memory of another mobility type, when a type's own is used up (P314-P319).
+//! Memory from the shards of a zone: of the type that is wanted, and of another type when that is
+//! used up (P314-P319).
+//!
+//! A shard that has nothing is passed by without its lock. Of several the CPU's home is first. What
+//! comes free in a shard that was passed by already is not seen: as what comes free just after a
+//! failure.
 
 use super::PageAllocator;
+use super::ground::Locking;
 use super::guard::{Taken, ZoneGuard};
+use super::shard::Shard;
+use super::zone::Zone;
 use crate::flags::MigrateType;
 use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
 use crate::policy::fallback::{self, BlockUse, Claim, Grouping};
+use crate::sync::Local;
+
+/// What is wanted of a zone.
+#[derive(Copy, Clone)]
+pub(super) struct Want {
+    pub(super) order: Order,
+    pub(super) kind: MigrateType,
+    /// Blocks at most.
+    pub(super) blocks: usize,
+    /// What to do about a shard whose lock somebody has: with [`Locking::Try`] it has nothing.
+    pub(super) locking: Locking,
+}
+
+/// Blocks that were taken, and the shard, still locked.
+pub(super) type Found<'z> = (ZoneGuard<'z>, Taken);
 
 impl<P: Platform> PageAllocator<P> {
-    /// Takes from the memory of another type (P314-P319): claims a whole pageblock where the rules
-    /// allow it, and then up to `wanted` blocks; else takes a single block and leaves the pageblock
-    /// its type. With it comes whether the background is to be woken for a boost.
-    pub(super) fn take_fallback(
-        &self,
-        guard: &mut ZoneGuard<'_>,
-        order: Order,
-        kind: MigrateType,
-        wanted: usize,
-    ) -> Option<(Taken, MayWake)> {
-        let movable = |block| self.movable_pages(block);
-        guard.take_fallback(order, kind, wanted, self.grouping(), movable)
+    /// Takes from the free memory of the type that is wanted.
+    #[inline(always)]
+    pub(super) fn take_own<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+    ) -> Option<Found<'z>> {
+        let home = zone.home(local.cpu());
+        if let Some(found) = self.take_from_shard(local, zone, home, want) {
+            return Some(found);
+        }
+        self.take_away(local, zone, want)
     }
 
-    /// P318: pages of a block that can be moved: those that have an owner. The lock of its zone is
+    /// [`PageAllocator::take_own`] away from home.
+    #[cold]
+    fn take_away<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+    ) -> Option<Found<'z>> {
+        let mut away = zone.shards_from(local.cpu()).skip(1);
+        away.find_map(|shard| self.take_from_shard(local, zone, shard, want))
+    }
+
+    #[inline(always)]
+    fn take_from_shard<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        shard: &'z Shard,
+        want: &Want,
+    ) -> Option<Found<'z>> {
+        if !shard.runs().has_at_least(want.kind, want.order.get()) {
+            return None;
+        }
+        let mut guard = zone.lock_in(&self.blocks, local, shard, want.locking)?;
+        let taken = guard.take(want.order, want.kind, want.blocks)?;
+        Some((guard, taken))
+    }
+
+    /// Takes from the memory of another type (P314-P319): claims a whole pageblock where the rules
+    /// allow it, and then takes several blocks; else takes a single block and leaves the pageblock
+    /// its type. With it comes whether the background is to be woken for a boost.
+    pub(super) fn take_fallback<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+    ) -> Option<(Found<'z>, MayWake)> {
+        let mut wake = MayWake::No;
+        let found = self
+            .claim_block(local, zone, want, &mut wake)
+            .or_else(|| self.steal(local, zone, want))?;
+        Some((found, wake))
+    }
+
+    /// P317, P318: the largest block of all shards first.
+    fn claim_block<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+        wake: &mut MayWake,
+    ) -> Option<Found<'z>> {
+        let (&Want { order, kind, .. }, grouping) = (want, self.grouping());
+        let runs = zone.runs();
+        let orders = (order.get()..=Order::MAX.get()).rev();
+        for found in orders.filter(|o| fallback::should_try_claim((*o).into(), kind, grouping)) {
+            let types = fallback::fallbacks(kind).iter();
+            for &from in types.filter(|from| runs.has(**from, found)) {
+                let shards = zone.shards_from(local.cpu());
+                for shard in shards.filter(|shard| shard.runs().has(from, found)) {
+                    let guard = zone.lock_in(&self.blocks, local, shard, want.locking);
+                    let Some(mut guard) = guard else { continue };
+                    let Some(block) = shard.first(from, found) else {
+                        continue;
+                    };
+                    if found < PAGEBLOCK_ORDER && zone.boost.raise(zone) == MayWake::Yes {
+                        *wake = MayWake::Yes;
+                    }
+                    let movable = || self.movable_pages(block);
+                    if guard.claim(block, found, kind, grouping, movable)
+                        && let Some(taken) = guard.take(order, kind, want.blocks)
+                    {
+                        return Some((guard, taken));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// P319: the smallest block of all shards first.
+    fn steal<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+    ) -> Option<Found<'z>> {
+        let &Want { order, kind, .. } = want;
+        let runs = zone.runs();
+        for found in order.get()..=Order::MAX.get() {
+            let types = fallback::fallbacks(kind).iter();
+            for &from in types.filter(|from| runs.has(**from, found)) {
+                let shards = zone.shards_from(local.cpu());
+                for shard in shards.filter(|shard| shard.runs().has(from, found)) {
+                    let guard = zone.lock_in(&self.blocks, local, shard, want.locking);
+                    let Some(mut guard) = guard else { continue };
+                    if let Some(block) = shard.first(from, found) {
+                        let taken = guard.take_from(block, order, 1);
+                        return Some((guard, taken));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// P318: pages of a block that can be moved: those that have an owner. The lock of its shard is
     /// held, so none of them becomes free meanwhile.
     fn movable_pages(&self, block: usize) -> usize {
         if !self.has_page_owners() {
@@ -41,41 +171,6 @@ impl<P: Platform> PageAllocator<P> {
 }
 
 impl ZoneGuard<'_> {
-    /// [`PageAllocator::take_fallback`]; `movable` counts the movable pages of a block.
-    fn take_fallback(
-        &mut self,
-        order: Order,
-        kind: MigrateType,
-        wanted: usize,
-        grouping: Grouping,
-        movable: impl Fn(usize) -> usize,
-    ) -> Option<(Taken, MayWake)> {
-        let mut wake = MayWake::No;
-        for found in (order.get()..=Order::MAX.get()).rev() {
-            if !fallback::should_try_claim(found.into(), kind, grouping) {
-                continue;
-            }
-            for &from in fallback::fallbacks(kind) {
-                let first = self.zone.index[from as usize][found as usize].first();
-                let Some(member) = first else { continue };
-                if found < PAGEBLOCK_ORDER && self.raise_boost() == MayWake::Yes {
-                    wake = MayWake::Yes;
-                }
-                let block = member + self.zone.first_block;
-                if self.claim(block, found, kind, grouping, || movable(block)) {
-                    return Some((self.take(order, kind, wanted)?, wake));
-                }
-            }
-        }
-        (order.get()..=Order::MAX.get()).find_map(|found| {
-            let first =
-                |from: &MigrateType| self.zone.index[*from as usize][found as usize].first();
-            let member = fallback::fallbacks(kind).iter().find_map(first)?;
-            let taken = self.take_from(member + self.zone.first_block, order, 1);
-            Some((taken, wake))
-        })
-    }
-
     /// Retypes a block for `kind` if the rules say so (P318).
     fn claim(
         &mut self,

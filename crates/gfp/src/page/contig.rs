@@ -324,7 +324,10 @@ impl<P: Platform> PageAllocator<P> {
         while at < range.end {
             let end = Pfn((at.0 / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES).min(range.end);
             let local = self.enter_again();
-            let taken = zone.lock(&self.blocks, &local).take_frames(at..end);
+            let shard = self.shard_of(zone, at);
+            let mut guard = zone.lock_shard(&self.blocks, &local, shard);
+            let taken = guard.take_frames(at..end);
+            drop(guard);
             drop(local);
             if !taken {
                 let used = isolated.first_used(at..end).unwrap_or(at);
@@ -347,7 +350,8 @@ impl<P: Platform> PageAllocator<P> {
         while at < range.end {
             let order = largest_block(at, range.end);
             let local = self.enter_again();
-            let put = zone.lock(&self.blocks, &local).put(at, order);
+            let shard = self.shard_of(zone, at);
+            let put = zone.lock_shard(&self.blocks, &local, shard).put(at, order);
             debug_assert!(put, "they were ours");
             at = at.add(order.pages());
         }

@@ -2,17 +2,24 @@
 
 use super::PageAllocator;
 use super::cache::{List, ZoneCache};
+use super::shard::Shard;
 use super::zone::Zone;
-use crate::frame::{FrameKind, FrameWord, Order, Pfn};
+use crate::frame::{FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::Platform;
 use crate::policy::pcp::PcpLimits;
 use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
 
-/// Pageblocks that one free reports at most. A flush gives at most 64 blocks back, each of which
-/// can complete one, so reporting keeps up; and after a boot on memory that is not zero, when all
-/// of it waits to be reported, no single free has to do that.
+/// Pageblocks that one free reports at most. A flush seldom gives more than 64 blocks back, each of
+/// which can complete one, so reporting keeps up; and after a boot on memory that is not zero, when
+/// all of it waits to be reported, no single free has to do that.
 const REPORT_MOST: usize = 64;
+
+/// Blocks that go in or out under one hold of a shard's lock, at most: what others wait for is
+/// bounded (P805, P834).
+pub(super) const HOLD_MOST: usize = 63;
+
+const _: () = assert!(HOLD_MOST < u64::BITS as usize, "a bit for each block");
 
 impl<P: Platform> PageAllocator<P> {
     /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
@@ -167,26 +174,70 @@ impl<P: Platform> PageAllocator<P> {
         list: List,
         n: usize,
     ) {
-        let mut guard = zone.lock(&self.blocks, local);
-        let mut twice = None;
-        cache.take_oldest(list, n, |frame| {
-            let pfn = Pfn(self.frames.base().0 + frame as usize);
-            // What is not marked as cached was freed twice at once, and is in use or free already.
-            if !self
-                .frames
-                .get(pfn)
-                .is_block(FrameKind::Cached, list.order())
-            {
-                twice = Some(pfn);
-                return;
-            }
-            self.frames.set(pfn, FrameWord::NONE);
-            if !guard.put(pfn, list.order()) {
-                twice = Some(pfn);
-            }
-        });
-        drop(guard);
+        let (mut twice, mut left) = (None, n.min(cache.blocks(list)));
+        while left != 0 {
+            let batch = left.min(HOLD_MOST);
+            let found = self.put_batch(local, zone, cache, list, batch);
+            twice = twice.or(found);
+            cache.drop_oldest(list, batch);
+            left -= batch;
+        }
         self.after_put(local, zone, twice);
+    }
+
+    /// Puts the oldest `n` blocks of a list back, which stay in it: what lies in one shard under
+    /// one hold of its lock. Returns a block that was freed twice.
+    fn put_batch(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        cache: &ZoneCache,
+        list: List,
+        n: usize,
+    ) -> Option<Pfn> {
+        let order = list.order();
+        let base = self.frames.base().0;
+        // It has as many blocks.
+        let pfn = |i: usize| Pfn(base + cache.peek(list, i).unwrap_or_default() as usize);
+        let several = zone.shards().len() > 1;
+        let (mut twice, mut left) = (None, (1u64 << n) - 1);
+        while left != 0 {
+            let shard = self.shard_of(zone, pfn(left.trailing_zeros() as usize));
+            let mut guard = zone.lock_shard(&self.blocks, local, shard);
+            let mut next = left;
+            while next != 0 {
+                let i = next.trailing_zeros() as usize;
+                next &= next - 1;
+                let pfn = pfn(i);
+                if several && !shard.has(self.block_of(pfn)) {
+                    continue;
+                }
+                left ^= 1 << i;
+                // What is not marked as cached was freed twice at once, and is in use or free
+                // already.
+                if !self.frames.get(pfn).is_block(FrameKind::Cached, order) {
+                    twice = Some(pfn);
+                    continue;
+                }
+                self.frames.set(pfn, FrameWord::NONE);
+                if !guard.put(pfn, order) {
+                    twice = Some(pfn);
+                }
+            }
+        }
+        twice
+    }
+
+    /// The number of a block, by a frame of it that is one of a zone.
+    #[inline]
+    pub(super) fn block_of(&self, pfn: Pfn) -> usize {
+        (pfn.0 >> PAGEBLOCK_ORDER) - self.blocks.first
+    }
+
+    /// The shard of a frame of this zone.
+    #[inline]
+    pub(super) fn shard_of<'z>(&self, zone: &'z Zone, pfn: Pfn) -> &'z Shard {
+        &zone.shards()[zone.shard_of(self.block_of(pfn))]
     }
 
     /// Takes the block that was cached last. One that is not marked as cached was freed twice at
@@ -208,7 +259,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Gives one block back to its zone.
     pub(super) fn put(&self, local: &Local<'_, P>, zone: &Zone, pfn: Pfn, order: Order) {
-        let put = zone.lock(&self.blocks, local).put(pfn, order);
+        let shard = self.shard_of(zone, pfn);
+        let put = zone.lock_shard(&self.blocks, local, shard).put(pfn, order);
         self.after_put(local, zone, (!put).then_some(pfn));
     }
 
@@ -248,13 +300,22 @@ impl<P: Platform> PageAllocator<P> {
         if zone.nr_dirty() <= keep {
             return reported;
         }
-        while reported < most {
-            let taken = zone.lock(&self.blocks, local).take_reportable(keep);
-            let Some(taken) = taken else { return reported };
-            // Without the lock: the platform may take its time. The block is ours meanwhile.
-            self.platform.discard(taken.pfn, Order::PAGEBLOCK.pages());
-            zone.lock(&self.blocks, local).put_reported(taken.pfn);
-            reported += 1;
+        // Highest address first, as within a shard.
+        for shard in zone.shards().iter().rev() {
+            while reported < most {
+                let mut guard = zone.lock_shard(&self.blocks, local, shard);
+                let taken = guard.take_reportable(keep);
+                drop(guard);
+                let Some(taken) = taken else { break };
+                // Without the lock: the platform may take its time. The block is ours meanwhile.
+                self.platform.discard(taken.pfn, Order::PAGEBLOCK.pages());
+                let mut guard = zone.lock_shard(&self.blocks, local, shard);
+                guard.put_reported(taken.pfn);
+                reported += 1;
+            }
+            if reported == most || zone.nr_dirty() <= keep {
+                break;
+            }
         }
         reported
     }

@@ -1,10 +1,9 @@
 //! A zone as compaction sees it: what its blocks are like, which pages can be moved and where to.
 //!
-//! Compaction itself stands in `reclaim`; what needs the zone's lock or its bitmaps is here. A lock
+//! Compaction itself stands in `reclaim`; what needs a shard's lock or the bitmaps is here. A lock
 //! is held for one pageblock at a time.
 
 use super::block::CLASS_FULL;
-use super::guard::ZoneGuard;
 use super::mobile::Held;
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
@@ -286,20 +285,6 @@ impl<'p, P: Platform> Ground<'p, P> {
         None
     }
 
-    fn locked<R>(
-        &self,
-        local: &Local<'_, P>,
-        locking: Locking,
-        work: impl FnOnce(&mut ZoneGuard<'_>) -> R,
-    ) -> Result<R, Contended> {
-        let blocks = &self.pages.blocks;
-        let guard = match locking {
-            Locking::Wait => Some(self.zone.lock(blocks, local)),
-            Locking::Try => self.zone.try_lock(blocks, local),
-        };
-        Ok(work(&mut guard.ok_or(Contended)?))
-    }
-
     /// Takes free blocks of `order` from the pageblock of `pfn`, while the zone stays above min
     /// (P349), and gives each to `found`. Returns how many.
     ///
@@ -317,34 +302,34 @@ impl<'p, P: Platform> Ground<'p, P> {
             return Ok(0);
         };
         let local = Local::enter(&self.pages.platform).map_err(|_| Contended)?;
-        let taken = self.locked(&local, locking, |guard| {
-            let mut taken = 0;
-            while taken < wanted {
-                let b = &self.pages.blocks.blocks[block];
-                let class = b.class();
-                if class == CLASS_FULL || class < order.get() || b.is_isolated() {
-                    break;
-                }
-                let (zone, min) = (self.zone, AllocFlags::MIN);
-                let may_take = |blocks: &usize| {
-                    let pages = *blocks << order.get();
-                    zone.watermark_ok_without(pages, Order::ZERO, zone.kind, min)
-                };
-                // Near the mark one after the other.
-                let Some(most) = [wanted - taken, 1].into_iter().find(may_take) else {
-                    return match taken {
-                        0 => Err(Contended),
-                        some => Ok(some),
-                    };
-                };
-                let got = guard.take_from(block, order, most);
-                (0..got.blocks).for_each(|i| found(got.pfn.add(i << order.get())));
-                taken += got.blocks;
+        let (zone, blocks) = (self.zone, &self.pages.blocks);
+        let shard = &zone.shards()[zone.shard_of(block)];
+        let guard = zone.lock_in(blocks, &local, shard, locking);
+        let mut guard = guard.ok_or(Contended)?;
+        let mut taken = 0;
+        while taken < wanted {
+            let b = &blocks.blocks[block];
+            let class = b.class();
+            if class == CLASS_FULL || class < order.get() || b.is_isolated() {
+                break;
             }
-            Ok(taken)
-        });
-        drop(local);
-        taken?
+            let may_take = |blocks: &usize| {
+                let pages = *blocks << order.get();
+                zone.watermark_ok_without(pages, Order::ZERO, zone.kind, AllocFlags::MIN)
+            };
+            // Near the mark one after the other.
+            let Some(most) = [wanted - taken, 1].into_iter().find(may_take) else {
+                return match taken {
+                    0 => Err(Contended),
+                    some => Ok(some),
+                };
+            };
+            let got = guard.take_from(block, order, most);
+            guard.settle();
+            (0..got.blocks).for_each(|i| found(got.pfn.add(i << order.get())));
+            taken += got.blocks;
+        }
+        Ok(taken)
     }
 
     /// Gives back blocks of `order` that nobody uses, at once into the zone. Then, if a block is
@@ -365,22 +350,33 @@ impl<'p, P: Platform> Ground<'p, P> {
             });
             return None;
         };
-        let mut guard = self.zone.lock(&pages.blocks, &local);
+        // What lies in the shard of `at` last, so that the block is taken under the same lock.
+        let (zone, at) = (self.zone, self.block(at));
+        let here = at.map(|block| &zone.shards()[zone.shard_of(block)]);
+        let is_here = |pfn: &Pfn| here.is_some_and(|shard| shard.has(pages.block_of(*pfn)));
         let mut twice = None;
         for pfn in blocks.iter().flatten() {
             pages.frames.set(*pfn, FrameWord::NONE);
-            if !guard.put(*pfn, order) {
-                twice = Some(*pfn);
+            if !is_here(pfn) {
+                let shard = pages.shard_of(zone, *pfn);
+                let mut guard = zone.lock_shard(&pages.blocks, &local, shard);
+                if !guard.put(*pfn, order) {
+                    twice = Some(*pfn);
+                }
             }
         }
-        let captured = wanted.and_then(|wanted| {
-            let block = self.block(at)?;
+        let captured = at.and_then(|block| {
+            let mut guard = zone.lock_block(&pages.blocks, &local, block);
+            for pfn in blocks.iter().flatten().filter(|pfn| is_here(pfn)) {
+                if !guard.put(*pfn, order) {
+                    twice = Some(*pfn);
+                }
+            }
             let b = &pages.blocks.blocks[block];
-            let class = b.class();
-            let there = class != CLASS_FULL && class >= wanted.get() && !b.is_isolated();
-            there.then(|| guard.take_from(block, wanted, 1).pfn)
+            let fits = |wanted: &Order| b.class() != CLASS_FULL && b.class() >= wanted.get();
+            let there = |wanted: &Order| fits(wanted) && !b.is_isolated();
+            Some(guard.take_from(block, wanted.filter(there)?, 1).pfn)
         });
-        drop(guard);
         if captured.is_some()
             && let Some(order) = wanted
             && let Some(cache) = pages.cache(&local, self.zone)

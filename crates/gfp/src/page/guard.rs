@@ -1,20 +1,37 @@
-//! A locked zone: taking blocks out and putting them back.
+//! A locked shard: taking blocks out and putting them back.
 
-use super::block::{CLASS_FULL, CLASS_PAIR, Line};
-use super::index::BlockIndex;
+use super::block::{CLASS_FULL, CLASS_PAIR, Line, Run};
+use super::counts::Pending;
+use super::shard::Shard;
 use super::zone::{Blocks, Zone};
 use crate::flags::MigrateType;
 use crate::frame::{MAX_PAGE_ORDER, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::policy::fallback;
 use crate::sync::LockGuard;
 use crate::sync::Rank;
-use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::Ordering::Relaxed;
 
-/// A locked zone: the only way to change its free memory.
+/// A zone with one of its shards locked: the only way to change the free memory there.
 pub(crate) struct ZoneGuard<'z> {
     pub(crate) zone: &'z Zone,
+    pub(crate) shard: &'z Shard,
     pub(super) blocks: &'z Blocks,
+    /// What the zone's counts do not say yet.
+    pending: Pending,
+    /// Blocks that went in and out so far.
+    #[cfg(test)]
+    work: core::cell::Cell<u32>,
     _guard: LockGuard<'z, (), { Rank::Zone as u8 }>,
+}
+
+/// The zone's counts change once a hold, before the lock is let go.
+impl Drop for ZoneGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.settle();
+        #[cfg(test)]
+        self.shard.most_work.fetch_max(self.work.get(), Relaxed);
+    }
 }
 
 /// Blocks that were taken out of the zone.
@@ -29,60 +46,45 @@ pub(crate) struct Taken {
 impl<'z> ZoneGuard<'z> {
     pub(super) fn new(
         zone: &'z Zone,
+        shard: &'z Shard,
         blocks: &'z Blocks,
         guard: LockGuard<'z, (), { Rank::Zone as u8 }>,
     ) -> ZoneGuard<'z> {
         ZoneGuard {
             zone,
+            shard,
             blocks,
+            pending: Pending::default(),
+            #[cfg(test)]
+            work: core::cell::Cell::new(0),
             _guard: guard,
         }
     }
 }
 
 impl ZoneGuard<'_> {
+    /// Has the zone's counts say what was changed so far.
+    #[inline]
+    pub(super) fn settle(&self) {
+        self.zone.counts.apply(&self.pending);
+    }
+
+    /// Blocks went in or out. Lock holds are short (P805): tests look at this.
+    #[inline]
+    fn worked(&self, _blocks: usize) {
+        #[cfg(test)]
+        self.work.set(self.work.get() + _blocks as u32);
+    }
+
     fn count(&self, order: u8, kind: MigrateType, change: isize) {
-        let n = &self.zone.nr_free[order as usize][kind as usize];
-        n.store(n.load(Relaxed).wrapping_add_signed(change), Relaxed);
+        let n = &self.shard.nr_free[order as usize][kind as usize];
+        n.store(n.load(Relaxed).wrapping_add(change as u32), Relaxed);
     }
 
     /// Adds to, or takes from, the zone's page counts.
+    #[inline]
     pub(super) fn account(&self, kind: MigrateType, pages: isize) {
-        let add = |n: &AtomicUsize| {
-            let new = n.load(Relaxed).wrapping_add_signed(pages);
-            n.store(new, Relaxed);
-            new
-        };
-        match kind {
-            MigrateType::Isolate => {
-                add(&self.zone.free_isolated);
-                add(&self.zone.aside);
-                return self.note_lowest(self.zone.free_pages());
-            }
-            MigrateType::Cma => _ = add(&self.zone.free_cma),
-            MigrateType::HighAtomic => {
-                add(&self.zone.free_highatomic);
-                self.zone.withhold();
-            }
-            _ => (),
-        }
-        self.note_lowest(add(&self.zone.free));
-    }
-
-    /// What is isolated or on its way to the platform is not in use: the peak does not count it.
-    #[inline(always)]
-    fn note_lowest(&self, free: usize) {
-        let free = free + self.zone.aside.load(Relaxed);
-        if free < self.zone.lowest_free.load(Relaxed) {
-            self.zone.lowest_free.store(free, Relaxed);
-        }
-    }
-
-    fn index(&self, kind: MigrateType, class: u8) -> Option<&BlockIndex> {
-        self.zone
-            .index
-            .get(kind as usize)
-            .map(|orders| &orders[class as usize])
+        self.pending.pages(kind, pages);
     }
 
     /// Moves a block to the index of another class.
@@ -92,19 +94,21 @@ impl ZoneGuard<'_> {
         if old == class {
             return;
         }
-        let member = block - self.zone.first_block;
+        b.set_class(class);
+        let (member, kind) = (block - self.shard.first_block, b.kind());
         // Of a pair, the lower block stands in the index for both.
         let stands = |class| class != CLASS_FULL && (class != CLASS_PAIR || block & 1 == 0);
         if stands(old)
-            && let Some(index) = self.index(b.kind(), old)
+            && let Some(index) = self.shard.index(kind, old)
+            && index.remove(member)
         {
-            index.remove(member);
+            self.shard.note_none(kind, old);
         }
-        b.set_class(class);
         if stands(class)
-            && let Some(index) = self.index(b.kind(), class)
+            && let Some(index) = self.shard.index(kind, class)
+            && index.insert(member)
         {
-            index.insert(member);
+            self.shard.note_some(kind, class);
         }
     }
 
@@ -120,9 +124,7 @@ impl ZoneGuard<'_> {
     /// Takes a block of `order` from the free memory of `kind`, the smallest run that fits, lowest
     /// first; and up to `wanted - 1` blocks that follow it in the same run.
     pub(crate) fn take(&mut self, order: Order, kind: MigrateType, wanted: usize) -> Option<Taken> {
-        let orders = self.zone.index.get(kind as usize)?;
-        let member = orders[order.index()..].iter().find_map(BlockIndex::first)?;
-        let block = member + self.zone.first_block;
+        let block = self.shard.best(kind, order.get())?;
         Some(self.take_from(block, order, wanted))
     }
 
@@ -137,15 +139,19 @@ impl ZoneGuard<'_> {
             debug_assert!(partner != block);
             self.count(CLASS_PAIR, kind, -1);
             if order == Order::MAX {
-                for block in [block, partner] {
+                let lower = block.min(partner);
+                self.reclass(lower, CLASS_FULL);
+                // The upper one stands in no index.
+                self.blocks.blocks[lower + 1].set_class(CLASS_FULL);
+                for block in [lower, lower + 1] {
                     self.blocks.lines[block].clear_all();
                     self.blocks.blocks[block].add_free(-(PAGEBLOCK_PAGES as isize));
-                    self.reclass(block, CLASS_FULL);
                     self.used(block);
                 }
                 self.account(kind, -(Order::MAX.pages() as isize));
+                self.worked(1);
                 return Taken {
-                    pfn: self.blocks.pfn(block.min(partner)),
+                    pfn: self.blocks.pfn(lower),
                     blocks: 1,
                 };
             }
@@ -153,19 +159,25 @@ impl ZoneGuard<'_> {
             self.reclass(block, PAGEBLOCK_ORDER);
             self.reclass(partner, PAGEBLOCK_ORDER);
         }
-        let bits = line.bits();
-        let run = bits.best_run(order);
+        let run = match b.class() {
+            PAGEBLOCK_ORDER => Some(Run {
+                start: 0,
+                order: PAGEBLOCK_ORDER,
+            }),
+            _ => line.bits().best_run(order),
+        };
         debug_assert!(
             run.is_some(),
             "the index says that the block has such a run"
         );
-        let run = run.unwrap_or(super::block::Run {
+        let run = run.unwrap_or(Run {
             start: 0,
             order: order.get(),
         });
         let blocks = wanted.clamp(1, 1 << (run.order - order.get()));
         let pages = blocks << order.get();
         line.clear(run.start, pages);
+        self.worked(blocks);
         self.count(run.order, kind, -1);
         // What is left of the run, from its lower end on, is one run for each bit that is carried.
         let mut left = pages;
@@ -176,11 +188,13 @@ impl ZoneGuard<'_> {
         }
         b.add_free(-(pages as isize));
         self.account(kind, -(pages as isize));
-        if b.class() == run.order {
-            self.reclass(block, line.bits().largest().unwrap_or(CLASS_FULL));
-        }
         if run.order == PAGEBLOCK_ORDER {
+            // It was one run; the largest of what is left stands at its end.
+            let left = (PAGEBLOCK_PAGES - pages).checked_ilog2();
+            self.reclass(block, left.map_or(CLASS_FULL, |order| order as u8));
             self.used(block);
+        } else if b.class() == run.order {
+            self.reclass(block, line.bits().largest().unwrap_or(CLASS_FULL));
         }
         Taken {
             pfn: self.blocks.pfn(block).add(run.start),
@@ -193,18 +207,13 @@ impl ZoneGuard<'_> {
         let b = &self.blocks.blocks[block];
         if b.is_clean() {
             b.set_clean(0);
-        } else if self.dirty_contains(block) {
-            self.zone.dirty.remove(block - self.zone.first_block);
-            let n = &self.zone.nr_dirty;
-            n.store(n.load(Relaxed) - 1, Relaxed);
+        } else if !b.is_isolated() {
+            // What is wholly free and not clean waits, unless it is isolated.
+            self.note_not_dirty(block);
         }
     }
 
-    fn dirty_contains(&self, block: usize) -> bool {
-        self.zone.dirty.contains(block - self.zone.first_block)
-    }
-
-    /// Adds memory that nobody has used yet, at boot or plugged in: its blocks are the zone's, and
+    /// Adds memory that nobody has used yet, at boot or plugged in: its blocks are the shard's, and
     /// none of its frames is free. `clean` as in [`ZoneGuard::put_as`].
     pub(crate) fn add(&mut self, start: Pfn, end: Pfn, clean: bool) {
         let mut at = start;
@@ -213,7 +222,8 @@ impl ZoneGuard<'_> {
         // so that what is not free yet does not count as used.
         let blocks = pages.div_ceil(PAGEBLOCK_PAGES) as isize;
         self.hide(blocks);
-        self.zone.enlarge(pages);
+        self.settle();
+        self.zone.counts.enlarge(pages);
         while at < end {
             let order = largest_block(at, end);
             let put = self.put_as(at, order, clean);
@@ -261,6 +271,7 @@ impl ZoneGuard<'_> {
             return false;
         }
         line.set(start, order);
+        self.worked(1);
         let b = &self.blocks.blocks[block];
         let kind = b.kind();
         b.add_free(order.pages() as isize);
@@ -290,14 +301,17 @@ impl ZoneGuard<'_> {
     /// Gives two blocks of one type back, of which no frame is free, as one of the largest order.
     fn put_pair(&mut self, lower: usize, clean: bool) -> bool {
         let kind = self.blocks.blocks[lower].kind();
+        self.worked(1);
         for block in [lower, lower + 1] {
             let b = &self.blocks.blocks[block];
             debug_assert!(b.class() == CLASS_FULL && b.zone() == self.zone.id);
             self.blocks.lines[block].set(0, Order::PAGEBLOCK);
             b.add_free(PAGEBLOCK_PAGES as isize);
-            self.reclass(block, CLASS_PAIR);
             self.unused(block, clean);
         }
+        self.reclass(lower, CLASS_PAIR);
+        // The upper one stands in no index.
+        self.blocks.blocks[lower + 1].set_class(CLASS_PAIR);
         self.count(CLASS_PAIR, kind, 1);
         self.account(kind, Order::MAX.pages() as isize);
         true
@@ -316,12 +330,24 @@ impl ZoneGuard<'_> {
 
     /// Notes that a block is wholly free.
     fn unused(&self, block: usize, clean: bool) {
-        if clean {
-            return self.blocks.blocks[block].set_clean(1);
+        match clean {
+            true => self.blocks.blocks[block].set_clean(1),
+            false => self.note_dirty(block),
         }
-        self.zone.dirty.insert(block - self.zone.first_block);
-        let n = &self.zone.nr_dirty;
-        n.store(n.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// A block waits for free page reporting from now on.
+    pub(super) fn note_dirty(&self, block: usize) {
+        self.shard.dirty().insert(block - self.shard.first_block);
+        self.pending.dirty(1);
+    }
+
+    /// A block that waits for free page reporting does so no more.
+    pub(super) fn note_not_dirty(&self, block: usize) {
+        let (dirty, member) = (self.shard.dirty(), block - self.shard.first_block);
+        debug_assert!(dirty.contains(member));
+        dirty.remove(member);
+        self.pending.dirty(-1);
     }
 
     /// Makes a wholly free block and its partner one block of the largest order, if that may be.
@@ -389,13 +415,13 @@ impl ZoneGuard<'_> {
     }
 
     /// Takes one wholly free block that the operating system could have back, if more than `keep`
-    /// such blocks wait. Highest address first: allocation prefers low addresses. The block is
-    /// hidden until [`ZoneGuard::put_reported`].
+    /// such blocks of the zone wait. Highest address first: allocation prefers low addresses. The
+    /// block is hidden until [`ZoneGuard::put_reported`].
     pub(crate) fn take_reportable(&mut self, keep: usize) -> Option<Taken> {
-        if self.zone.nr_dirty.load(Relaxed) <= keep {
+        if self.zone.nr_dirty() <= keep {
             return None;
         }
-        let block = self.zone.dirty.last()? + self.zone.first_block;
+        let block = self.shard.dirty().last()? + self.shard.first_block;
         self.unpair(block);
         self.hide(1);
         Some(self.take_from(block, Order::PAGEBLOCK, 1))
@@ -409,9 +435,7 @@ impl ZoneGuard<'_> {
     }
 
     fn hide(&self, blocks: isize) {
-        let add = |n: &AtomicUsize, by| n.store(n.load(Relaxed).wrapping_add_signed(by), Relaxed);
-        add(&self.zone.hidden, blocks);
-        add(&self.zone.aside, blocks * PAGEBLOCK_PAGES as isize);
+        self.pending.hidden(blocks);
     }
 }
 

@@ -10,115 +10,164 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Levels at most.
 const LEVELS: usize = 4;
 
-/// A set of block numbers `0..blocks`, changed under its zone's lock.
-pub(crate) struct BlockIndex {
+/// Sets of block numbers `0..blocks`, side by side, changed under their shard's lock.
+pub(crate) struct IndexSets {
     words: Carved<AtomicU64>,
-    /// Where each level starts in `words`; levels above `top` are not used.
+    /// Where each level of a set starts in its words; levels above `top` are not used.
     start: [u32; LEVELS],
+    /// Words of a set.
+    each: u32,
     top: u8,
 }
 
-impl BlockIndex {
-    /// Words needed for block numbers below `blocks`.
-    pub(crate) const fn words_for(blocks: usize) -> usize {
-        let mut total = 0;
-        let mut n = blocks;
-        loop {
-            n = n.div_ceil(64);
-            total += n;
-            if n <= 1 {
-                return total;
-            }
-        }
+impl IndexSets {
+    /// Words needed for so many sets.
+    pub(crate) const fn words_for(sets: usize, blocks: usize) -> usize {
+        sets * words_for(blocks)
     }
 
-    /// An empty set over `words`, which must be `words_for(blocks)` words of zero.
-    pub(crate) fn new(words: Carved<AtomicU64>, blocks: usize) -> BlockIndex {
-        assert!(words.len() == BlockIndex::words_for(blocks));
+    /// Empty sets over `words`, which must be as many as are needed, and zero.
+    pub(crate) fn new(words: Carved<AtomicU64>, sets: usize, blocks: usize) -> IndexSets {
+        let each = words_for(blocks);
+        assert!(words.len() == sets * each);
         let mut start = [0; LEVELS];
         let mut top = 0;
         let mut n = blocks.div_ceil(64);
         let mut total = n;
         while n > 1 {
             top += 1;
-            assert!(top < LEVELS, "a zone of more than 64^4 blocks");
+            assert!(top < LEVELS, "a shard of more than 64^4 blocks");
             start[top] = total as u32;
             n = n.div_ceil(64);
             total += n;
         }
-        BlockIndex {
+        IndexSets {
             words,
             start,
+            each: each as u32,
             top: top as u8,
         }
     }
 
+    /// The set of this number.
     #[inline]
-    fn word(&self, level: usize, i: usize) -> &AtomicU64 {
-        &self.words[self.start[level] as usize + i]
+    pub(crate) fn set(&self, number: usize) -> BlockIndex<'_> {
+        BlockIndex {
+            sets: self,
+            base: number * self.each as usize,
+        }
+    }
+}
+
+/// Words of a set of block numbers below `blocks`.
+const fn words_for(blocks: usize) -> usize {
+    let mut total = 0;
+    let mut n = blocks;
+    loop {
+        n = n.div_ceil(64);
+        total += n;
+        if n <= 1 {
+            return total;
+        }
+    }
+}
+
+/// One of [`IndexSets`].
+#[derive(Copy, Clone)]
+pub(crate) struct BlockIndex<'s> {
+    sets: &'s IndexSets,
+    /// Where its words start.
+    base: usize,
+}
+
+impl<'s> BlockIndex<'s> {
+    #[inline]
+    fn word(self, level: usize, i: usize) -> &'s AtomicU64 {
+        &self.sets.words[self.base + self.sets.start[level] as usize + i]
     }
 
-    /// Adds a block.
+    /// The word of level 0 that has the bit of a block.
     #[inline]
-    pub(crate) fn insert(&self, block: usize) {
-        let mut i = block;
-        for level in 0..=self.top as usize {
+    fn word_of(self, block: usize) -> &'s AtomicU64 {
+        &self.sets.words[self.base + block / 64]
+    }
+
+    /// Adds a block. True if the set was empty.
+    #[inline]
+    pub(crate) fn insert(self, block: usize) -> bool {
+        let word = self.word_of(block);
+        let old = word.load(Relaxed);
+        word.store(old | 1 << (block % 64), Relaxed);
+        old == 0 && self.insert_above(block / 64)
+    }
+
+    fn insert_above(self, mut i: usize) -> bool {
+        for level in 1..=self.sets.top as usize {
             let word = self.word(level, i / 64);
             let old = word.load(Relaxed);
             word.store(old | 1 << (i % 64), Relaxed);
             if old != 0 {
-                return;
+                return false;
             }
             i /= 64;
         }
+        true
     }
 
-    /// Takes a block out.
+    /// Takes a block out. True if the set is empty now.
     #[inline]
-    pub(crate) fn remove(&self, block: usize) {
-        let mut i = block;
-        for level in 0..=self.top as usize {
+    pub(crate) fn remove(self, block: usize) -> bool {
+        let word = self.word_of(block);
+        let new = word.load(Relaxed) & !(1 << (block % 64));
+        word.store(new, Relaxed);
+        new == 0 && self.remove_above(block / 64)
+    }
+
+    fn remove_above(self, mut i: usize) -> bool {
+        for level in 1..=self.sets.top as usize {
             let word = self.word(level, i / 64);
             let new = word.load(Relaxed) & !(1 << (i % 64));
             word.store(new, Relaxed);
             if new != 0 {
-                return;
+                return false;
             }
             i /= 64;
         }
+        true
     }
 
     /// True if the block is a member.
     #[inline]
-    pub(crate) fn contains(&self, block: usize) -> bool {
-        self.word(0, block / 64).load(Relaxed) >> (block % 64) & 1 != 0
+    pub(crate) fn contains(self, block: usize) -> bool {
+        self.word_of(block).load(Relaxed) >> (block % 64) & 1 != 0
     }
 
     /// True if no block is a member.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.words.is_empty() || self.word(self.top as usize, 0).load(Relaxed) == 0
+    pub(crate) fn is_empty(self) -> bool {
+        let words = &self.sets.words;
+        words.is_empty() || self.word(self.sets.top as usize, 0).load(Relaxed) == 0
     }
 
     /// The lowest member.
     #[inline]
-    pub(crate) fn first(&self) -> Option<usize> {
+    pub(crate) fn first(self) -> Option<usize> {
         self.descend(|word| word.trailing_zeros())
     }
 
     /// The highest member.
     #[inline]
-    pub(crate) fn last(&self) -> Option<usize> {
+    pub(crate) fn last(self) -> Option<usize> {
         self.descend(|word| 63 - word.leading_zeros())
     }
 
     #[inline]
-    fn descend(&self, pick: impl Fn(u64) -> u32) -> Option<usize> {
+    fn descend(self, pick: impl Fn(u64) -> u32) -> Option<usize> {
         if self.is_empty() {
             return None;
         }
         let mut i = 0;
-        for level in (0..=self.top as usize).rev() {
+        for level in (0..=self.sets.top as usize).rev() {
             let word = self.word(level, i).load(Relaxed);
             debug_assert!(word != 0, "a summary bit stands for an empty word");
             i = i * 64 + pick(word) as usize;
@@ -134,8 +183,10 @@ mod tests {
     use std::boxed::Box;
     use std::collections::BTreeSet;
 
+    const SETS: usize = 3;
+
     fn words(blocks: usize) -> Box<[AtomicU64]> {
-        (0..BlockIndex::words_for(blocks))
+        (0..IndexSets::words_for(SETS, blocks))
             .map(|_| AtomicU64::new(0))
             .collect()
     }
@@ -146,7 +197,8 @@ mod tests {
             let words = words(blocks);
             // SAFETY: the words outlive the set, and nobody else uses them.
             let carved = unsafe { Carved::new(NonNull::from(&*words).cast(), words.len()) };
-            let set = BlockIndex::new(carved, blocks);
+            let sets = IndexSets::new(carved, SETS, blocks);
+            let set = sets.set(1);
             let mut model = BTreeSet::new();
             let mut x = 12345usize;
             for _ in 0..4000 {
@@ -155,17 +207,18 @@ mod tests {
                     .wrapping_add(1442695040888963407);
                 let b = (x >> 33) % blocks;
                 if x >> 20 & 3 == 0 {
-                    set.insert(b);
+                    assert_eq!(set.insert(b), model.is_empty());
                     model.insert(b);
                 } else {
-                    set.remove(b);
                     model.remove(&b);
+                    assert_eq!(set.remove(b), model.is_empty());
                 }
                 assert_eq!(set.first(), model.first().copied());
                 assert_eq!(set.last(), model.last().copied());
                 assert_eq!(set.contains(b), model.contains(&b));
                 assert_eq!(set.is_empty(), model.is_empty());
             }
+            assert!(sets.set(0).is_empty() && sets.set(2).is_empty());
         }
     }
 }

@@ -12,16 +12,16 @@
 //!
 //!    ```text
 //!      isolation                          a free on CPU c
-//!      zone's lock: bit = 1               enters c's section
+//!      shard's lock: bit = 1              enters c's section
 //!      for each c: takes c's place          bit == 0? into c's cache
-//!                  empties c's cache        bit == 1? zone's lock: into the block
+//!                  empties c's cache        bit == 1? shard's lock: into the block
 //!                  leaves                 leaves
 //!    ```
 //!
 //!    Sections of one CPU follow each other, and what was written before one is left is seen in the
 //!    next ([INV-PCPU-1]). A free before our place on `c` has cached by then, and we empty the
 //!    cache; one after it sees the bit. So when isolation returns no CPU has a page of the block,
-//!    and none will. A refill, under the zone's lock, finds the block in no index.
+//!    and none will. A refill, under the shard's lock, finds the block in no index.
 //!    `interleavings::isolation` tries every order of the two; without the second step it fails.
 //! 4. **Failure.** All or nothing. What is in use and cannot be moved refuses isolation at once;
 //!    what is on its way (taken from the zone, and not marked yet) is found out later, by who looks
@@ -38,7 +38,7 @@ use crate::flags::MigrateType;
 use crate::frame::{CpuId, FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
 use crate::sync::Local;
-use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::atomic::Ordering::SeqCst;
 use crate::sync::atomic::fence;
 use core::fmt;
 use core::ops::Range;
@@ -241,7 +241,7 @@ impl<P: Platform> PageAllocator<P> {
         let at = self.blocks.pfn(block);
         let inside = at.max(range.start)..at.add(PAGEBLOCK_PAGES).min(range.end);
         let local = Local::enter(&self.platform).map_err(|_| IsolateError::Nested)?;
-        let mut guard = zone.lock(&self.blocks, &local);
+        let mut guard = zone.lock_block(&self.blocks, &local, block);
         let b = &self.blocks.blocks[block];
         if b.zone() == NO_ZONE {
             return Err(IsolateError::NotOneZone { at }); // it was taken out meanwhile
@@ -267,7 +267,7 @@ impl<P: Platform> PageAllocator<P> {
         for block in blocks {
             let zone = &self.zones[usize::from(self.blocks.blocks[block].zone())];
             let local = self.enter_again();
-            let mut guard = zone.lock(&self.blocks, &local);
+            let mut guard = zone.lock_block(&self.blocks, &local, block);
             guard.set_isolation(block, Isolation::Off);
             drop(guard);
             zone.hope_again();
@@ -332,18 +332,12 @@ impl ZoneGuard<'_> {
         if free != PAGEBLOCK_PAGES {
             return;
         }
-        let member = block - self.zone.first_block;
-        let waiting = &self.zone.nr_dirty;
         match isolation {
-            Isolation::On if self.zone.dirty.contains(member) => {
-                self.zone.dirty.remove(member);
-                waiting.store(waiting.load(Relaxed) - 1, Relaxed);
-            }
+            Isolation::On if !b.is_clean() => self.note_not_dirty(block),
             Isolation::On => {}
             Isolation::Off => {
                 if !b.is_clean() {
-                    self.zone.dirty.insert(member);
-                    waiting.store(waiting.load(Relaxed) + 1, Relaxed);
+                    self.note_dirty(block);
                 }
                 self.join(block);
             }

@@ -74,6 +74,10 @@ pub struct BootConfig {
     /// The unit in which memory is added while the machine runs (P514); a power of two, at least 4
     /// MiB.
     pub memory_block_bytes: u64,
+    /// Size of the shards that zones are cut into, each with a lock of its own; a power of two, at
+    /// least 4 MiB. `None`: by the size of the zone and the number of CPUs
+    /// ([`shards`](crate::policy::shards)). A zone that would have more than 64 has larger ones.
+    pub shard_bytes: Option<u64>,
     /// Wholly free pageblocks that a zone keeps before it gives further ones back to the platform.
     pub report_keep_blocks: usize,
     /// What to do on a double or wild free.
@@ -116,6 +120,7 @@ impl Default for BootConfig {
             lowmem_reserve_ratio: [256, 256, 32, 0, 0],
             distance: None,
             memory_block_bytes: 128 << 20,
+            shard_bytes: None,
             report_keep_blocks: 16,
             on_misuse: OnMisuse::Report,
             sleep_check: SleepCheck::On,
@@ -160,6 +165,8 @@ pub enum BootError {
     UnalignedLimit,
     /// [`BootConfig::memory_block_bytes`] is no power of two, or less than 4 MiB.
     BadMemoryBlock,
+    /// [`BootConfig::shard_bytes`] is no power of two, or less than 4 MiB.
+    BadShard,
     /// The platform refused to enter: it was called in the middle of another machine's work.
     Nested,
 }
@@ -202,6 +209,9 @@ impl fmt::Display for BootError {
             }
             BootError::BadMemoryBlock => {
                 f.write_str("memory_block_bytes must be a power of two, 4 MiB or more: round it up")
+            }
+            BootError::BadShard => {
+                f.write_str("shard_bytes must be a power of two, 4 MiB or more: round it up")
             }
             BootError::Nested => f.write_str("boot was called from inside the allocator"),
         }
@@ -300,6 +310,10 @@ impl Extents {
         let unit = config.memory_block_bytes;
         if !unit.is_power_of_two() || unit < Order::MAX.bytes() as u64 {
             return Err(BootError::BadMemoryBlock);
+        }
+        let too_small = |bytes: u64| !bytes.is_power_of_two() || bytes < Order::MAX.bytes() as u64;
+        if config.shard_bytes.is_some_and(too_small) {
+            return Err(BootError::BadShard);
         }
         let mut last = PhysAddr(0);
         for (index, region) in map.iter().enumerate() {

@@ -1,34 +1,40 @@
 //! The page allocator: physically contiguous blocks of 2^order pages.
 //!
-//! 1. **Concepts.** A *zone* is one kind of memory on one node. Its memory is cut into *pageblocks*
-//!    of 2 MiB; a block has 512 bits that say which frames are free, and a mobility *type*, so that
-//!    memory that can be moved lies apart from memory that cannot.
-//! 2. **Structures.** `block`: the bits and the descriptor of a pageblock. `index`: for each (type,
-//!    order) the set of blocks whose largest free run has that order, as a 64-ary bitmap: any order
-//!    is found in a few loads, smallest fit first, also when memory is fragmented. `zone`: both
-//!    under one lock, with exact counts per order. `cache`: per-CPU arrays of blocks in front of a
-//!    zone.
+//! 1. **Concepts.** A *zone* is one kind of memory on one node. Its memory is cut into
+//!    *pageblocks* of 2 MiB; a block has 512 bits that say which frames are free, and a mobility
+//!    *type*, so that memory that can be moved lies apart from memory that cannot.
+//! 2. **Structures.** `block`: the bits and the descriptor of a pageblock. `index`: for each
+//!    (type, order) the set of blocks whose largest free run has that order, as a 64-ary bitmap:
+//!    any order is found in a few loads, smallest fit first, also when memory is fragmented.
+//!    `shard`: a run of pageblocks, at least 1 GiB if nothing else is asked for, with its index
+//!    and exact counts per order under a lock of its own. `zone`: its shards, and what is
+//!    counted over all of them (`counts`). `cache`: per-CPU arrays of blocks in front of a zone.
 //! 3. **Allocation.** `quick` takes from this CPU's cache of the zone that comes first; else
-//!    `alloc` looks into those of all zones that may serve; a refill takes the zone's lock once for
-//!    a batch and looks at the watermarks then. A request in need goes on in `slow`, which does
-//!    step by step what `policy::effort` plans; what frees memory stands above and is asked through
-//!    `relief`. `near` has it reclaim before it goes to another node, if the administrator wants
-//!    that. `boost` raises a zone's watermarks when blocks of two types are mixed, `urgent`
-//!    keeps something for who cannot wait, `mobile` knows whose pages can be moved, `isolate`
-//!    keeps pageblocks for who wants just these frames, `contig` empties and takes them.
-//! 4. **Free.** A block goes to this CPU's cache; half a full list goes back under the lock. The
-//!    bits merge with free buddies as they are set. A second free is seen by the frame's word, or
-//!    else by the bits.
-//! 5. **Locking.** One lock a zone, innermost ([`Rank::Zone`](crate::sync::Rank)); caches belong to
-//!    who holds the CPU's section. One lock, outermost, for who adds memory (`plug`) or changes how
-//!    much is kept free; what they change and others read without a lock (`tuning`, `lists`) are
-//!    atomics.
-//! 6. **Failure.** [`AllocError`] with the reason. Misuse is reported and the memory leaks; it is
-//!    not given out twice. Of two frees of one block that run at the same time both can succeed:
-//!    the block is then cached twice, which is seen when its second copy leaves the cache (unless
-//!    the block was allocated and cached once more in between).
-//! 7. **What it does not do yet.** Shards, remote-free rings, CMA, taking memory out of
-//!    a running machine (issue 5).
+//!    `alloc` looks into those of all zones that may serve; a refill looks at the watermarks and
+//!    takes one shard's lock once for a batch: that of the CPU's home, or of another that has
+//!    such a block, which is seen without a lock (`claim`). A request in need goes on in `slow`,
+//!    which does step by step what `policy::effort` plans; what frees memory stands above and is
+//!    asked through `relief`. `near` has it reclaim before it goes to another node, if the
+//!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
+//!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be
+//!    moved, `isolate` keeps pageblocks for who wants just these frames, `contig` empties and
+//!    takes them.
+//! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
+//!    each shard's under one hold of its lock, and no hold is longer than 63 blocks (P805,
+//!    P834). The bits merge with free buddies as they are set. A second free is seen by the
+//!    frame's word, or else by the bits.
+//! 5. **Locking.** One lock a shard, innermost, one at a time
+//!    ([`Rank::Zone`](crate::sync::Rank)); caches belong to who holds the CPU's section. One
+//!    lock a zone for what is kept for the urgent, with which a shard's may be taken. One lock,
+//!    outermost, for who adds memory (`plug`) or changes how much is kept free; what they change
+//!    and others read without a lock (`tuning`, `lists`) are atomics.
+//! 6. **Failure.** [`AllocError`] with the reason. Misuse is reported and the memory leaks; it
+//!    is not given out twice. Of two frees of one block that run at the same time both can
+//!    succeed: the block is then cached twice, which is seen when its second copy leaves the
+//!    cache (unless the block was allocated and cached once more in between). Memory that moves
+//!    from one shard to another while a request looks is not seen by it.
+//! 7. **What it does not do yet.** Remote-free rings, CMA, taking memory out of a running
+//!    machine (issue 5).
 
 mod alloc;
 mod balance;
@@ -38,6 +44,7 @@ mod boot;
 mod cache;
 mod claim;
 mod contig;
+mod counts;
 mod descriptor;
 mod free;
 mod ground;
@@ -56,6 +63,7 @@ mod owners;
 mod plug;
 mod quick;
 mod relief;
+mod shard;
 mod sizing;
 mod slow;
 #[cfg(test)]

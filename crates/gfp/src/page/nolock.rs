@@ -5,8 +5,9 @@
 //! what it frees is put on a lock-free stack that the next refill or drain empties.
 
 use super::cache::{List, ZoneCache};
+use super::claim::Want;
 use super::zone::Zone;
-use super::{PageAllocator, PageRequest};
+use super::{Locking, PageAllocator, PageRequest};
 use crate::flags::{Entry, MigrateType};
 use crate::frame::{FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
@@ -16,7 +17,7 @@ use crate::sync::Local;
 
 impl<P: Platform> PageAllocator<P> {
     /// 2^order zeroed pages, if they can be had without waiting for anybody: from this CPU's cache,
-    /// or from a zone whose lock is free and that is above its min watermark (P170, P171).
+    /// or from a shard whose lock is free, of a zone that is above its min watermark (P170, P171).
     ///
     /// The flags may contain `ACCOUNT` only; `order` must be one that CPUs cache: 0 to 5, and 9. A
     /// compound block if `order` is not 0. `None` is normal and frequent (P172).
@@ -56,12 +57,17 @@ impl<P: Platform> PageAllocator<P> {
                 if !zone.watermark_ok(req.order, highest, flags) {
                     return None;
                 }
-                let mut guard = zone.try_lock(&self.blocks, local)?;
-                guard
-                    .take(req.order, kind, 1)
-                    .or_else(|| Some(self.take_fallback(&mut guard, req.order, kind, 1)?.0))
+                let want = Want {
+                    order: req.order,
+                    kind,
+                    blocks: 1,
+                    locking: Locking::Try,
+                };
+                let own = self.take_own(local, zone, &want);
+                let found = own.or_else(|| Some(self.take_fallback(local, zone, &want)?.0))?;
+                Some(found.1.pfn)
             };
-            let Some(pfn) = cached.or_else(|| Some(from_zone()?.pfn)) else {
+            let Some(pfn) = cached.or_else(from_zone) else {
                 continue;
             };
             if let Some(cache) = cache {
@@ -79,7 +85,8 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// As [`PageAllocator::free`], without waiting for anybody: into this CPU's cache, also above
-    /// what it should keep; else into the zone, if its lock is free; else on a stack (P173).
+    /// what it should keep; else into the zone, if the shard's lock is free; else on a stack
+    /// (P173).
     ///
     /// Context: any, an NMI inside the allocator too.
     ///
@@ -123,7 +130,8 @@ impl<P: Platform> PageAllocator<P> {
                 .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
             return;
         }
-        let Some(mut guard) = zone.try_lock(&self.blocks, local) else {
+        let shard = self.shard_of(zone, pfn);
+        let Some(mut guard) = zone.try_lock_shard(&self.blocks, local, shard) else {
             return self.defer(pfn, order);
         };
         if let Some(cache) = cache {

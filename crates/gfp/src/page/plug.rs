@@ -5,11 +5,11 @@
 //!    that it will join. Until then the block is in no zone and none of its frames is free.
 //! 2. [`PageAllocator::add_memory`] claims the range under the lock of plugging, all or nothing:
 //!    its blocks get their zone, so no other call can claim them.
-//! 3. Then it frees the frames, a stretch at a time under the zone's lock, as boot does. Requests
+//! 3. Then it frees the frames, a stretch at a time under the shard's lock, as boot does. Requests
 //!    on other CPUs may take them at once; what is plugged in is never taken back.
 //! 4. At last, under the lock of plugging, `retune` computes what depends on the amount of memory,
 //!    and zones and nodes that had none become candidates.
-//! 5. **Why it is safe beside allocations.** Bits, counts and indexes change under the zone's lock
+//! 5. **Why it is safe beside allocations.** Bits, counts and indexes change under the shard's lock
 //!    only. A block's zone is set before its first frame is free, and who holds a frame got it
 //!    through that lock, so who frees it sees the zone. What is read without a lock are single
 //!    atomics: marks, reserves, cache sizes, the masks of the zonelists ([INV-PAGE-2]).
@@ -25,7 +25,7 @@ use crate::sync::Local;
 use core::fmt;
 use core::ops::Range;
 
-/// Pages that are freed under one hold of a zone's lock: 32 steps of the largest order.
+/// Pages that are freed under one hold of a shard's lock: 32 steps of the largest order.
 const STRETCH_PAGES: usize = 32 * Order::MAX.pages();
 
 /// What [`PageAllocator::add_memory`] did.
@@ -178,9 +178,8 @@ impl<P: Platform> PageAllocator<P> {
         let (start, end) = (self.blocks.pfn(first), self.blocks.pfn(stop));
         let usable = first_with_address(start, self.map);
         let local = self.enter_again();
-        let mut guard = zone.lock(&self.blocks, &local);
         zone.extend(start, end);
-        guard.add(usable, end, self.config.memory_is_zero);
+        self.add_frames(&local, zone, usable, end);
         end.0 - usable.0
     }
 

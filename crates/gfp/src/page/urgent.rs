@@ -11,33 +11,35 @@
 //! 3. **Decay.** Both fade by an eighth a second. There is no timer: the next request in need, or
 //!    the background, counts the seconds that have passed.
 //!    Without a background task nothing is kept: nobody would free for it.
-//! 4. **Locking.** All words are changed under the zone's lock.
+//! 4. **Locking.** What was wanted is changed under a lock of its own ([`Keeper`]), with which a
+//!    shard's lock may be taken; what is reserved under the lock of the shard of the block.
 
+use super::claim::Want;
 use super::guard::ZoneGuard;
-use super::zone::Zone;
-use super::{PageAllocator, PageRequest};
+use super::zone::{Blocks, Zone};
+use super::{Locking, PageAllocator, PageRequest};
 use crate::flags::MigrateType;
-use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
+use crate::frame::{NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
 use crate::policy::fallback::{highatomic_limit, is_mergeable};
 use crate::policy::highatomic::{AtomicReserve, Change, Demand, Event, Need, unreserves};
 use crate::policy::watermark::AllocFlags;
-use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use crate::sync::{Local, Lock, LockGuard, Rank};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// What a zone keeps for the urgent. Changed under the zone's lock, read anywhere.
+/// What a zone keeps for the urgent. Read anywhere.
 pub(super) struct Urgent {
+    lock: Lock<(), { Rank::Reserve as u8 }>,
     /// A [`Demand`].
     demand: AtomicU32,
     /// An [`AtomicReserve`].
     single: AtomicU32,
-    /// Pages of blocks of type `HighAtomic`.
+    /// Pages of blocks of type `HighAtomic`. Changes with the type of a block, under the lock of
+    /// its shard; rises only under `lock` too.
     reserved: AtomicUsize,
-    /// Of them, free pages that others may not count: as many as are wanted.
-    withheld: AtomicUsize,
     /// Until when demand has faded.
     faded_ns: AtomicU64,
     /// 1: the node has a background task.
@@ -47,19 +49,13 @@ pub(super) struct Urgent {
 impl Urgent {
     pub(super) const fn new() -> Urgent {
         Urgent {
+            lock: Lock::new(()),
             demand: AtomicU32::new(0),
             single: AtomicU32::new(0),
             reserved: AtomicUsize::new(0),
-            withheld: AtomicUsize::new(0),
             faded_ns: AtomicU64::new(0),
             attended: AtomicU32::new(0),
         }
-    }
-
-    /// P334, P823.
-    #[inline]
-    pub(super) fn withheld(&self) -> usize {
-        self.withheld.load(Relaxed)
     }
 
     pub(super) fn reserved(&self) -> usize {
@@ -88,22 +84,31 @@ impl Urgent {
 impl Zone {
     /// Free pages in blocks of the reserve that nobody is kept from.
     fn surplus(&self) -> usize {
-        let free = self.free_highatomic.load(Relaxed);
-        free.saturating_sub(self.urgent.withheld())
+        self.free_highatomic().saturating_sub(self.withheld())
     }
 
-    /// Free pages of the reserve, or the demand for them, changed.
-    pub(super) fn withhold(&self) {
-        let free = self.free_highatomic.load(Relaxed);
-        let withheld = self.urgent.demand().withheld(self.managed_pages(), free);
-        self.urgent.withheld.store(withheld, Relaxed);
+    /// P334, P823: of the free pages of the reserve, what others may not count: as many as are
+    /// wanted.
+    #[inline]
+    pub(super) fn withheld(&self) -> usize {
+        match self.free_highatomic() {
+            0 => 0,
+            free => self.urgent.demand().withheld(self.managed_pages(), free),
+        }
     }
 }
 
-impl ZoneGuard<'_> {
+/// The right to change what a zone keeps: nobody else does.
+struct Keeper<'z, 'p, P: Platform> {
+    zone: &'z Zone,
+    blocks: &'z Blocks,
+    local: &'z Local<'p, P>,
+    _lock: LockGuard<'z, (), { Rank::Reserve as u8 }>,
+}
+
+impl<P: Platform> Keeper<'_, '_, P> {
     fn set_demand(&mut self, demand: Demand) {
         self.zone.urgent.demand.store(demand.bits(), Relaxed);
-        self.zone.withhold();
     }
 
     fn set_single(&mut self, single: AtomicReserve) {
@@ -158,49 +163,76 @@ impl ZoneGuard<'_> {
     /// P333: makes a pageblock one of the reserve, if it may be, has something free, and more is
     /// wanted.
     fn reserve(&mut self, block: usize) {
-        let urgent = &self.zone.urgent;
-        let limit = highatomic_limit(self.zone.managed_pages());
-        let fits = urgent.reserved() + PAGEBLOCK_PAGES <= limit;
-        let wanted = matches!(self.change(), Change::Take(_));
-        let b = &self.blocks.blocks[block];
-        if !fits || !wanted || !is_mergeable(b.kind()) || b.free() == 0 {
-            return;
+        if self.wants_more() {
+            let mut guard = self.zone.lock_block(self.blocks, self.local, block);
+            guard.reserve(block);
         }
-        self.unpair(block);
-        self.retype(block, MigrateType::HighAtomic);
-        urgent
-            .reserved
-            .store(urgent.reserved() + PAGEBLOCK_PAGES, Relaxed);
-        self.zone.withhold();
+    }
+
+    /// More is wanted than is reserved, and may be (P333).
+    fn wants_more(&self) -> bool {
+        let limit = highatomic_limit(self.zone.managed_pages());
+        let fits = self.zone.urgent.reserved() + PAGEBLOCK_PAGES <= limit;
+        fits && matches!(self.change(), Change::Take(_))
     }
 
     /// P823: reserves a wholly free pageblock, if more is wanted.
     fn reserve_free(&mut self) {
+        if !self.wants_more() {
+            return;
+        }
         let types = [
             MigrateType::Movable,
             MigrateType::Unmovable,
             MigrateType::Reclaimable,
         ];
-        let whole = [PAGEBLOCK_ORDER, PAGEBLOCK_ORDER + 1];
-        let mut all = whole
-            .iter()
-            .flat_map(|order| types.map(|kind| (order, kind)));
-        let free = all.find_map(|(order, kind)| {
-            let index = &self.zone.index[kind as usize][*order as usize];
-            index.first()
-        });
-        if let Some(member) = free {
-            self.reserve(member + self.zone.first_block);
+        for order in [PAGEBLOCK_ORDER, PAGEBLOCK_ORDER + 1] {
+            for kind in types {
+                let shards = self.zone.shards().iter();
+                for shard in shards.filter(|shard| shard.runs().has(kind, order)) {
+                    let mut guard = self.zone.lock_shard(self.blocks, self.local, shard);
+                    if let Some(block) = shard.first(kind, order) {
+                        return guard.reserve(block);
+                    }
+                }
+            }
         }
     }
 
     /// P335: gives one block of the reserve that has free pages to a type. False if there is none.
     fn unreserve(&mut self, kind: MigrateType) -> bool {
-        let orders = &self.zone.index[MigrateType::HighAtomic as usize];
-        let Some(member) = orders.iter().find_map(|index| index.first()) else {
+        let reserved = MigrateType::HighAtomic;
+        let mut shards = self.zone.shards().iter();
+        shards.any(|shard| {
+            shard.runs().has_at_least(reserved, 0)
+                && self
+                    .zone
+                    .lock_shard(self.blocks, self.local, shard)
+                    .unreserve(kind)
+        })
+    }
+}
+
+impl ZoneGuard<'_> {
+    /// P333: makes a pageblock one of the reserve, if it may be and has something free.
+    fn reserve(&mut self, block: usize) {
+        let b = &self.blocks.blocks[block];
+        if !is_mergeable(b.kind()) || b.free() == 0 {
+            return;
+        }
+        self.unpair(block);
+        self.retype(block, MigrateType::HighAtomic);
+        let reserved = &self.zone.urgent.reserved;
+        reserved.fetch_add(PAGEBLOCK_PAGES, Relaxed);
+    }
+
+    /// P335: gives one block of the reserve that has free pages to a type. False if there is none.
+    fn unreserve(&mut self, kind: MigrateType) -> bool {
+        let orders = 0..NR_ORDERS as u8;
+        let first = |order| self.shard.first(MigrateType::HighAtomic, order);
+        let Some(block) = orders.into_iter().find_map(first) else {
             return false;
         };
-        let block = member + self.zone.first_block;
         self.unpair(block);
         self.leave_reserve(block, kind);
         if self.blocks.blocks[block].free() == PAGEBLOCK_PAGES {
@@ -212,10 +244,8 @@ impl ZoneGuard<'_> {
     /// A block of the reserve is one of this type from now on.
     pub(super) fn leave_reserve(&mut self, block: usize, kind: MigrateType) {
         self.retype(block, kind);
-        let urgent = &self.zone.urgent;
-        let left = urgent.reserved().saturating_sub(PAGEBLOCK_PAGES);
-        urgent.reserved.store(left, Relaxed);
-        self.zone.withhold();
+        let reserved = &self.zone.urgent.reserved;
+        reserved.fetch_sub(PAGEBLOCK_PAGES, Relaxed);
     }
 
     /// A block of pages was taken from the reserve: what has no free page any more leaves it. Who
@@ -233,14 +263,15 @@ impl ZoneGuard<'_> {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// Does something under the zone's lock. `None` amid a section, where nobody calls this.
-    pub(super) fn with_zone<T>(
-        &self,
-        zone: &Zone,
-        f: impl FnOnce(ZoneGuard<'_>) -> T,
-    ) -> Option<T> {
+    /// Changes what a zone keeps. `None` amid a section, where nobody calls this.
+    fn with_keeper<T>(&self, zone: &Zone, f: impl FnOnce(Keeper<'_, '_, P>) -> T) -> Option<T> {
         let local = Local::enter(&self.platform).ok()?;
-        Some(f(zone.lock(&self.blocks, &local)))
+        Some(f(Keeper {
+            zone,
+            blocks: &self.blocks,
+            local: &local,
+            _lock: zone.urgent.lock.lock(&local),
+        }))
     }
 
     /// A background task runs for the zone's node.
@@ -251,10 +282,10 @@ impl<P: Platform> PageAllocator<P> {
     /// It runs no more: all is given back that is not in use.
     pub(super) fn neglect(&self, zone: &Zone) {
         zone.urgent.attended.store(0, Relaxed);
-        self.with_zone(zone, |mut guard| {
-            guard.set_demand(Demand::default());
-            guard.set_single(AtomicReserve::default());
-            while guard.unreserve(MigrateType::Movable) {}
+        self.with_keeper(zone, |mut keeper| {
+            keeper.set_demand(Demand::default());
+            keeper.set_single(AtomicReserve::default());
+            while keeper.unreserve(MigrateType::Movable) {}
         });
     }
 
@@ -262,7 +293,7 @@ impl<P: Platform> PageAllocator<P> {
     pub(super) fn fade_for(&self, req: &PageRequest) {
         for zone in self.candidates(req).filter(|zone| !zone.urgent.is_idle()) {
             let now = self.platform.now_ns();
-            self.with_zone(zone, |mut guard| guard.fade(now));
+            self.with_keeper(zone, |mut keeper| keeper.fade(now));
         }
     }
 
@@ -272,9 +303,9 @@ impl<P: Platform> PageAllocator<P> {
         let zones = self.zones.iter().filter(|zone| zone.node == node);
         for zone in zones.filter(|zone| !zone.urgent.is_idle()) {
             let now = self.platform.now_ns();
-            self.with_zone(zone, |mut guard| {
-                guard.fade(now);
-                guard.reserve_free();
+            self.with_keeper(zone, |mut keeper| {
+                keeper.fade(now);
+                keeper.reserve_free();
             });
         }
     }
@@ -289,11 +320,11 @@ impl<P: Platform> PageAllocator<P> {
             return;
         }
         let now = self.platform.now_ns();
-        self.with_zone(zone, |mut guard| {
+        self.with_keeper(zone, |mut keeper| {
             // Once more: the task may have ended meanwhile, and given all back.
             if zone.urgent.is_attended() {
-                guard.note(order, Event::NearMiss, now);
-                guard.reserve(block);
+                keeper.note(order, Event::NearMiss, now);
+                keeper.reserve(block);
             }
         });
     }
@@ -308,16 +339,16 @@ impl<P: Platform> PageAllocator<P> {
             return;
         }
         let now = self.platform.now_ns();
-        self.with_zone(zone, |mut guard| {
+        self.with_keeper(zone, |mut keeper| {
             if !zone.urgent.is_attended() {
                 return;
             }
             if req.order > Order::ZERO {
-                return guard.note(req.order, Event::Failure, now);
+                return keeper.note(req.order, Event::Failure, now);
             }
-            guard.catch_up(now);
+            keeper.catch_up(now);
             let (min, managed) = (zone.watermarks().min, zone.managed_pages());
-            guard.set_single(zone.urgent.single().failed(min, managed));
+            keeper.set_single(zone.urgent.single().failed(min, managed));
         });
     }
 
@@ -325,7 +356,7 @@ impl<P: Platform> PageAllocator<P> {
     pub(super) fn unreserve(&self, zone: &Zone, need: Need, req: &PageRequest) -> bool {
         let kind = self.mobility(req.gfp);
         let may = unreserves(zone.urgent.reserved(), need);
-        may && self.with_zone(zone, |mut guard| guard.unreserve(kind)) == Some(true)
+        may && self.with_keeper(zone, |mut keeper| keeper.unreserve(kind)) == Some(true)
     }
 
     /// P118: gives one pageblock of the reserves back, the last one of no zone.
@@ -339,7 +370,9 @@ impl<P: Platform> PageAllocator<P> {
     pub(super) fn give_up_single(&self, zone: &Zone) -> bool {
         let some = zone.urgent.single().pages() != 0;
         if some {
-            self.with_zone(zone, |mut guard| guard.set_single(AtomicReserve::default()));
+            self.with_keeper(zone, |mut keeper| {
+                keeper.set_single(AtomicReserve::default())
+            });
         }
         some
     }
@@ -377,20 +410,24 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Option<Pfn> {
         let highest = self.highest(req.gfp);
         let preferred = self.candidates(req).next()?;
-        let has_some = |zone: &&Zone| zone.free_highatomic.load(Relaxed) != 0;
+        let has_some = |zone: &&Zone| zone.free_highatomic() != 0;
         for zone in self.candidates(req).filter(has_some) {
             let unlimited = flags.contains(AllocFlags::NO_WATERMARKS);
             let enough = unlimited || zone.watermark_ok(req.order, highest, flags);
             if !enough || !may(zone) {
                 continue;
             }
-            let mut guard = zone.lock(&self.blocks, local);
-            let taken = guard.take(req.order, MigrateType::HighAtomic, 1);
-            if let Some(taken) = taken {
-                guard.settle_taken(taken.pfn, req.order);
-            }
+            let want = Want {
+                order: req.order,
+                kind: MigrateType::HighAtomic,
+                blocks: 1,
+                locking: Locking::Wait,
+            };
+            let Some((mut guard, taken)) = self.take_own(local, zone, &want) else {
+                continue;
+            };
+            guard.settle_taken(taken.pfn, req.order);
             drop(guard);
-            let Some(taken) = taken else { continue };
             if let Some(cache) = self.cache(local, zone) {
                 let wanted = || self.cache(local, preferred);
                 self.count_taken(cache, zone, req.order, preferred, wanted);

@@ -2,12 +2,12 @@
 
 use super::block::{CLASS_FULL, CLASS_PAIR, NO_ZONE};
 use super::guard::runs;
-use super::zone::NR_LISTS;
+use super::shard::Shard;
+use super::zone::{NR_LISTS, Zone};
 use super::{OWNERS_MAX, PageAllocator};
 use crate::flags::MigrateType;
 use crate::frame::{CpuId, FrameKind, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
-use crate::sync::atomic::Ordering::Relaxed;
 use core::fmt;
 
 /// What [`PageAllocator::verify`] found wrong.
@@ -36,6 +36,16 @@ impl fmt::Display for VerifyError {
 }
 
 impl core::error::Error for VerifyError {}
+
+/// What a shard's blocks say.
+#[derive(Default)]
+struct Found {
+    /// Free pages that are not isolated, and such that are.
+    free: usize,
+    isolated: usize,
+    /// Blocks that wait for free page reporting.
+    dirty: usize,
+}
 
 /// `Ok` if `found == expected`.
 pub(crate) fn same(
@@ -66,78 +76,78 @@ impl<P: Platform> PageAllocator<P> {
         self.verify_absent()?;
         self.verify_owners()?;
         for zone in self.zones.iter() {
-            let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
-            let (mut free, mut dirty, mut isolated) = (0, 0, 0);
-            let blocks = zone.first_block..zone.first_block + zone.nr_blocks;
-            for i in blocks.clone() {
-                let block = &self.blocks.blocks[i];
-                if block.zone() != zone.id {
-                    continue;
-                }
-                let line = &self.blocks.lines[i];
-                let frames = (0..PAGEBLOCK_PAGES).filter(|f| line.is_free(*f)).count();
-                same("block free count is its bits", i, block.free(), frames)?;
-                match block.is_isolated() {
-                    true => isolated += frames,
-                    false => free += frames,
-                }
-                let kind = block.kind() as usize;
-                if block.class() == CLASS_PAIR {
-                    same(
-                        "a block of a pair is wholly free",
-                        i,
-                        frames,
-                        PAGEBLOCK_PAGES,
-                    )?;
-                    let lower = (i + self.blocks.first).is_multiple_of(2);
-                    counts[PAGEBLOCK_ORDER as usize + 1][kind] += lower as usize;
-                    self.verify_member(zone, i, CLASS_PAIR, lower)?;
-                } else {
-                    for (order, n) in runs(line).into_iter().enumerate() {
-                        counts[order][kind] += n as usize;
-                    }
-                    let class = line.bits().largest().unwrap_or(CLASS_FULL);
-                    same(
-                        "class is the largest run",
-                        i,
-                        block.class().into(),
-                        class.into(),
-                    )?;
-                    self.verify_member(zone, i, class, true)?;
-                }
-                dirty += self.verify_report(zone, i, frames)?;
-                self.verify_words(i)?;
+            let (mut free, mut isolated, mut dirty) = (0, 0, 0);
+            for shard in zone.shards() {
+                let found = self.verify_shard(zone, shard)?;
+                free += found.free;
+                isolated += found.isolated;
+                dirty += found.dirty;
             }
-            same(
-                "zone free count is its bits",
-                zone.id.into(),
-                zone.free_pages(),
-                free,
-            )?;
             let id = zone.id.into();
+            same("zone free count is its bits", id, zone.free_pages(), free)?;
             let found = zone.free_isolated();
             same("isolated free pages are counted", id, found, isolated)?;
+            let found = zone.counts.aside();
+            same("what stands aside is isolated", id, found, isolated)?;
             same("blocks to report are counted", id, zone.nr_dirty(), dirty)?;
             same("no block is hidden", id, zone.hidden(), 0)?;
-            same(
-                "what stands aside is isolated",
-                id,
-                zone.aside.load(Relaxed),
-                isolated,
-            )?;
-            for (order, kinds) in counts.iter().enumerate() {
-                for kind in MigrateType::ALL {
-                    let found = zone.nr_free(order, kind);
-                    same(
-                        "count per order and type",
-                        order,
-                        found,
-                        kinds[kind as usize],
-                    )?;
-                }
-            }
         }
         self.verify_caches()
+    }
+
+    /// Checks one shard's blocks, indexes and counts.
+    fn verify_shard(&self, zone: &Zone, shard: &Shard) -> Result<Found, VerifyError> {
+        let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
+        let mut sum = Found::default();
+        for i in shard.first_block..shard.first_block + shard.nr_blocks {
+            let block = &self.blocks.blocks[i];
+            if block.zone() != zone.id {
+                continue;
+            }
+            let found: *const Shard = &zone.shards()[zone.shard_of(i)];
+            let mine = core::ptr::eq(found, shard);
+            same("a block is in one shard", i, mine.into(), 1)?;
+            let line = &self.blocks.lines[i];
+            let frames = (0..PAGEBLOCK_PAGES).filter(|f| line.is_free(*f)).count();
+            same("block free count is its bits", i, block.free(), frames)?;
+            match block.is_isolated() {
+                true => sum.isolated += frames,
+                false => sum.free += frames,
+            }
+            let kind = block.kind() as usize;
+            if block.class() == CLASS_PAIR {
+                let whole = PAGEBLOCK_PAGES;
+                same("a block of a pair is wholly free", i, frames, whole)?;
+                let lower = (i + self.blocks.first).is_multiple_of(2);
+                counts[PAGEBLOCK_ORDER as usize + 1][kind] += lower as usize;
+                self.verify_member(shard, i, CLASS_PAIR, lower)?;
+            } else {
+                for (order, n) in runs(line).into_iter().enumerate() {
+                    counts[order][kind] += n as usize;
+                }
+                let class = line.bits().largest().unwrap_or(CLASS_FULL);
+                let found = block.class().into();
+                same("class is the largest run", i, found, class.into())?;
+                self.verify_member(shard, i, class, true)?;
+            }
+            sum.dirty += self.verify_report(shard, i, frames)?;
+            self.verify_words(i)?;
+        }
+        for (order, kinds) in counts.iter().enumerate() {
+            for kind in MigrateType::ALL {
+                let (found, expected) = (shard.nr_free(order, kind), kinds[kind as usize]);
+                same("count per order and type", order, found, expected)?;
+                let there = shard.first(kind, order as u8).is_some();
+                let found = shard.runs().has(kind, order as u8);
+                same(
+                    "what a shard has is noted",
+                    order,
+                    found.into(),
+                    there.into(),
+                )?;
+            }
+        }
+        Ok(sum)
     }
 
     /// What is in no zone has no free frame; what a zone manages is present; the nodes with memory
@@ -166,11 +176,11 @@ impl<P: Platform> PageAllocator<P> {
     /// block does. Returns whether it waits, as a number.
     fn verify_report(
         &self,
-        zone: &super::Zone,
+        shard: &Shard,
         block: usize,
         free: usize,
     ) -> Result<usize, VerifyError> {
-        let dirty = zone.dirty.contains(block - zone.first_block) as usize;
+        let dirty = shard.dirty().contains(block - shard.first_block) as usize;
         let clean = self.blocks.blocks[block].is_clean() as usize;
         let whole = (free == PAGEBLOCK_PAGES) as usize;
         if self.blocks.blocks[block].is_isolated() {
@@ -186,7 +196,7 @@ impl<P: Platform> PageAllocator<P> {
     /// A block is in the index of its type and class, and in no other.
     fn verify_member(
         &self,
-        zone: &super::Zone,
+        shard: &Shard,
         block: usize,
         class: u8,
         stands: bool,
@@ -195,7 +205,7 @@ impl<P: Platform> PageAllocator<P> {
         for list in 0..NR_LISTS {
             for order in 0..NR_ORDERS {
                 let expected = stands && list == kind && order == class as usize;
-                let found = zone.index_contains(list, order, block);
+                let found = shard.index_contains(list, order, block);
                 same("index membership", block, found.into(), expected.into())?;
             }
         }

@@ -1,19 +1,22 @@
-//! A zone: the free blocks of one kind of memory on one node, under one lock.
+//! A zone: the free blocks of one kind of memory on one node, cut into shards.
 
 use super::block::{Block, Line, NO_ZONE};
 use super::boost::Boost;
+use super::counts::Counts;
+use super::ground::Locking;
 use super::guard::ZoneGuard;
-use super::index::BlockIndex;
+use super::shard::{Runs, Shard};
 use super::urgent::Urgent;
 use crate::flags::{MigrateType, ZoneKind};
-use crate::frame::{NR_ORDERS, NodeId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
+use crate::frame::{CpuId, NodeId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
+use crate::policy::shards;
 use crate::policy::watermark::{
     AllocFlags, FreeState, WatermarkLevel, Watermarks, order0_watermark_ok, zone_watermark_ok,
 };
 use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{Carved, LineBreak, Local, Lock, Rank};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{Carved, LineBreak, Local};
 
 /// Mobility types that have free lists (all but `Isolate`).
 pub(crate) const NR_LISTS: usize = 5;
@@ -71,17 +74,21 @@ impl Blocks {
     }
 }
 
-/// One zone. Counts are changed under the lock and read anywhere.
+/// One zone. What its shards have is changed under their locks; the rest is atomic.
 #[repr(C)]
 pub(crate) struct Zone {
     pub(crate) id: u8,
     pub(crate) node: NodeId,
     pub(crate) kind: ZoneKind,
+    /// A shard has 2^shift blocks, or less at the ends of the zone.
+    shard_shift: u8,
+    /// What is added to a block's number so that shard 0 begins at 0; may be negative.
+    shard_origin: usize,
+    shards: Carved<Shard>,
     /// First frame and the frame after the last that are present; only views look.
     start: AtomicUsize,
     end: AtomicUsize,
     present: AtomicUsize,
-    managed: AtomicUsize,
     /// Number of the zone's first block in [`Blocks`], and how many it spans.
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
@@ -91,24 +98,9 @@ pub(crate) struct Zone {
     /// More free pages than this end a hopelessness (P404); `usize::MAX`: there is none.
     hope: AtomicUsize,
     reserve: [AtomicUsize; ZoneKind::COUNT],
-    pub(super) index: [[BlockIndex; NR_ORDERS]; NR_LISTS],
-    /// Wholly free blocks whose memory the operating system does not have yet.
-    pub(super) dirty: BlockIndex,
     _written: LineBreak,
-    lock: Lock<(), { Rank::Zone as u8 }>,
-    pub(super) free: AtomicUsize,
-    pub(super) free_cma: AtomicUsize,
-    pub(super) free_highatomic: AtomicUsize,
-    /// Free pages of isolated blocks: no part of `free` (P306).
-    pub(super) free_isolated: AtomicUsize,
-    /// Smallest value that `free` ever had: managed minus this is the peak use.
-    pub(super) lowest_free: AtomicUsize,
-    pub(super) nr_dirty: AtomicUsize,
-    /// Pageblocks that are neither free nor used: on their way to the operating system, or new.
-    pub(super) hidden: AtomicUsize,
-    /// Pages that are isolated and free, or hidden: no part of `free`, and not in use either.
-    pub(super) aside: AtomicUsize,
-    pub(super) nr_free: [[AtomicUsize; MigrateType::COUNT]; NR_ORDERS],
+    pub(super) counts: Counts,
+    _end: LineBreak,
 }
 
 /// What a zone is made of, at boot.
@@ -118,60 +110,100 @@ pub(crate) struct ZoneSpec {
     pub(crate) kind: ZoneKind,
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
+    /// A shard starts at each multiple of 2^shift blocks, counted from frame 0.
+    pub(crate) shard_shift: u32,
+}
+
+impl ZoneSpec {
+    /// How many shards the zone has; `first` is [`Blocks::first`].
+    pub(crate) fn nr_shards(&self, first: usize) -> usize {
+        let start = first + self.first_block;
+        shards::count(start, start + self.nr_blocks, self.shard_shift)
+    }
+
+    /// The blocks of a shard. The first starts with a pair, so that no pair lies in two.
+    pub(crate) fn blocks_of(&self, shard: usize, first: usize) -> core::ops::Range<usize> {
+        let base = (first + self.first_block) >> self.shard_shift;
+        let at = |shard: usize| ((base + shard) << self.shard_shift).saturating_sub(first);
+        let start = at(shard).max(self.first_block & !1);
+        start..at(shard + 1).min(self.first_block + self.nr_blocks)
+    }
 }
 
 impl Zone {
-    /// Words of index that a zone of so many blocks needs.
-    pub(crate) const fn index_words(nr_blocks: usize) -> usize {
-        (NR_LISTS * NR_ORDERS + 1) * BlockIndex::words_for(nr_blocks)
-    }
-
-    /// A zone with no free memory. `words` gives zeroed index words.
-    pub(crate) fn new(
-        spec: &ZoneSpec,
-        mut words: impl FnMut(usize) -> Carved<crate::sync::atomic::AtomicU64>,
-    ) -> Zone {
-        let n = spec.nr_blocks;
-        let mut set = || BlockIndex::new(words(BlockIndex::words_for(n)), n);
+    /// A zone with no free memory; `first` is [`Blocks::first`].
+    pub(crate) fn new(spec: &ZoneSpec, first: usize, shards: Carved<Shard>) -> Zone {
+        let base = (first + spec.first_block) >> spec.shard_shift << spec.shard_shift;
         Zone {
             id: spec.id,
             node: spec.node,
             kind: spec.kind,
-            start: AtomicUsize::new(0),
+            shard_shift: spec.shard_shift as u8,
+            shard_origin: first.wrapping_sub(base),
+            shards,
+            start: AtomicUsize::new(usize::MAX),
             end: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
-            managed: AtomicUsize::new(0),
             first_block: spec.first_block,
-            nr_blocks: n,
-            free: AtomicUsize::new(0),
-            free_cma: AtomicUsize::new(0),
-            free_highatomic: AtomicUsize::new(0),
-            free_isolated: AtomicUsize::new(0),
-            lowest_free: AtomicUsize::new(0),
-            nr_free: core::array::from_fn(|_| core::array::from_fn(|_| AtomicUsize::new(0))),
-            index: core::array::from_fn(|_| core::array::from_fn(|_| set())),
-            dirty: set(),
-            nr_dirty: AtomicUsize::new(0),
-            hidden: AtomicUsize::new(0),
-            aside: AtomicUsize::new(0),
+            nr_blocks: spec.nr_blocks,
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
             boost: Boost::new(),
             urgent: Urgent::new(),
             hope: AtomicUsize::new(usize::MAX),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
-            lock: Lock::new(()),
+            counts: Counts::new(),
             _written: LineBreak,
+            _end: LineBreak,
         }
+    }
+
+    /// Its shards, by address.
+    #[inline]
+    pub(crate) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The number of the shard of a block of this zone.
+    #[inline]
+    pub(crate) fn shard_of(&self, block: usize) -> usize {
+        block.wrapping_add(self.shard_origin) >> self.shard_shift
+    }
+
+    #[inline]
+    fn home_of(&self, cpu: CpuId) -> usize {
+        match self.shards.len() {
+            0 | 1 => 0,
+            n => cpu.0 as usize % n,
+        }
+    }
+
+    /// The shard that a CPU takes from first; it shares it with as few others as may be.
+    #[inline]
+    pub(crate) fn home(&self, cpu: CpuId) -> &Shard {
+        &self.shards[self.home_of(cpu)]
+    }
+
+    /// All shards in the order in which a CPU takes from them: its home first.
+    pub(crate) fn shards_from(&self, cpu: CpuId) -> impl Iterator<Item = &Shard> {
+        let (before, from) = self.shards.split_at(self.home_of(cpu));
+        from.iter().chain(before)
+    }
+
+    /// What its shards have.
+    #[inline]
+    pub(crate) fn runs(&self) -> Runs {
+        let all = self.shards.iter().map(Shard::runs);
+        all.fold(Runs::default(), Runs::or)
     }
 
     /// Free pages, those in per-CPU caches not counted (P306).
     #[inline]
     pub(crate) fn free_pages(&self) -> usize {
-        self.free.load(Relaxed)
+        self.counts.free()
     }
 
     pub(crate) fn managed_pages(&self) -> usize {
-        self.managed.load(Relaxed)
+        self.counts.managed()
     }
 
     /// RAM in the zone, what boot took included.
@@ -186,75 +218,57 @@ impl Zone {
 
     /// First frame and extent of what is present, holes included.
     pub(crate) fn span(&self) -> (Pfn, usize) {
-        let start = self.start.load(Relaxed);
-        (Pfn(start), self.end.load(Relaxed).saturating_sub(start))
+        let (start, end) = (self.start.load(Relaxed), self.end.load(Relaxed));
+        let start = start.min(end);
+        (Pfn(start), end - start)
     }
 
     /// The largest number of pages that were in use at once.
     pub(crate) fn peak_used(&self) -> usize {
-        // Acquire: pairs with the Release in `enlarge`: who sees the larger size sees the larger
-        // rest.
-        let managed = self.managed.load(Acquire);
-        managed - self.lowest_free.load(Relaxed).min(managed)
+        self.counts.peak()
     }
 
-    /// Counts memory that is present from now on. The zone's lock is held.
+    /// Counts memory that is present from now on.
     pub(super) fn extend(&self, start: Pfn, end: Pfn) {
-        let first = !self.is_populated();
-        let old = self.start.load(Relaxed);
-        self.start
-            .store(if first { start.0 } else { old.min(start.0) }, Relaxed);
-        self.end.store(self.end.load(Relaxed).max(end.0), Relaxed);
-        let present = self.present_pages() + (end.0 - start.0);
-        self.present.store(present, Relaxed);
-    }
-
-    /// Counts memory that is managed from now on and was free from the first. The zone's lock is
-    /// held.
-    pub(super) fn enlarge(&self, pages: usize) {
-        let lowest = self.lowest_free.load(Relaxed) + pages;
-        self.lowest_free.store(lowest, Relaxed);
-        // Release: pairs with the Acquire in `peak_used`.
-        self.managed.store(self.managed_pages() + pages, Release);
+        // Relaxed: three figures that only views put together. The span grows first.
+        self.start.fetch_min(start.0, Relaxed);
+        self.end.fetch_max(end.0, Relaxed);
+        self.present.fetch_add(end.0 - start.0, Relaxed);
     }
 
     /// Free blocks of an order and type.
     pub(crate) fn nr_free(&self, order: usize, kind: MigrateType) -> usize {
-        self.nr_free[order][kind as usize].load(Relaxed)
-    }
-
-    /// True if the index of a type and order has this block.
-    pub(crate) fn index_contains(&self, list: usize, order: usize, block: usize) -> bool {
-        self.index[list][order].contains(block - self.first_block)
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.nr_free(order, kind)).sum()
     }
 
     /// Wholly free blocks that wait for free page reporting.
     pub(crate) fn nr_dirty(&self) -> usize {
-        self.nr_dirty.load(Relaxed)
+        self.counts.dirty()
     }
 
     /// Pageblocks that free page reporting has taken out for a moment.
     #[inline]
     pub(crate) fn hidden(&self) -> usize {
-        self.hidden.load(Relaxed)
+        self.counts.hidden()
     }
 
     /// Free pages of isolated blocks, which nobody gets (P306, P512).
     pub(crate) fn free_isolated(&self) -> usize {
-        self.free_isolated.load(Relaxed)
+        self.counts.isolated()
     }
 
     /// Free pages of the reserve.
     pub(crate) fn free_highatomic(&self) -> usize {
-        self.free_highatomic.load(Relaxed)
+        self.counts.highatomic()
     }
 
     /// Pages free in blocks of this type that only requests with a right to them may count.
     pub(crate) fn free_state(&self) -> FreeState {
         FreeState {
-            free: self.free.load(Relaxed),
-            free_highatomic: self.urgent.withheld(),
-            free_cma: self.free_cma.load(Relaxed),
+            free: self.free_pages(),
+            free_highatomic: self.withheld(),
+            free_cma: self.counts.cma(),
         }
     }
 
@@ -370,33 +384,74 @@ impl Zone {
             _ => boost,
         };
         let mark = marks.level(flags.level(), boost);
+        let runs = self.runs();
         zone_watermark_ok(
             order.get().into(),
             mark,
             reserve,
             flags,
             state,
-            |order, kind| self.nr_free(order as usize, kind) != 0,
+            // Asked of each order from this one on: so larger ones may be counted at once.
+            |order, kind| runs.has_at_least(kind, order as u8),
         )
     }
 
-    /// Takes the zone's lock.
+    /// Takes the lock of a shard.
     #[inline]
+    pub(crate) fn lock_shard<'z, P: Platform>(
+        &'z self,
+        blocks: &'z Blocks,
+        local: &'z Local<'_, P>,
+        shard: &'z Shard,
+    ) -> ZoneGuard<'z> {
+        ZoneGuard::new(self, shard, blocks, shard.lock(local))
+    }
+
+    /// Takes the lock of the shard of a block, by its number in [`Blocks`]. The block is this
+    /// zone's.
+    #[inline]
+    pub(crate) fn lock_block<'z, P: Platform>(
+        &'z self,
+        blocks: &'z Blocks,
+        local: &'z Local<'_, P>,
+        block: usize,
+    ) -> ZoneGuard<'z> {
+        self.lock_shard(blocks, local, &self.shards[self.shard_of(block)])
+    }
+
+    /// Takes the lock of a shard if it is free.
+    pub(crate) fn try_lock_shard<'z, P: Platform>(
+        &'z self,
+        blocks: &'z Blocks,
+        local: &'z Local<'_, P>,
+        shard: &'z Shard,
+    ) -> Option<ZoneGuard<'z>> {
+        let guard = shard.try_lock(local)?;
+        Some(ZoneGuard::new(self, shard, blocks, guard))
+    }
+
+    /// Takes the lock of a shard, in a way.
+    pub(crate) fn lock_in<'z, P: Platform>(
+        &'z self,
+        blocks: &'z Blocks,
+        local: &'z Local<'_, P>,
+        shard: &'z Shard,
+        locking: Locking,
+    ) -> Option<ZoneGuard<'z>> {
+        match locking {
+            Locking::Wait => Some(self.lock_shard(blocks, local, shard)),
+            Locking::Try => self.try_lock_shard(blocks, local, shard),
+        }
+    }
+
+    /// Takes the lock of a zone that has one shard.
+    #[cfg(test)]
     pub(crate) fn lock<'z, P: Platform>(
         &'z self,
         blocks: &'z Blocks,
         local: &'z Local<'_, P>,
     ) -> ZoneGuard<'z> {
-        ZoneGuard::new(self, blocks, self.lock.lock(local))
-    }
-
-    /// Takes the zone's lock if it is free.
-    pub(crate) fn try_lock<'z, P: Platform>(
-        &'z self,
-        blocks: &'z Blocks,
-        local: &'z Local<'_, P>,
-    ) -> Option<ZoneGuard<'z>> {
-        let guard = self.lock.try_lock(local)?;
-        Some(ZoneGuard::new(self, blocks, guard))
+        assert_eq!(self.shards.len(), 1);
+        self.lock_block(blocks, local, self.first_block)
     }
 }

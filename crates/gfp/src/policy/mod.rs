@@ -15,7 +15,8 @@
 //!    caller may wait for), [`effort`] (how hard to try), [`reclaim`] (who gives memory back),
 //!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`pressure`] (what to tell
 //!    those who could use less), [`stall`] (the time lost to reclaim), [`boost`] and [`highatomic`]
-//!    (what is kept for later), [`tunable`] (what an administrator may set).
+//!    (what is kept for later), [`shards`] (how a zone is cut), [`tunable`] (what an administrator
+//!    may set).
 #![forbid(unsafe_code)]
 
 pub mod boost;
@@ -29,6 +30,7 @@ pub mod order;
 pub mod pcp;
 pub mod pressure;
 pub mod reclaim;
+pub mod shards;
 pub mod size_class;
 pub mod slab_order;
 pub mod stall;

@@ -23,8 +23,10 @@ pub enum Rank {
     Lru = 4,
     /// The time that was lost to reclaim; nothing is taken with it.
     Stalls = 5,
-    /// One zone's free memory: innermost, taken with anything held.
-    Zone = 6,
+    /// What one zone keeps for the urgent.
+    Reserve = 6,
+    /// One shard of a zone's free memory: innermost, taken with anything held, one at a time.
+    Zone = 7,
 }
 
 /// A spin lock that can be taken only inside a section ([`Local`]), of rank `RANK`.

@@ -174,7 +174,7 @@ fn needs(bytes: u64, nodes: u8) -> Needs {
     };
     let map: Vec<_> = (0..nodes.max(1)).map(node).collect();
     let extents = Extents::new(&map, &BootConfig::default()).unwrap();
-    Needs::of(&extents, 4).unwrap()
+    Needs::of(&extents, &BootConfig::default(), 4).unwrap()
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn churn(machine: &Machine, seed: u64, ops: usize) -> [usize; 11] {
 #[test]
 fn after_a_million_operations_exactly_the_first_blocks_are_back() {
     // P301, P302, P305, P306, P307, P953. Seen to fail: `put_as` merging one order less; a block
-    // that `take_oldest` passes over.
+    // that `put_batch` passes over.
     let ops = match (cfg!(miri), cfg!(debug_assertions)) {
         (true, _) => 500,
         (_, true) => 100_000,

@@ -50,6 +50,7 @@ fn random_config(rng: &mut Rng) -> BootConfig {
         movable_bytes: [0, 0, 8 * MIB][rng.below(3)],
         memory_is_zero: rng.below(2) == 0,
         memory_block_bytes: [4 * MIB, 8 * MIB][rng.below(2)],
+        shard_bytes: [None, Some(4 * MIB), Some(16 * MIB)][rng.below(3)],
         ..BootConfig::default()
     }
 }

@@ -14,5 +14,6 @@ mod plug;
 mod quick;
 mod rules;
 mod scopes;
+mod shards;
 pub(crate) mod tenant;
 mod urgent;
