@@ -203,6 +203,7 @@ impl ZoneGuard<'_> {
     }
 
     /// Notes that a block is not wholly free any more.
+    #[inline(always)]
     pub(super) fn used(&self, block: usize) {
         let b = &self.blocks.blocks[block];
         if b.is_clean() {
@@ -242,25 +243,7 @@ impl ZoneGuard<'_> {
     pub(crate) fn put_as(&mut self, pfn: Pfn, order: Order, clean: bool) -> bool {
         debug_assert!(pfn.is_aligned(order));
         if order == Order::MAX {
-            let half = pfn.add(PAGEBLOCK_PAGES);
-            let free = |pfn| {
-                self.blocks
-                    .of(pfn)
-                    .is_none_or(|b| self.blocks.blocks[b].free() != 0)
-            };
-            if free(pfn) || free(half) {
-                return false;
-            }
-            let kind = self.blocks.kind_of(pfn);
-            // Isolated blocks stay apart, also from each other: beneath they may differ.
-            let same = kind == self.blocks.kind_of(half) && kind != MigrateType::Isolate;
-            return match self.blocks.of(pfn) {
-                Some(block) if same => self.put_pair(block, clean),
-                _ => {
-                    self.put_as(pfn, Order::PAGEBLOCK, clean)
-                        && self.put_as(half, Order::PAGEBLOCK, clean)
-                }
-            };
+            return self.put_largest(pfn, clean);
         }
         let Some(block) = self.blocks.of(pfn) else {
             return false;
@@ -298,6 +281,25 @@ impl ZoneGuard<'_> {
         true
     }
 
+    /// [`ZoneGuard::put_as`] of a block of the largest order.
+    fn put_largest(&mut self, pfn: Pfn, clean: bool) -> bool {
+        let Some(lower) = self.blocks.of(pfn) else {
+            return false;
+        };
+        // There is an upper one: the table starts and ends with a pair.
+        let [a, b] = [lower, lower + 1].map(|block| &self.blocks.blocks[block]);
+        if a.free() + b.free() != 0 {
+            return false;
+        }
+        // Isolated blocks stay apart, also from each other: beneath they may differ.
+        let kind = a.kind();
+        if kind == b.kind() && kind != MigrateType::Isolate {
+            return self.put_pair(lower, clean);
+        }
+        let half = pfn.add(PAGEBLOCK_PAGES);
+        self.put_as(pfn, Order::PAGEBLOCK, clean) && self.put_as(half, Order::PAGEBLOCK, clean)
+    }
+
     /// Gives two blocks of one type back, of which no frame is free, as one of the largest order.
     fn put_pair(&mut self, lower: usize, clean: bool) -> bool {
         let kind = self.blocks.blocks[lower].kind();
@@ -329,6 +331,7 @@ impl ZoneGuard<'_> {
     }
 
     /// Notes that a block is wholly free.
+    #[inline(always)]
     fn unused(&self, block: usize, clean: bool) {
         match clean {
             true => self.blocks.blocks[block].set_clean(1),
@@ -337,12 +340,14 @@ impl ZoneGuard<'_> {
     }
 
     /// A block waits for free page reporting from now on.
+    #[inline(always)]
     pub(super) fn note_dirty(&self, block: usize) {
         self.shard.dirty().insert(block - self.shard.first_block);
         self.pending.dirty(1);
     }
 
     /// A block that waits for free page reporting does so no more.
+    #[inline(always)]
     pub(super) fn note_not_dirty(&self, block: usize) {
         let (dirty, member) = (self.shard.dirty(), block - self.shard.first_block);
         debug_assert!(dirty.contains(member));
