@@ -9,25 +9,28 @@
 //!    when orders are mixed can be wrong when eight threads want nothing but order 7: then each
 //!    split and each merge is fought over. Memory is small, so that requests fail and types take
 //!    each other's blocks. All threads live through all phases.
-//! 3. **Around them** another thread empties all caches and has free memory reported, which takes
-//!    whole blocks out and puts them back. Blocks go round: each thread frees some of its
-//!    neighbour's.
-//! 4. **At the end** all is freed and as many pages are free as before.
+//! 3. **Around them** another thread empties all caches, has free memory reported, which takes
+//!    whole blocks out and puts them back, and isolates pageblocks. While one is isolated and all
+//!    of it is free, its frames are on record as that thread's: whoever is given one is caught.
+//!    Blocks go round: each thread frees some of its neighbour's.
+//! 4. **Shards.** All of it once with memory in one piece, and once cut into as many as there can
+//!    be, so that blocks are freed under another lock than that of the CPU's own shard.
+//! 5. **At the end** all is freed and as many pages are free as before.
 //!
 //! `GFP_OWNERSHIP_SEED` repeats a run's choices (not its interleaving), `GFP_OWNERSHIP_OPS` is the
 //! number of steps a thread does in each phase.
 //!
 //! Seen to fail, each in every one of three runs, with: `Lock::lock` without its wait;
 //! `ZoneGuard::take_from` leaving the bit of the last frame set; `refill` putting the block that it
-//! returns into the cache as well.
+//! returns into the cache as well; isolation that isolates nothing.
 #![cfg(not(loom))]
 
 #[path = "common/shared.rs"]
 mod shared;
 
 use gfp::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_NOWAIT, Gfp};
-use gfp::frame::{NR_ORDERS, Order, Pfn};
-use gfp::page::{BootConfig, PageAllocator, PageRequest};
+use gfp::frame::{NR_ORDERS, Order, PAGEBLOCK_PAGES, Pfn};
+use gfp::page::{BootConfig, IsolateMode, PageAllocator, PageRequest};
 use gfp_host::{HostConfig, HostPlatform};
 use shared::Shared;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -61,6 +64,7 @@ struct Held {
 }
 
 const NOBODY: u32 = 0;
+const ISOLATOR: u32 = THREADS as u32 + 1;
 
 struct Record {
     first: Pfn,
@@ -121,17 +125,20 @@ struct Arena {
     line: Line,
     /// Blocks on their way to a neighbour.
     boxes: [Shared<Vec<Held>>; THREADS],
+    /// Pageblocks that were isolated while all of them was free.
+    isolated: AtomicUsize,
     granted: [AtomicUsize; PHASES],
     refused: AtomicUsize,
 }
 
 impl Arena {
-    fn new() -> Arena {
+    fn new(shard_bytes: Option<u64>) -> Arena {
         let platform = HostPlatform::new(&HostConfig::new(BYTES)).unwrap();
         let map = platform.memory_map();
         let boot = BootConfig {
             memory_is_zero: true,
             report_keep_blocks: 2,
+            shard_bytes,
             ..BootConfig::default()
         };
         let first = map[0].start.pfn();
@@ -145,6 +152,7 @@ impl Arena {
             },
             line: Line::default(),
             boxes: Default::default(),
+            isolated: AtomicUsize::new(0),
             granted: [const { AtomicUsize::new(0) }; PHASES],
             refused: AtomicUsize::new(0),
         }
@@ -211,6 +219,29 @@ impl Arena {
         self.line.wait();
     }
 
+    /// Isolates a pageblock, if nobody uses it, and owns it for a moment if all of it is free.
+    fn isolate(&self, rng: &mut Rng) {
+        let first = self
+            .record
+            .first
+            .add(rng.below(BYTES >> 21) * PAGEBLOCK_PAGES);
+        let range = first..first.add(PAGEBLOCK_PAGES);
+        let Ok(isolated) = self.pages.isolate_pages(range.clone(), IsolateMode::Other) else {
+            return;
+        };
+        if isolated.first_used(range).is_none() {
+            let block = Held {
+                pfn: first,
+                order: Order::PAGEBLOCK,
+                name: ISOLATOR,
+            };
+            self.record.change(block, NOBODY, ISOLATOR);
+            self.isolated.fetch_add(1, Ordering::Relaxed);
+            thread::yield_now();
+            self.record.change(block, ISOLATOR, NOBODY);
+        }
+    }
+
     /// All threads are outside, nobody has anything: free pages, once every cache is empty.
     fn free_pages(&self) -> usize {
         self.pages.drain_all();
@@ -234,10 +265,20 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn at_every_order_a_frame_has_one_owner_and_none_is_lost() {
+    fight(None);
+}
+
+#[test]
+fn the_same_with_memory_cut_into_many_shards() {
+    const SHARD: u64 = 4 << 20;
+    fight(Some(SHARD));
+}
+
+fn fight(shard_bytes: Option<u64>) {
     let seed = number("GFP_OWNERSHIP_SEED", SEED);
     let steps = number("GFP_OWNERSHIP_OPS", STEPS as u64) as usize;
     println!("GFP_OWNERSHIP_SEED={seed:#x} GFP_OWNERSHIP_OPS={steps}");
-    let arena = &Arena::new();
+    let arena = &Arena::new(shard_bytes);
     let (stop, before) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     thread::scope(|scope| {
         for me in 0..THREADS {
@@ -266,14 +307,16 @@ fn at_every_order_a_frame_has_one_owner_and_none_is_lost() {
             while before.load(Ordering::Acquire) == 0 && !over() {
                 thread::yield_now();
             }
+            let mut rng = Rng(seed | 1);
             for round in 0.. {
                 if over() {
                     break;
                 }
                 match round % 8 {
-                    0 => arena.pages.trim(),
-                    _ => arena.pages.drain_all(),
-                };
+                    0 => _ = arena.pages.trim(),
+                    1 | 2 => _ = arena.pages.drain_all(),
+                    _ => arena.isolate(&mut rng),
+                }
                 thread::yield_now();
             }
         });
@@ -288,7 +331,10 @@ fn at_every_order_a_frame_has_one_owner_and_none_is_lost() {
         .map(|n| n.load(Ordering::Relaxed))
         .collect();
     let refused = arena.refused.load(Ordering::Relaxed);
-    println!("granted by phase {granted:?}, refused {refused}");
+    let isolated = arena.isolated.load(Ordering::Relaxed);
+    println!(
+        "granted by phase {granted:?}, refused {refused}; isolated {isolated} free pageblocks"
+    );
     assert!(granted.iter().all(|n| *n > 0), "{granted:?}");
     assert!(refused > 0, "memory was never used up");
 }
