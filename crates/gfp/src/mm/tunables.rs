@@ -95,6 +95,9 @@ impl<P: Platform> Tunables<'_, P> {
             Tunable::MinFreeKbytes => (pages.min_free_kbytes() as i64).into(),
             Tunable::MinSlabRatio => (reclaim.node_reclaim_ratios().slab as i64).into(),
             Tunable::MinUnmappedRatio => (reclaim.node_reclaim_ratios().unmapped as i64).into(),
+            Tunable::PercpuPagelistHighFraction => {
+                (pages.percpu_pagelist_high_fraction() as i64).into()
+            }
             Tunable::Swappiness => i64::from(self.mm.swappiness()).into(),
             Tunable::VfsCachePressure => (reclaim.vfs_cache_pressure() as i64).into(),
             Tunable::WatermarkScaleFactor => (pages.watermark_scale_factor() as i64).into(),
@@ -138,6 +141,9 @@ impl<P: Platform> Tunables<'_, P> {
             Tunable::MinFreeKbytes => self.tune(Tuning::MinFreeKbytes(number as u32))?,
             Tunable::MinSlabRatio => reclaim.set_min_slab_ratio(number as usize),
             Tunable::MinUnmappedRatio => reclaim.set_min_unmapped_ratio(number as usize),
+            Tunable::PercpuPagelistHighFraction => {
+                self.tune(Tuning::PagelistHighFraction(number as usize))?;
+            }
             Tunable::Swappiness => self.mm.set_swappiness(number as u8),
             Tunable::VfsCachePressure => reclaim.set_vfs_cache_pressure(number as usize),
             Tunable::WatermarkScaleFactor => {

@@ -11,6 +11,7 @@
 //! 4. What passes a list on a fast path is counted by the list, in blocks; everything else is
 //!    counted in [`Events`].
 
+use super::sizing::Seen;
 use crate::flags::MigrateType;
 use crate::frame::Order;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -179,6 +180,7 @@ impl Head {
 pub(crate) struct ZoneCache {
     heads: [Head; NR_LISTS + 1],
     pub(crate) events: Events,
+    pub(super) seen: Seen,
     /// Pages that the limits allow.
     allowed: AtomicUsize,
     room: [AtomicU32; START[NR_LISTS]],
@@ -190,6 +192,7 @@ impl ZoneCache {
         ZoneCache {
             heads: [const { Head::new() }; NR_LISTS + 1],
             events: Events::default(),
+            seen: Seen::default(),
             allowed: AtomicUsize::new(0),
             room: [const { AtomicU32::new(0) }; START[NR_LISTS]],
         }

@@ -107,6 +107,7 @@ use cache::ZoneCache;
 use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
 use mobile::Owners;
+pub(crate) use sizing::STAT_INTERVAL_NS;
 use sizing::Sizing;
 use tuning::Tuned;
 use zone::{Blocks, Zone};

@@ -39,6 +39,9 @@ pub enum Tuning {
     WatermarkScaleFactor(usize),
     /// `vm.lowmem_reserve_ratio`, by kind of zone (P703): 0 protects nothing, `None` leaves it.
     LowmemReserveRatio([Option<usize>; ZoneKind::COUNT]),
+    /// `vm.percpu_pagelist_high_fraction` (P704): 8 or more fixes what CPUs keep of a zone at so
+    /// small a part of it, for all of them together; less leaves it to the allocator.
+    PagelistHighFraction(usize),
 }
 
 /// What the administrator wants: at first what the configuration of boot says.
@@ -47,6 +50,7 @@ pub(super) struct Tuned {
     min_free_kbytes: AtomicUsize,
     scale_factor: AtomicUsize,
     reserve_ratio: [AtomicUsize; ZoneKind::COUNT],
+    high_fraction: AtomicUsize,
 }
 
 /// `min_free_kbytes` is left to the allocator.
@@ -61,6 +65,7 @@ impl Tuned {
             min_free_kbytes: AtomicUsize::new(kilobytes),
             scale_factor: AtomicUsize::new(config.watermark_scale_factor),
             reserve_ratio: config.lowmem_reserve_ratio.map(AtomicUsize::new),
+            high_fraction: AtomicUsize::new(0),
         }
     }
 
@@ -86,6 +91,11 @@ impl<P: Platform> PageAllocator<P> {
     /// `vm.lowmem_reserve_ratio` as it is now, by kind of zone.
     pub fn lowmem_reserve_ratio(&self) -> [usize; ZoneKind::COUNT] {
         core::array::from_fn(|kind| self.tuned.reserve_ratio[kind].load(Relaxed))
+    }
+
+    /// `vm.percpu_pagelist_high_fraction` as it is now (P704); 0: the allocator knows itself.
+    pub fn percpu_pagelist_high_fraction(&self) -> usize {
+        self.tuned.high_fraction.load(Relaxed)
     }
 
     /// Changes how much is kept free, and at once all that follows from it: watermarks, lowmem
@@ -115,6 +125,10 @@ impl<P: Platform> PageAllocator<P> {
                 for (to, from) in self.tuned.reserve_ratio.iter().zip(ratio) {
                     from.iter().for_each(|from| to.store(*from, Relaxed));
                 }
+                MinFreeRule::Keep
+            }
+            Tuning::PagelistHighFraction(fraction) => {
+                self.tuned.high_fraction.store(fraction, Relaxed);
                 MinFreeRule::Keep
             }
         };
@@ -165,7 +179,8 @@ impl<P: Platform> PageAllocator<P> {
             let marks = watermark::zone_watermarks(zone.kind, managed, &low_memory);
             zone.set_watermarks(marks);
             zone.regain_hope();
-            let limits = PcpLimits::new(managed, marks.low, cpus, None);
+            let fraction = Some(self.percpu_pagelist_high_fraction());
+            let limits = PcpLimits::new(managed, marks.low, cpus, fraction);
             self.sizing[zone.id as usize].set(&limits);
         }
         self.set_reserves();

@@ -6,6 +6,8 @@ use crate::error::AllocError;
 use crate::flags::{GFP_DMA32, GFP_NOWAIT, ZoneKind};
 use crate::frame::{NodeId, Order, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageRequest, RegionKind, ZoneStats};
+use crate::platform::Platform;
+use crate::policy::pcp::PcpLimits;
 use crate::policy::tunable::{Access, ELSEWHERE, Numbers, Tunable, TunableError};
 use crate::policy::watermark::{LowMemory, MinFree, min_free_kbytes, zone_watermarks};
 use crate::testing::{TestPlatform, region};
@@ -167,6 +169,39 @@ fn sizes_of_cpu_caches_follow() {
 }
 
 #[test]
+fn a_fraction_fixes_the_sizes_of_cpu_caches() {
+    // P325, P704
+    let mm = two_zones();
+    let vm = mm.tunables();
+    pages_to_be_had(&mm);
+    let limits = || {
+        let mut all = Vec::new();
+        let visit = &mut |_, _, limits: &PcpLimits| all.push(*limits);
+        mm.pages()
+            .for_each_pageset(NodeId(0), ZoneKind::Normal, visit);
+        all[0]
+    };
+    let before = limits();
+    assert!(before.is_tuned());
+    let managed = zone(&mm, ZoneKind::Normal).managed;
+    let cpus = mm.platform().nr_cpus_running() as usize;
+    for fraction in [8, 100] {
+        let text = fraction.to_string();
+        vm.write("percpu_pagelist_high_fraction", &text).unwrap();
+        let read = vm.read("vm.percpu_pagelist_high_fraction").unwrap();
+        assert_eq!(read.to_string(), text);
+        let high = (managed / fraction / cpus).max(4 * before.batch);
+        assert_eq!((limits().high_min, limits().high_max), (high, high));
+    }
+    let error = vm.write("percpu_pagelist_high_fraction", "7").unwrap_err();
+    let text = "percpu_pagelist_high_fraction takes 0, or 8 and more";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(mm.pages().percpu_pagelist_high_fraction(), 100);
+    vm.write("percpu_pagelist_high_fraction", "0").unwrap();
+    assert_eq!(limits(), before);
+}
+
+#[test]
 fn lowmem_reserve_ratio_protects_lower_zones_at_once() {
     // P207, P218, P703
     let mm = two_zones();
@@ -254,6 +289,11 @@ const WRONG: &[(&str, &[&str], &str)] = &[
         "min_free_kbytes",
         &["", "-1", "2147483648", "1 1", "1k"],
         "5000",
+    ),
+    (
+        "percpu_pagelist_high_fraction",
+        &["", "1", "7", "-8", "8.5", "2147483648", "8 8"],
+        "8",
     ),
     ("swappiness", &["", "-1", "201", "60%"], "7"),
     ("min_slab_ratio", &["", "-1", "101", "5%"], "8"),

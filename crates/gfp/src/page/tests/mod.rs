@@ -15,5 +15,6 @@ mod quick;
 mod rules;
 mod scopes;
 mod shards;
+mod sizing;
 pub(crate) mod tenant;
 mod urgent;

@@ -39,6 +39,13 @@ pub enum TunableError {
         /// The largest.
         most: i64,
     },
+    /// A number is too large, or less than the least and not 0.
+    NeitherZeroNor {
+        /// Its name.
+        name: &'static str,
+        /// The least number that is not 0.
+        least: i64,
+    },
     /// It has no value that could be read.
     WriteOnly {
         /// Its name.
@@ -68,6 +75,9 @@ impl fmt::Display for TunableError {
             }
             TunableError::OutOfRange { name, least, most } => {
                 write!(f, "{name} takes {least} to {most}")
+            }
+            TunableError::NeitherZeroNor { name, least } => {
+                write!(f, "{name} takes 0, or {least} and more")
             }
             TunableError::WriteOnly { name } => write!(f, "{name} can only be written"),
             TunableError::Nested => {

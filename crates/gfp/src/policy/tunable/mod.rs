@@ -40,6 +40,8 @@ pub enum Tunable {
     MinSlabRatio,
     /// P711: in percent of a node.
     MinUnmappedRatio,
+    /// P704: 0, or 8 and more.
+    PercpuPagelistHighFraction,
     /// P714.
     Swappiness,
     /// P715: in percent.
@@ -93,13 +95,16 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("user_reserve_kbytes", NO_COMMIT),
 ];
 
+/// P704: the least fraction that there can be.
+const HIGH_FRACTION_MIN: i64 = 8;
+
 /// P718.
 const NO_COMMIT: &str = "this library promises no memory that it does not give out, so there is \
 nothing to overcommit; who has processes limits what they may map";
 
 impl Tunable {
     /// All of them, by name.
-    pub const ALL: [Tunable; 13] = [
+    pub const ALL: [Tunable; 14] = [
         Tunable::CompactMemory,
         Tunable::CompactUnevictableAllowed,
         Tunable::CompactionProactiveness,
@@ -109,6 +114,7 @@ impl Tunable {
         Tunable::MinFreeKbytes,
         Tunable::MinSlabRatio,
         Tunable::MinUnmappedRatio,
+        Tunable::PercpuPagelistHighFraction,
         Tunable::Swappiness,
         Tunable::VfsCachePressure,
         Tunable::WatermarkScaleFactor,
@@ -127,6 +133,7 @@ impl Tunable {
             Tunable::MinFreeKbytes => "min_free_kbytes",
             Tunable::MinSlabRatio => "min_slab_ratio",
             Tunable::MinUnmappedRatio => "min_unmapped_ratio",
+            Tunable::PercpuPagelistHighFraction => "percpu_pagelist_high_fraction",
             Tunable::Swappiness => "swappiness",
             Tunable::VfsCachePressure => "vfs_cache_pressure",
             Tunable::WatermarkScaleFactor => "watermark_scale_factor",
@@ -159,6 +166,7 @@ impl Tunable {
                 ..one(-INT, INT)
             },
             Tunable::MinFreeKbytes | Tunable::VfsCachePressure => one(0, INT),
+            Tunable::PercpuPagelistHighFraction => one(HIGH_FRACTION_MIN, INT),
             Tunable::Swappiness => one(0, 200),
             Tunable::MinSlabRatio | Tunable::MinUnmappedRatio => one(0, 100),
             Tunable::WatermarkScaleFactor => one(1, 3000),
@@ -217,9 +225,14 @@ impl Tunable {
         if numbers.count == 0 || numbers.count > count {
             return Err(self.wrong_count());
         }
-        let fits = |number: &i64| (least..=most).contains(number);
+        let off = self == Tunable::PercpuPagelistHighFraction;
+        let fits = |number: &i64| (least..=most).contains(number) || off && *number == 0;
         match numbers.as_slice().iter().all(fits) {
             true => Ok(()),
+            false if off => Err(TunableError::NeitherZeroNor {
+                name: self.name(),
+                least,
+            }),
             false => Err(TunableError::OutOfRange {
                 name: self.name(),
                 least,

@@ -6,13 +6,15 @@
 //! 2. Woken, it goes once over the node's zones, and tells each zone's deferral what came of it.
 //! 3. Every [`PERIOD_MS`] it looks whether the node is fragmented, and compacts before anybody
 //!    asks, while background reclaim sleeps.
-//! 4. How it is called is said in `reclaim::post`. Platforms run it ([`Reclaim::kcompactd`]).
+//! 4. Every [`STAT_INTERVAL_NS`] it has the per-CPU caches of the node's zones age (P713).
+//! 5. How it is called is said in `reclaim::post`. Platforms run it ([`Reclaim::kcompactd`]).
 
 use super::super::Reclaim;
 use super::super::post::{NodeTaskError, Post};
 use super::zone::{Captures, Ended, Goal, Job};
 use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{NodeId, Order};
+use crate::page::STAT_INTERVAL_NS;
 use crate::platform::{Platform, ScopeGuard};
 use crate::policy::compaction::{
     Background, CompactOutcome, DAEMON_PRIORITY, DaemonWake, PERIOD_MS, Proactive, RoundResult,
@@ -114,11 +116,19 @@ impl<P: Platform> Reclaim<P> {
         let _scope = ScopeGuard::open(platform, Scopes::NORECLAIM, Some(&"kcompactd"));
         let mut proactive = Proactive::default();
         let mut look_ns = platform.now_ns().saturating_add(PERIOD_NS);
+        let mut age_ns = platform.now_ns().saturating_add(STAT_INTERVAL_NS);
         while !stop() {
-            let looks = self.compaction_proactiveness() > 0;
-            post.sleep(platform, looks.then_some(look_ns), &stop);
+            let until_ns = match self.compaction_proactiveness() > 0 {
+                true => look_ns.min(age_ns),
+                false => age_ns,
+            };
+            post.sleep(platform, Some(until_ns), &stop);
             if stop() {
                 break;
+            }
+            if platform.now_ns() >= age_ns {
+                self.pages.age_caches_of(id);
+                age_ns = platform.now_ns().saturating_add(STAT_INTERVAL_NS);
             }
             let demand = post.answer();
             let raised = compactor.raised.swap(false, Ordering::Relaxed);
