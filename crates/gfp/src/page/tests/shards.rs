@@ -294,7 +294,7 @@ fn who_waits_for_nobody_takes_from_the_shard_that_is_not_locked() {
 
 #[test]
 fn what_goes_back_is_sorted_by_shard_and_no_lock_is_held_for_long() {
-    // P805, P834. Seen to fail: a flush of more than `HOLD_MOST` at once.
+    // P805, P834
     let machine = machine(512, 128);
     let zone = &machine.zones[0];
     for cpu in 0..CPUS as u32 {
@@ -315,6 +315,20 @@ fn what_goes_back_is_sorted_by_shard_and_no_lock_is_held_for_long() {
         let most = shard.most_work.load(Relaxed) as usize;
         assert!((2..=HOLD_MOST).contains(&most), "{most}");
     }
+}
+
+#[test]
+fn a_full_list_goes_back_in_several_holds() {
+    // P805, P834
+    let machine = machine(1024, 1024);
+    let most = &machine.zones[0].shards()[0].most_work;
+    most.store(0, Relaxed); // boot put all under one hold
+    let pages: Vec<_> = (0..128).map(|_| get(&machine, GFP_KERNEL, 0)).collect();
+    pages.into_iter().for_each(|pfn| put(&machine, pfn, 0));
+    assert!(machine.cached_page_count() > HOLD_MOST);
+    machine.drain_all();
+    assert_eq!(most.load(Relaxed) as usize, HOLD_MOST);
+    machine.verify().unwrap();
 }
 
 #[test]
