@@ -6,15 +6,16 @@
 //! 2. **Structure.** `Mm` owns `vmalloc`, which owns `slab`, which owns `reclaim`, which owns
 //!    `page`: what stands higher may call what it owns, never the other way.
 //! 3. **What is here.** The public calls with Linux's names, each a thin call into one subsystem
-//!    (`pages`, `contig`, `objects`, `areas`, `dma`, `scopes`, `nolock`); the report of every
-//!    misuse, with the owner that only the whole machine can name (`misuse`), and of who asks to
-//!    sleep where he must not (`might`); the numbers for the text views (`source`), and those that
-//!    an administrator sets (`tunables`).
+//!    (`pages`, `contig`, `objects`, `areas`, `dma`, `cma`, `scopes`, `nolock`); the report of
+//!    every misuse, with the owner that only the whole machine can name (`misuse`), and of who asks
+//!    to sleep where he must not (`might`); the numbers for the text views (`source`), and those
+//!    that an administrator sets (`tunables`).
 //! 4. **Context.** Unless it says otherwise a call may be made from any context. From an interrupt
 //!    or a signal handler that came in the middle of another call on the same CPU, allocations
 //!    return [`AllocError::Nested`] and frees are put off.
 
 mod areas;
+mod cma;
 mod compaction;
 mod contig;
 mod dma;
@@ -38,6 +39,7 @@ use crate::frame::PhysAddr;
 use crate::page::{AddMemoryError, AddedMemory};
 use crate::page::{BootConfig, BootError, MemoryRegion, PageAllocator, VerifyError};
 use crate::platform::Platform;
+use crate::pool::cma::Cma;
 use crate::slab::Slabs;
 use crate::vmalloc::Vmalloc;
 
@@ -78,6 +80,7 @@ pub use crate::error::AllocError;
 pub struct Mm<P: Platform> {
     vm: Vmalloc<P>,
     sleepers: might::Sleepers,
+    cma: Cma,
 }
 
 impl<P: Platform> Mm<P> {
@@ -95,6 +98,7 @@ impl<P: Platform> Mm<P> {
         Ok(Mm {
             vm: Vmalloc::boot(slabs),
             sleepers: might::Sleepers::new(),
+            cma: Cma::new(),
         })
     }
 
@@ -129,6 +133,7 @@ impl<P: Platform> Mm<P> {
         self.pages().verify()?;
         self.slabs().reclaim().verify()?;
         self.slabs().verify()?;
+        self.cma.verify()?;
         self.vm.verify()
     }
 

@@ -20,6 +20,7 @@ impl<P: Platform> Mm<P> {
         view.present = zone.present;
         view.managed = zone.managed;
         view.boost = zone.boost;
+        view.cma = self.cma.pages_in(self.slabs(), zone.node, zone.kind);
         let marks = zone.watermarks;
         (view.min, view.low, view.high, view.promo) =
             (marks.min, marks.low, marks.high, marks.promo);
@@ -235,6 +236,10 @@ impl<P: Platform> Source for Mm<P> {
         for zone in self.pages().zone_stats() {
             events.add(VmEvent::pgalloc(zone.kind), zone.events.alloc_pages);
             events.add(VmEvent::Pgfree, zone.events.free_pages);
+        }
+        for area in self.cma.stats() {
+            events.add(VmEvent::CmaAllocSuccess, area.alloc);
+            events.add(VmEvent::CmaAllocFail, area.fail);
         }
         let reclaim = self.slabs().reclaim().events();
         for kind in ZoneKind::ALL {

@@ -200,7 +200,12 @@ impl<P: Platform> PageAllocator<P> {
             locking: Locking::Wait,
         };
         let mut wake = MayWake::No;
-        let (mut guard, first) = self.take_own(local, zone, &want).or_else(|| {
+        let own = zone.first_choice(kind, flags);
+        let mine = Want { kind: own, ..want };
+        let (mut guard, first) = self.take_own(local, zone, &mine).or_else(|| {
+            if let Some(found) = self.take_second_choice(local, zone, &want, flags) {
+                return Some(found);
+            }
             if self.has_boost_to_tell() && flags.level() == WatermarkLevel::Low {
                 return None; // the slow path tells it, and comes back
             }
@@ -222,7 +227,7 @@ impl<P: Platform> PageAllocator<P> {
             };
             let mut got = store(first, 1);
             while got < want.blocks
-                && let Some(taken) = guard.take(order, kind, want.blocks - got)
+                && let Some(taken) = guard.take(order, own, want.blocks - got)
             {
                 got += store(taken, 0);
             }

@@ -18,7 +18,7 @@
 //!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
 //!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be
 //!    moved, `isolate` keeps pageblocks for who wants just these frames, `contig` empties and
-//!    takes them.
+//!    takes them, `lend` has movable requests use the memory of areas.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
 //!    each shard's under one hold of its lock, and no hold is longer than 63 blocks (P805,
 //!    P834). The bits merge with free buddies as they are set. A second free is seen by the
@@ -33,8 +33,8 @@
 //!    succeed: the block is then cached twice, which is seen when its second copy leaves the
 //!    cache (unless the block was allocated and cached once more in between). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
-//! 7. **What it does not do yet.** Remote-free rings, CMA, taking memory out of a running
-//!    machine (issue 5).
+//! 7. **What it does not do yet.** Remote-free rings, taking memory out of a running machine
+//!    (issue 5).
 
 mod alloc;
 mod balance;
@@ -53,6 +53,7 @@ mod index;
 mod isolate;
 mod known;
 mod large;
+mod lend;
 mod lists;
 mod map;
 mod mobile;

@@ -58,6 +58,7 @@ use events::Counters;
 use kswapd::Node;
 use near::Near;
 use oom::Oom;
+pub(crate) use oom::OomLock;
 use pressure::PressureState;
 use shrinker::Shrinkers;
 use stalls::Stalls;

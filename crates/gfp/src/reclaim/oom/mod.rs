@@ -38,7 +38,7 @@ use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use core::cell::UnsafeCell;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
-use lock::OomLock;
+pub(crate) use lock::OomLock;
 use victims::{State, Victims};
 
 pub use report::{OomEnd, OomReport, OomTasks};
