@@ -35,6 +35,8 @@ pub(crate) struct TestPlatform {
     context: AtomicU8,
     pub(crate) reports: Mutex<Vec<String>>,
     pub(crate) discarded: AtomicUsize,
+    /// While true a discard leaves other bytes than zero, and says so.
+    pub(crate) spoils: AtomicBool,
     /// While true a discard takes its time; whoever waits ([`Platform::relax`]) ends that.
     pub(crate) slow_discard: AtomicBool,
     /// True once a discard has begun.
@@ -77,6 +79,7 @@ impl TestPlatform {
             context: AtomicU8::new(0),
             reports: Mutex::default(),
             discarded: AtomicUsize::new(0),
+            spoils: AtomicBool::new(false),
             slow_discard: AtomicBool::new(false),
             discarding: AtomicBool::new(false),
             on_relax: Mutex::new(None),
@@ -232,11 +235,13 @@ unsafe impl Platform for TestPlatform {
         while self.slow_discard.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
+        let spoils = self.spoils.load(Ordering::Relaxed);
+        let byte = if spoils { 0x5a } else { 0 };
         // SAFETY: the frames are free and lent to us by the caller.
-        unsafe { self.map.ptr(first.phys()).write_bytes(0, pages * PAGE_SIZE) };
+        unsafe { (self.map.ptr(first.phys())).write_bytes(byte, pages * PAGE_SIZE) };
         self.discarded.fetch_add(pages, Ordering::Relaxed);
         self.discarding.store(false, Ordering::Release);
-        true
+        !spoils
     }
 }
 

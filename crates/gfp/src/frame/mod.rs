@@ -12,6 +12,7 @@
 //! 5. **What it does not do.** It does not know zones, lists or caches.
 
 mod movable;
+mod refs;
 mod stack;
 mod table;
 #[cfg(all(test, loom))]
@@ -20,6 +21,8 @@ mod types;
 
 #[cfg_attr(loom, allow(unused_imports))]
 pub(crate) use movable::{Freed, LetGo, MovableBlock, OWNERS, TAG_ARRIVING, Unfit};
+#[cfg_attr(loom, allow(unused_imports))]
+pub(crate) use refs::Dropped;
 pub(crate) use stack::FrameStack;
 pub use table::{FrameKind, FrameTable, FrameWord};
 pub use types::*;

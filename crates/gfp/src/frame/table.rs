@@ -18,9 +18,9 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// | kind | on which frames | payload | set by | next |
 /// |---|---|---|---|---|
 /// | `None` | free, hole, reserved, or a later frame of a block | 0 | boot, free | any |
-/// | `Cached` | first frame of a block in a per-CPU cache | 0 | per-CPU cache | `Page`, `None` |
-/// | `Page` | first frame of an allocated block | references, at least 1 | page allocator | all |
-/// | `Compound` | the same, with `__GFP_COMP` | references | page allocator | `None`, `Cached` |
+/// | `Cached` | first frame of a block in a CPU's cache | 1: it is zero | cache | `Page`, `None` |
+/// | `Page` | first frame of an allocated block | references; 0: frozen | page allocator | all |
+/// | `Compound` | the same, with `__GFP_COMP` | references, `refs.rs` | page allocator | all |
 /// | `Slab` | every frame of a slab | physical address of its descriptor | slab | `Page` |
 /// | `LargeKmalloc` | first frame of a large kmalloc block | 0 | slab | `Page` |
 /// | `Vmalloc` | every frame of a vmalloc area | page number in the window | vmalloc | `Page` |
@@ -84,6 +84,9 @@ impl FrameWord {
     /// The word of a frame that is not the first of anything.
     pub const NONE: FrameWord = FrameWord(0);
 
+    /// A word that no frame has, of whatever order: its kind does not exist.
+    pub(crate) const NEVER: FrameWord = FrameWord(0xf);
+
     /// Builds a word. Only the low 48 bits of `payload` are kept; more is a bug of the caller.
     #[inline]
     pub const fn new(kind: FrameKind, order: Order, payload: u64) -> FrameWord {
@@ -109,14 +112,16 @@ impl FrameWord {
         self.0 & 0xff == ((order.get() as u64) << 4 | kind as u64)
     }
 
-    /// True if the frame is the first of an allocated block of this order with one reference.
+    /// The word without the mark of [`FrameWord::from_reserve`].
     #[inline]
-    pub(crate) const fn is_last_reference(self, order: Order) -> bool {
-        const {
-            assert!(FrameKind::Page as u64 | 1 == FrameKind::Compound as u64);
-        }
-        let page = FrameWord::new(FrameKind::Page, order, 1);
-        self.0 & !(RESERVE | 1) == page.0
+    pub(crate) const fn unmarked(self) -> FrameWord {
+        FrameWord(self.0 & !RESERVE)
+    }
+
+    /// This word of a single page, as that of a block.
+    #[inline]
+    pub(crate) const fn of_order(self, order: Order) -> FrameWord {
+        FrameWord(self.0 | (order.get() as u64) << 4)
     }
 
     /// The order of the block that this frame is the first of.
@@ -135,6 +140,17 @@ impl FrameWord {
         FrameWord(payload << 16 | self.0 & 0xffff)
     }
 
+    /// The word of a block in a per-CPU cache that is known to read as zero.
+    pub(crate) const fn cached_zero(order: Order) -> FrameWord {
+        FrameWord::new(FrameKind::Cached, order, 1)
+    }
+
+    /// True if this is [`FrameWord::cached_zero`], of any order.
+    #[inline]
+    pub(crate) const fn is_cached_zero(self) -> bool {
+        self.0 & (1 << 16 | 0xf) == 1 << 16 | FrameKind::Cached as u64
+    }
+
     /// P266: the same block, marked as given without a look at the watermarks.
     pub const fn from_reserve(self) -> FrameWord {
         FrameWord(self.0 | RESERVE)
@@ -143,6 +159,11 @@ impl FrameWord {
     /// P266: the block was given without a look at the watermarks.
     pub const fn is_from_reserve(self) -> bool {
         self.0 & RESERVE != 0
+    }
+
+    /// The word of the same block as a compound one with one reference.
+    pub(crate) const fn compound(self) -> FrameWord {
+        FrameWord(FrameWord::new(FrameKind::Compound, self.order(), 1).0 | self.0 & RESERVE)
     }
 
     /// The word of a part of this block, of its own order and with one reference.
@@ -234,6 +255,15 @@ impl FrameTable {
         }
     }
 
+    /// [`FrameTable::set`] by the index of the frame.
+    #[inline]
+    pub(crate) fn set_at(&self, index: u32, word: FrameWord) {
+        debug_assert!((index as usize) < self.words.len());
+        if let Some(w) = self.words.get(index as usize) {
+            w.store(word.0, Ordering::Relaxed);
+        }
+    }
+
     /// Changes the word from `old` to `new`; false if it was not `old`. `AcqRel`: pairs with itself
     /// and with [`FrameTable::get_acquire`].
     #[inline]
@@ -269,5 +299,11 @@ mod tests {
             }
         }
         assert_eq!(FrameWord::NONE.kind(), FrameKind::None);
+        for order in (0..=10).filter_map(Order::new) {
+            let zero = FrameWord::cached_zero(order);
+            assert!(zero.is_block(FrameKind::Cached, order) && zero.is_cached_zero());
+            assert!(!FrameWord::new(FrameKind::Cached, order, 0).is_cached_zero());
+            assert!(!FrameWord::new(FrameKind::Page, order, 1).is_cached_zero());
+        }
     }
 }

@@ -2,17 +2,20 @@
 //! relaxed load may see:
 //! `RUSTFLAGS="--cfg loom" cargo test -p gfp --release --lib frame::tests`
 //!
-//! Modelled: the stack of deferred frees, the lock, the last reference of a frame. Memory that they
+//! Modelled: the stack of deferred frees, the lock, the last reference of a frame, a reference that
+//! is taken while the last one goes. Memory that they
 //! protect is a loom cell, which panics when two threads touch it unordered. Not modelled: the
 //! caches and the bitmaps (plain data under a section and under the lock), sections (the platform's
 //! promise; those of a process have a model in `gfp-host`), and signal handlers, which are threads
 //! here.
 //!
 //! Seen to fail: `push` with a relaxed exchange, `take` with a relaxed one; `LockGuard::drop` and
-//! `Lock::lock` relaxed; `get_acquire` relaxed.
+//! `Lock::lock` relaxed; `get_acquire` relaxed; `try_get` and `drop_ref` as a load and a store, and
+//! `replace` relaxed.
 
 use crate::frame::{
-    CpuId, FrameKind, FrameStack, FrameTable, FrameWord, MAX_PAGE_ORDER, Order, Pfn, PhysAddr,
+    CpuId, Dropped, FrameKind, FrameStack, FrameTable, FrameWord, MAX_PAGE_ORDER, Order, Pfn,
+    PhysAddr,
 };
 use crate::platform::{DirectMap, Nested, Platform};
 use crate::sync::{Carved, Local, Lock, Rank};
@@ -206,4 +209,46 @@ fn who_drops_the_last_reference_sees_what_the_others_did() {
         let theirs = other.join().unwrap();
         assert!(mine != theirs, "one of the two is the last");
     });
+}
+
+#[test]
+fn a_reference_is_taken_or_the_block_is_freed_and_never_both() {
+    // P342, P348. How often the speculative reference was had, and how often it was the last.
+    static SEEN: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+    loom::model(|| {
+        let memory = Arc::new(Memory::new(1));
+        let pfn = Pfn(BASE);
+        let word = FrameWord::new(FrameKind::Compound, Order::ZERO, 1);
+        memory.frames.set(pfn, word);
+        // What `PageAllocator::free` does: the last one owns the memory, and gives it away.
+        let put = move |memory: &Memory| match memory.frames.drop_ref(pfn, Order::ZERO) {
+            Dropped::Last => {
+                memory.touch(pfn);
+                memory.frames.set(pfn, FrameWord::NONE);
+                true
+            }
+            other => {
+                assert_eq!(other, Dropped::Shared);
+                false
+            }
+        };
+        let theirs = memory.clone();
+        let other = thread::spawn(move || {
+            if theirs.frames.try_get(pfn).is_none() {
+                SEEN[0].fetch_add(1, Ordering::Relaxed);
+                return false;
+            }
+            // SAFETY: the cell checks that nobody writes.
+            theirs.content[0].with(|value| assert!(unsafe { *value } == 0, "it is freed"));
+            let last = put(&theirs);
+            SEEN[1 + usize::from(last)].fetch_add(1, Ordering::Relaxed);
+            last
+        });
+        let mine = put(&memory);
+        let theirs = other.join().unwrap();
+        assert!(mine != theirs, "it is freed once");
+        assert!(memory.frames.get(pfn) == FrameWord::NONE);
+    });
+    let seen = SEEN.each_ref().map(|n| n.load(Ordering::Relaxed));
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
 }

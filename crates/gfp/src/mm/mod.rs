@@ -19,6 +19,7 @@ mod cma;
 mod compaction;
 mod contig;
 mod dma;
+mod folio;
 mod global;
 mod lru;
 mod manual;

@@ -109,6 +109,21 @@ impl<P: Platform> Mm<P> {
             .alloc_pages_bulk(&PageRequest::new(gfp, Order::ZERO), out)
     }
 
+    /// Frees single pages (`free_pages_bulk`; P345): one reference of each, as
+    /// [`Mm::free_frames`] with order 0. They are sorted; those that follow each other are freed as
+    /// larger blocks. A page that is freed twice or was never given out is reported and ignored.
+    ///
+    /// # Safety
+    /// As [`Mm::free_frames`], for each page.
+    #[track_caller]
+    pub unsafe fn free_pages_bulk(&self, pages: &mut [Pfn]) {
+        let caller = Caller::here();
+        let refused =
+            |pfn, misuse| self.complain(misuse, self.page_address(pfn).addr().get(), caller);
+        // SAFETY: promised by the caller.
+        unsafe { self.pages().free_bulk(pages, refused) };
+    }
+
     /// Frees a block by its first frame (`__free_pages`): drops one reference (P340, P342).
     /// A wrong order, a double or a wild free is reported and ignored.
     ///

@@ -4,17 +4,17 @@ use super::cache::{List, ZoneCache};
 use super::claim::Want;
 use super::free::HOLD_MOST;
 use super::guard::Taken;
+use super::known_zero::cached;
 use super::relief::{Alone, Relief};
 use super::zone::Zone;
 use super::{Locking, PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{CpuId, FrameKind, FrameWord, Order, PAGE_SIZE, Pfn};
+use crate::frame::{CpuId, FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
 use crate::policy::pcp;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
-use crate::report::Misuse;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
 
@@ -48,9 +48,15 @@ impl<P: Platform> PageAllocator<P> {
         self.alloc_admitted(req, MigrateType::Unmovable, relief)
     }
 
-    /// Makes a block that was just taken the caller's.
+    /// Makes a block that was just taken the caller's: its word, and zeroes if they are wanted and
+    /// not there yet (P61, P351).
     #[inline]
     pub(super) fn hand_out(&self, pfn: Pfn, req: &PageRequest) {
+        if self.wants_zero(req.gfp) && !self.frames.get(pfn).is_cached_zero() {
+            // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no
+            // cache.
+            unsafe { self.clear(pfn, req.order) };
+        }
         let compound = req.gfp.contains(Gfp::COMP) && req.order > Order::ZERO;
         let kind = if compound {
             FrameKind::Compound
@@ -58,11 +64,6 @@ impl<P: Platform> PageAllocator<P> {
             FrameKind::Page
         };
         self.frames.set(pfn, FrameWord::new(kind, req.order, 1));
-        if req.gfp.contains(Gfp::ZERO) {
-            // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no
-            // cache.
-            unsafe { self.ptr_of(pfn).as_ptr().write_bytes(0, req.order.bytes()) };
-        }
     }
 
     /// One pass over the zones that the request may use, with the given rights (P275).
@@ -146,16 +147,30 @@ impl<P: Platform> PageAllocator<P> {
         preferred: &Zone,
         preferred_cache: impl FnOnce() -> Option<&'c ZoneCache>,
     ) {
-        cache.events.alloc_pages.add(order.pages());
+        self.count_taken_blocks(cache, zone, order, 1, preferred, preferred_cache);
+    }
+
+    /// Counts `blocks` that were taken from `zone` (P620).
+    #[inline(always)]
+    pub(super) fn count_taken_blocks<'c>(
+        &self,
+        cache: &ZoneCache,
+        zone: &Zone,
+        order: Order,
+        blocks: usize,
+        preferred: &Zone,
+        preferred_cache: impl FnOnce() -> Option<&'c ZoneCache>,
+    ) {
+        cache.events.alloc_pages.add(blocks << order.get());
         if zone.node != self.platform.node() {
-            cache.events.numa_other.add(1);
+            cache.events.numa_other.add(blocks);
         }
         if core::ptr::eq(zone, preferred) || zone.node == preferred.node {
-            cache.events.numa_hit.add(1);
+            cache.events.numa_hit.add(blocks);
         } else {
-            cache.events.numa_miss.add(1);
+            cache.events.numa_miss.add(blocks);
             if let Some(wanted) = preferred_cache() {
-                wanted.events.numa_foreign.add(1);
+                wanted.events.numa_foreign.add(blocks);
             }
         }
     }
@@ -164,7 +179,7 @@ impl<P: Platform> PageAllocator<P> {
     /// for the cache. The batch is smaller if the shard has less: the next comes from another.
     #[allow(clippy::too_many_arguments)]
     #[inline(never)]
-    fn refill(
+    pub(super) fn refill(
         &self,
         local: &Local<'_, P>,
         zone: &Zone,
@@ -215,12 +230,12 @@ impl<P: Platform> PageAllocator<P> {
         })?;
         if let Some((cache, list)) = store {
             let store = |taken: Taken, from: usize| {
+                let (word, frame) = (cached(order, taken.content), self.frame_index(taken.pfn));
                 // The lowest address is put last, so that it is taken first.
                 for i in (from..taken.blocks).rev() {
-                    let pfn = taken.pfn.add(i << order.get());
-                    let word = FrameWord::new(FrameKind::Cached, order, 0);
-                    self.frames.set(pfn, word);
-                    let pushed = cache.push(list, self.frame_index(pfn));
+                    let frame = frame + ((i as u32) << order.get());
+                    self.frames.set_at(frame, word);
+                    let pushed = cache.push(list, frame);
                     debug_assert!(pushed, "the room was counted");
                 }
                 taken.blocks
@@ -240,14 +255,13 @@ impl<P: Platform> PageAllocator<P> {
                 && let Some((cache, list)) = store
                 && zone.watermark_ok(order, highest, flags.at(WatermarkLevel::Min))
             {
-                let word = FrameWord::new(FrameKind::Cached, order, 0);
-                self.frames.set(first.pfn, word);
+                self.frames.set(first.pfn, cached(order, first.content));
                 if cache.push_beyond(list, self.frame_index(first.pfn)) {
                     return None;
                 }
             }
         }
-        Some(first.pfn)
+        Some(self.note_content(first, order))
     }
 
     pub(super) fn frame_index(&self, pfn: Pfn) -> u32 {
@@ -306,151 +320,5 @@ impl<P: Platform> PageAllocator<P> {
         // Release: the caches are written before another CPU finds them. Only this CPU stores here.
         slot.store(caches.as_ptr(), Ordering::Release);
         self.caches_of(local.cpu())
-    }
-
-    /// Fills the empty places of `out` with single pages, as many as the wanted node gives without
-    /// effort (P344); at least one if any node has it. Returns how many places from the start on
-    /// are filled.
-    ///
-    /// Context: as [`PageAllocator::alloc`].
-    pub fn alloc_bulk(&self, req: &PageRequest, out: &mut [Option<Pfn>]) -> usize {
-        self.alloc_bulk_with(req, out, &Alone)
-    }
-
-    /// [`PageAllocator::alloc_bulk`] for a caller in a room above.
-    pub fn alloc_bulk_with<R>(
-        &self,
-        req: &PageRequest,
-        out: &mut [Option<Pfn>],
-        relief: &R,
-    ) -> usize
-    where
-        R: Relief<P> + ?Sized,
-    {
-        let gfp = match req.is_special() {
-            false => req.gfp,
-            true => match self.admit(req) {
-                Ok(admitted) => admitted.gfp,
-                Err(_) => return out.iter().take_while(|p| p.is_some()).count(),
-            },
-        };
-        let req = PageRequest {
-            order: Order::ZERO,
-            gfp,
-            node: req.node,
-        };
-        let flags = AllocFlags::fast(req.gfp);
-        let near = PageRequest {
-            gfp: req.gfp | Gfp::THISNODE,
-            ..req
-        };
-        let mut got = false;
-        if let Ok(local) = Local::enter(&self.platform) {
-            for place in out.iter_mut().filter(|p| p.is_none()) {
-                let Some(pfn) = self.alloc_local(&local, &near, flags) else {
-                    break;
-                };
-                *place = Some(pfn);
-                self.hand_out(pfn, &req);
-                got = true;
-            }
-        }
-        if !got && let Some(place) = out.iter_mut().find(|p| p.is_none()) {
-            self.tell_boost(relief);
-            *place = self.alloc_with(&req, relief).ok();
-        }
-        out.iter().take_while(|p| p.is_some()).count()
-    }
-
-    /// Allocates exactly the pages that `bytes` need: the rest of the block is freed at once
-    /// (P346). Every page is an order-0 block of its own.
-    ///
-    /// # Errors
-    /// As [`PageAllocator::alloc`]; [`AllocError::TooLarge`] above the largest order.
-    pub fn alloc_exact(&self, bytes: usize, gfp: Gfp) -> Result<(Pfn, usize), AllocError> {
-        self.alloc_exact_with(bytes, gfp, &Alone)
-    }
-
-    /// [`PageAllocator::alloc_exact`] for a caller in a room above.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn alloc_exact_with<R>(
-        &self,
-        bytes: usize,
-        gfp: Gfp,
-        relief: &R,
-    ) -> Result<(Pfn, usize), AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
-        let (gfp, _) = gfp.sanitize_for(crate::flags::Entry::Exact);
-        if bytes == 0 {
-            return Err(AllocError::ZeroSize);
-        }
-        let order = Order::for_bytes(bytes).ok_or(AllocError::TooLarge {
-            max: Order::MAX.bytes(),
-        })?;
-        let pfn = self.alloc_with(&PageRequest::new(gfp, order), relief)?;
-        let pages = bytes.div_ceil(PAGE_SIZE);
-        self.split(pfn, order);
-        for i in (pages..order.pages()).rev() {
-            // SAFETY: the pages after the last that was asked for are ours and used by nobody.
-            let freed = unsafe { self.free(pfn.add(i), Order::ZERO) };
-            debug_assert!(freed.is_ok());
-        }
-        Ok((pfn, pages))
-    }
-
-    /// Frees what [`PageAllocator::alloc_exact`] gave.
-    ///
-    /// # Errors
-    /// The first misuse found; the pages after it are freed all the same.
-    ///
-    /// # Safety
-    /// As [`PageAllocator::free`].
-    pub unsafe fn free_exact(&self, pfn: Pfn, pages: usize) -> Result<(), Misuse> {
-        let mut result = Ok(());
-        for i in 0..pages {
-            // SAFETY: promised by the caller.
-            result = result.and(unsafe { self.free(pfn.add(i), Order::ZERO) });
-        }
-        result
-    }
-
-    /// Makes each page of a block that is not compound an order-0 block (P347). The first keeps its
-    /// references, the others have one. Of anything else nothing is changed (debug builds panic).
-    pub fn split(&self, pfn: Pfn, order: Order) {
-        let word = self.frames.get(pfn);
-        debug_assert!(word.is_block(FrameKind::Page, order));
-        if !word.is_block(FrameKind::Page, order) {
-            return;
-        }
-        let part = word.part(Order::ZERO);
-        self.frames.set(pfn, part.with_payload(word.payload()));
-        for i in 1..order.pages() {
-            self.frames.set(pfn.add(i), part);
-        }
-    }
-
-    /// Takes one more reference of an allocated block. False if it is none. The caller must hold a
-    /// reference, or know otherwise that the last one is not dropped meanwhile.
-    pub fn get_ref(&self, pfn: Pfn) -> bool {
-        loop {
-            let old = self.frames.get(pfn);
-            if !old.is(FrameKind::Page) && !old.is(FrameKind::Compound) {
-                return false;
-            }
-            let new = old.with_payload(old.payload() + 1);
-            if self.frames.replace(pfn, old, new) {
-                return true;
-            }
-        }
-    }
-
-    /// Sets the word of a frame of a block that the caller owns: how a subsystem marks its pages.
-    #[inline]
-    pub fn set_word(&self, pfn: Pfn, word: FrameWord) {
-        self.frames.set(pfn, word);
     }
 }

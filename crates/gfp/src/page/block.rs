@@ -181,6 +181,12 @@ impl Line {
         }
     }
 
+    /// Marks all frames free; the zone's lock is held.
+    #[inline]
+    pub(crate) fn set_all(&self) {
+        self.0.iter().for_each(|word| word.store(u64::MAX, Relaxed));
+    }
+
     /// Marks all frames taken; the zone's lock is held.
     #[inline]
     pub(crate) fn clear_all(&self) {

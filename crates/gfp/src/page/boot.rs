@@ -234,7 +234,9 @@ impl<P: Platform> PageAllocator<P> {
             let spec = counted(all.next());
             let n = spec.nr_shards(needs.first_block());
             used += n;
-            Zone::new(spec, needs.first_block(), shards.part(used - n, n))
+            let mut zone = Zone::new(spec, needs.first_block(), shards.part(used - n, n));
+            zone.clears_freed = config.init_on_free && zone.kind != ZoneKind::HighMem;
+            zone
         });
         let cpus = carver.take(needs.nr_cpus, |_| AtomicPtr::new(core::ptr::null_mut()));
         let tables = Tables {
@@ -285,10 +287,11 @@ impl<P: Platform> PageAllocator<P> {
         let mut at = start;
         while at < end {
             let shard = self.shard_of(zone, at);
-            let mut guard = zone.lock_shard(&self.blocks, local, shard);
             let stop = self.blocks.pfn(shard.first_block + shard.nr_blocks);
             let stop = stop.min(end);
-            guard.add(at, stop, clean);
+            let content = self.content_of_new(zone, at, stop);
+            let mut guard = zone.lock_shard(&self.blocks, local, shard);
+            guard.add(at, stop, clean, content);
             at = stop;
         }
     }
@@ -333,7 +336,11 @@ pub(super) fn highest_zones(config: &BootConfig) -> [[ZoneKind; ZoneKind::COUNT]
         Some(_) => ZoneKind::Normal,
         None => ZoneKind::Movable,
     };
-    [configured, configured.map(|kind| kind.min(shown))]
+    let zeroed = configured.map(|kind| kind.min(shown));
+    match config.init_on_alloc {
+        true => [zeroed, zeroed],
+        false => [configured, zeroed],
+    }
 }
 
 /// The lines that zeroed words are: a line is eight words, all of them 0 when nothing is free.

@@ -161,7 +161,7 @@ impl<P: Platform> PageAllocator<P> {
             .map_err(ContigError::BadFlags)?;
         let compound = compound_order(&range, gfp)?;
         let zone = self.zone_of_range(&range)?;
-        if gfp.contains(Gfp::ZERO) && zone.kind == ZoneKind::HighMem {
+        if self.wants_zero(gfp) && zone.kind == ZoneKind::HighMem {
             return Err(ContigError::NotMapped);
         }
         let isolated = self.isolate_pages(range.clone(), mode)?;
@@ -370,7 +370,7 @@ impl<P: Platform> PageAllocator<P> {
                 (0..pages).for_each(|i| self.frames.set(range.start.add(i), word));
             }
         }
-        if gfp.contains(Gfp::ZERO) {
+        if self.wants_zero(gfp) {
             let start = self.ptr_of(range.start);
             // SAFETY: [INV-PAGE-1] the frames are ours alone: they were taken from the bitmap.
             unsafe { start.as_ptr().write_bytes(0, pages * PAGE_SIZE) };

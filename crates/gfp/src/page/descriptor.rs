@@ -7,7 +7,7 @@
 //!         +----------------+------+-------+-------+
 //!          15   12   11     10       9  7   6    0
 //!         +------+------+----------+------+-------+
-//!   place |  0   | skip | isolated | type | zone  |   changed by anybody, one part at a time
+//!   place | zero | skip | isolated | type | zone  |   changed by anybody, one part at a time
 //!         +------+------+----------+------+-------+
 //! ```
 //!
@@ -41,6 +41,10 @@ const KIND_SHIFT: u32 = 7;
 const KIND: u16 = 0x7 << KIND_SHIFT;
 const ISOLATED: u16 = 1 << 10;
 const SKIP: u16 = 1 << 11;
+const ZERO_SHIFT: u32 = 12;
+const ZERO: u16 = 0xf << ZERO_SHIFT;
+/// Frames that one step of `zero` stands for.
+const STEP: usize = 64;
 
 /// The type by its bits and the bit [`ISOLATED`] above them.
 const KINDS: [MigrateType; 16] = {
@@ -56,6 +60,16 @@ const KINDS: [MigrateType; 16] = {
 const _: () = assert!(ISOLATED == 8 << KIND_SHIFT);
 const _: () = assert!((CLASS_PAIR as u16) < RANK && MigrateType::COUNT <= 8);
 const _: () = assert!(PAGEBLOCK_PAGES < 1 << (16 - FREE_SHIFT));
+const _: () = assert!(PAGEBLOCK_PAGES / STEP <= (ZERO >> ZERO_SHIFT) as usize);
+
+/// What is known of the content of pages that nobody owns.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    /// Nothing.
+    Any,
+    /// All of it reads as zero.
+    Zero,
+}
 
 /// The descriptor of one pageblock.
 ///
@@ -170,12 +184,7 @@ impl Block {
     /// The mobility type that its free memory has now: `Isolate` while it is isolated (P311).
     #[inline]
     pub(crate) fn kind(&self) -> MigrateType {
-        Block::kind_in(self.place.load(Relaxed))
-    }
-
-    #[inline]
-    fn kind_in(place: u16) -> MigrateType {
-        KINDS[(place >> KIND_SHIFT & 0xf) as usize]
+        self.place().kind()
     }
 
     /// The mobility type that it has when it is not isolated.
@@ -220,7 +229,32 @@ impl Block {
     #[inline]
     pub(crate) fn zone_and_kind(&self) -> (u8, MigrateType) {
         let place = self.place.load(Relaxed);
-        ((place & ZONE) as u8, Block::kind_in(place))
+        ((place & ZONE) as u8, Place(place).kind())
+    }
+
+    /// Type and known content at once.
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        Place(self.place.load(Relaxed))
+    }
+
+    /// Frames that end at `end` were used: only what lies behind them may be known. The zone's lock
+    /// is held.
+    #[cold]
+    pub(crate) fn forget_zero(&self, end: usize) {
+        debug_assert!(self.place().is_zero_before(end));
+        let left = (PAGEBLOCK_PAGES - end) / STEP;
+        self.set_place(ZERO, (left as u16) << ZERO_SHIFT);
+    }
+
+    /// All frames of the block that are free, or come free for the first time, are zero; or nothing
+    /// is known of them. The zone's lock is held.
+    pub(crate) fn set_content(&self, content: Content) {
+        let steps = match content {
+            Content::Zero => PAGEBLOCK_PAGES / STEP,
+            Content::Any => 0,
+        };
+        self.set_place(ZERO, (steps as u16) << ZERO_SHIFT);
     }
 
     /// Makes the block part of a zone: boot does, and who holds the lock of plugging.
@@ -261,6 +295,41 @@ impl Block {
     }
 }
 
+/// A copy of the second word.
+#[derive(Copy, Clone)]
+pub(crate) struct Place(u16);
+
+impl Place {
+    /// [`Block::kind`].
+    #[inline]
+    pub(crate) fn kind(self) -> MigrateType {
+        KINDS[(self.0 >> KIND_SHIFT & 0xf) as usize]
+    }
+
+    /// P835: what is known of a free run of frames that begins at `start` in the block. Known are
+    /// those at the end of the block that nobody has had yet.
+    #[inline]
+    pub(crate) fn content_from(self, start: usize) -> Content {
+        match self.knows_zero() && self.is_zero_before(start + 1) {
+            true => Content::Zero,
+            false => Content::Any,
+        }
+    }
+
+    /// True if some free frames may be known to be zero.
+    #[inline]
+    pub(crate) fn knows_zero(self) -> bool {
+        self.0 > !ZERO
+    }
+
+    /// True if frames that end at `end` would still be known to be zero when they come free, so
+    /// that [`Block::forget_zero`] is to be called if they were used.
+    #[inline]
+    pub(crate) fn is_zero_before(self, end: usize) -> bool {
+        end + usize::from(self.0 >> ZERO_SHIFT) * STEP > PAGEBLOCK_PAGES
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -269,85 +338,117 @@ mod tests {
     const _: () = assert!(MAX_ZONES <= ABSENT as usize);
 
     /// Every part of a block.
-    fn parts(block: &Block) -> (usize, u8, bool, MigrateType, bool, u8, u8, bool) {
-        let skip = block.hints() == Hints::Skip;
-        let (free, class) = (block.free(), block.class());
-        let (zone, plug) = (block.zone(), block.plug());
-        let isolated = block.is_isolated();
-        (
-            free,
-            class,
-            block.is_clean(),
-            block.kind_beneath(),
-            isolated,
-            zone,
-            plug,
-            skip,
-        )
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    struct Parts {
+        free: usize,
+        class: u8,
+        clean: bool,
+        kind: MigrateType,
+        isolated: bool,
+        zone: u8,
+        plug: u8,
+        skip: bool,
+        /// The first frame that is known to be zero.
+        zero: usize,
+    }
+
+    impl Parts {
+        fn of(block: &Block) -> Parts {
+            let known = |start: &usize| block.place().content_from(*start) == Content::Zero;
+            Parts {
+                free: block.free(),
+                class: block.class(),
+                clean: block.is_clean(),
+                kind: block.kind_beneath(),
+                isolated: block.is_isolated(),
+                zone: block.zone(),
+                plug: block.plug(),
+                skip: block.hints() == Hints::Skip,
+                zero: (0..PAGEBLOCK_PAGES).find(known).unwrap_or(PAGEBLOCK_PAGES),
+            }
+        }
     }
 
     #[test]
     fn each_part_is_changed_and_no_other() {
         let block = Block::new();
-        let mut is = (
-            0,
-            CLASS_FULL,
-            false,
-            MigrateType::Movable,
-            false,
-            NO_ZONE,
-            NO_ZONE,
-            false,
-        );
+        let mut is = Parts {
+            free: 0,
+            class: CLASS_FULL,
+            clean: false,
+            kind: MigrateType::Movable,
+            isolated: false,
+            zone: NO_ZONE,
+            plug: NO_ZONE,
+            skip: false,
+            zero: PAGEBLOCK_PAGES,
+        };
         let mut rng = crate::testing::Rng::new(17);
-        assert_eq!(parts(&block), is);
+        assert_eq!(Parts::of(&block), is);
         for _ in 0..10_000 {
-            match rng.below(8) {
+            match rng.below(10) {
                 0 => {
                     let free = rng.below(PAGEBLOCK_PAGES + 1);
-                    block.add_free(free as isize - is.0 as isize);
-                    is.0 = free;
+                    block.add_free(free as isize - is.free as isize);
+                    is.free = free;
                 }
                 1 => {
-                    is.1 = [0, 3, 9, CLASS_PAIR, CLASS_FULL][rng.below(5)];
-                    block.set_class(is.1);
+                    is.class = [0, 3, 9, CLASS_PAIR, CLASS_FULL][rng.below(5)];
+                    block.set_class(is.class);
                 }
                 2 => {
-                    is.2 = rng.below(2) == 1;
-                    block.set_clean(is.2.into());
+                    is.clean = rng.below(2) == 1;
+                    block.set_clean(is.clean.into());
                 }
                 3 => {
-                    is.3 = MigrateType::ALL[rng.below(MigrateType::COUNT)];
-                    block.set_kind(is.3);
+                    is.kind = MigrateType::ALL[rng.below(MigrateType::COUNT)];
+                    block.set_kind(is.kind);
                 }
                 4 => {
-                    is.4 = rng.below(2) == 1;
-                    block.set_isolated(is.4.into());
+                    is.isolated = rng.below(2) == 1;
+                    block.set_isolated(is.isolated.into());
                 }
-                5 if is.6 == NO_ZONE || is.5 == NO_ZONE => {
+                5 if is.plug == NO_ZONE || is.zone == NO_ZONE => {
                     // A hole becomes part of a zone, or absent; what is absent joins its zone.
-                    is.5 = match is.6 {
+                    is.zone = match is.plug {
                         NO_ZONE => rng.below(MAX_ZONES) as u8,
                         plug => plug,
                     };
-                    block.set_zone(is.5);
+                    block.set_zone(is.zone);
                 }
-                6 if is.6 == NO_ZONE && rng.below(100) == 0 => {
-                    is.6 = rng.below(MAX_ZONES) as u8;
-                    is.5 = NO_ZONE;
-                    block.set_plug(is.6);
+                6 if is.plug == NO_ZONE && rng.below(100) == 0 => {
+                    is.plug = rng.below(MAX_ZONES) as u8;
+                    is.zone = NO_ZONE;
+                    block.set_plug(is.plug);
                 }
                 7 => {
-                    is.7 = rng.below(2) == 1;
-                    block.set_hints(if is.7 { Hints::Skip } else { Hints::None });
+                    is.skip = rng.below(2) == 1;
+                    let hints = if is.skip { Hints::Skip } else { Hints::None };
+                    block.set_hints(hints);
+                }
+                8 => {
+                    let end = rng.below(PAGEBLOCK_PAGES) + 1;
+                    assert_eq!(block.place().is_zero_before(end), end > is.zero);
+                    assert_eq!(block.place().knows_zero(), is.zero < PAGEBLOCK_PAGES);
+                    if end > is.zero {
+                        block.forget_zero(end);
+                        is.zero = end.next_multiple_of(64);
+                    }
+                }
+                9 if rng.below(10) == 0 => {
+                    block.set_content(Content::Zero);
+                    is.zero = 0;
                 }
                 _ => (),
             }
-            assert_eq!(parts(&block), is);
-            let kind = if is.4 { MigrateType::Isolate } else { is.3 };
+            assert_eq!(Parts::of(&block), is);
+            let kind = match is.isolated {
+                true => MigrateType::Isolate,
+                false => is.kind,
+            };
             let (zone, found) = block.zone_and_kind();
             assert_eq!((found, block.kind()), (kind, kind));
-            match is.5 {
+            match is.zone {
                 NO_ZONE => assert!(zone as usize >= MAX_ZONES),
                 its => assert_eq!(zone, its),
             }

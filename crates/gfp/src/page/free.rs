@@ -4,7 +4,7 @@ use super::PageAllocator;
 use super::cache::{List, ZoneCache};
 use super::shard::Shard;
 use super::zone::Zone;
-use crate::frame::{FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
+use crate::frame::{Dropped, FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::Platform;
 use crate::policy::pcp::PcpLimits;
 use crate::report::{Caller, Misuse, Report};
@@ -34,7 +34,7 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
         let word = self.frames.get_acquire(pfn);
-        if !word.is_last_reference(order) || order > Order::PAGEBLOCK {
+        if word.unmarked() != self.freed_at_once.of_order(order) || order > Order::PAGEBLOCK {
             // SAFETY: promised by the caller.
             return unsafe { self.free_counted(pfn, order, word) };
         }
@@ -53,8 +53,8 @@ impl<P: Platform> PageAllocator<P> {
         local.leave();
     }
 
-    /// [`PageAllocator::free`] of what is not the last reference of a block that could be cached,
-    /// by its frame's word.
+    /// [`PageAllocator::free`] of what is not the last reference of a plain block that could be
+    /// cached as it is, by its frame's word.
     ///
     /// # Safety
     /// As there.
@@ -62,23 +62,47 @@ impl<P: Platform> PageAllocator<P> {
     unsafe fn free_counted(&self, pfn: Pfn, order: Order, word: FrameWord) -> Result<(), Misuse> {
         // SAFETY: the caller gave up its reference; so here and for what follows from it.
         let again = |pfn, order| unsafe { self.free(pfn, order) };
-        let mine =
-            word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
-        if !mine {
-            return self.free_other(pfn, order, &again);
+        if !word.is_block(FrameKind::Page, order) {
+            let give = |pfn, order| self.give(pfn, order);
+            return self.free_unlike(pfn, order, &give, &again);
         }
         if word.payload() != 1 {
             return self.drop_shared(pfn, word, &again);
         }
+        self.give(pfn, order);
+        Ok(())
+    }
+
+    /// Gives back a block that the caller owns alone.
+    pub(super) fn give(&self, pfn: Pfn, order: Order) {
         match Local::enter(&self.platform) {
             Ok(local) => self.free_inside(local, pfn, order),
             Err(_) => self.defer(pfn, order),
         }
+    }
+
+    /// Frees what is not a plain block of this order: drops a reference of a compound block (P348),
+    /// or asks who can move the block. `give` takes back what nobody has a reference of; `free` is
+    /// the call that this is part of.
+    #[cold]
+    pub(super) fn free_unlike(
+        &self,
+        pfn: Pfn,
+        order: Order,
+        give: &dyn Fn(Pfn, Order),
+        free: &dyn Fn(Pfn, Order) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
+        match self.frames.drop_ref(pfn, order) {
+            Dropped::Last => give(pfn, order),
+            Dropped::Shared => (),
+            Dropped::Free => return Err(Misuse::DoubleFree),
+            Dropped::NoBlock => return self.free_other(pfn, order, free),
+        }
         Ok(())
     }
 
-    /// Drops one of several references (P342): of a compound block nothing else happens; of another
-    /// the pages after the first are freed, and the first follows with its last reference.
+    /// Drops one of several references of a block that is not compound (P342): the pages after the
+    /// first are freed, and the first follows with its last reference.
     ///
     /// `free` is the call that this is part of.
     #[cold]
@@ -92,23 +116,16 @@ impl<P: Platform> PageAllocator<P> {
         let Some(references) = word.payload().checked_sub(1) else {
             return Err(Misuse::DoubleFree);
         };
-        let (left, new) = if word.is(FrameKind::Compound) {
-            (order, word)
-        } else {
-            (Order::ZERO, word.part(Order::ZERO))
-        };
-        let new = new.with_payload(references);
+        let new = word.part(Order::ZERO).with_payload(references);
         if !self.frames.replace(pfn, word, new) {
             // Somebody else changed the count: look again. The caller's reference is still there.
             return free(pfn, order);
         }
-        if left != order {
-            for o in (0..order.get()).rev().filter_map(Order::new) {
-                let part = pfn.add(o.pages());
-                self.frames.set(part, word.part(o));
-                // These pages belonged to the reference that was dropped, and nobody else.
-                free(part, o)?;
-            }
+        for o in (0..order.get()).rev().filter_map(Order::new) {
+            let part = pfn.add(o.pages());
+            self.frames.set(part, word.part(o));
+            // These pages belonged to the reference that was dropped, and nobody else.
+            free(part, o)?;
         }
         Ok(())
     }
@@ -126,11 +143,11 @@ impl<P: Platform> PageAllocator<P> {
         if let Some(cache) = cache {
             cache.events.free_pages.add(order.pages());
         }
+        let word = self.clear_freed(pfn, order);
         if let (Some(cache), Some(list)) = (cache, List::of(order, kind))
             && self.make_room(local, zone, cache, list)
         {
-            self.frames
-                .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
+            self.frames.set(pfn, word);
             let pushed = cache.push(list, self.frame_index(pfn));
             debug_assert!(pushed, "room was made");
             if pushed {
@@ -308,9 +325,9 @@ impl<P: Platform> PageAllocator<P> {
                 drop(guard);
                 let Some(taken) = taken else { break };
                 // Without the lock: the platform may take its time. The block is ours meanwhile.
-                self.platform.discard(taken.pfn, Order::PAGEBLOCK.pages());
+                let content = self.discard(taken.pfn);
                 let mut guard = zone.lock_shard(&self.blocks, local, shard);
-                guard.put_reported(taken.pfn);
+                guard.put_reported(taken.pfn, content);
                 reported += 1;
             }
             if reported == most || zone.nr_dirty() <= keep {
@@ -323,6 +340,7 @@ impl<P: Platform> PageAllocator<P> {
     /// A free from inside the allocator: the block waits (P173) until the next refill or drain.
     #[cold]
     pub(super) fn defer(&self, pfn: Pfn, order: Order) {
+        self.clear_freed(pfn, order);
         self.deferred.push(&self.frames, pfn, order);
     }
 

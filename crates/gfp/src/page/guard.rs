@@ -2,6 +2,7 @@
 
 use super::block::{CLASS_FULL, CLASS_PAIR, Line, Run};
 use super::counts::Pending;
+use super::descriptor::Content;
 use super::shard::Shard;
 use super::zone::{Blocks, Zone};
 use crate::flags::MigrateType;
@@ -41,6 +42,8 @@ pub(crate) struct Taken {
     pub(crate) pfn: Pfn,
     /// How many there are, one after the other; at least one.
     pub(crate) blocks: usize,
+    /// Of all of them.
+    pub(crate) content: Content,
 }
 
 impl<'z> ZoneGuard<'z> {
@@ -132,13 +135,18 @@ impl ZoneGuard<'_> {
     /// run.
     pub(super) fn take_from(&mut self, block: usize, order: Order, wanted: usize) -> Taken {
         let b = &self.blocks.blocks[block];
-        let kind = b.kind();
+        let place = b.place();
+        let kind = place.kind();
         let line = &self.blocks.lines[block];
         if b.class() == CLASS_PAIR {
             let partner = self.partner(block).unwrap_or(block);
             debug_assert!(partner != block);
             self.count(CLASS_PAIR, kind, -1);
             if order == Order::MAX {
+                let content = match place.content_from(0) {
+                    Content::Zero => self.blocks.blocks[partner].place().content_from(0),
+                    Content::Any => Content::Any,
+                };
                 let lower = block.min(partner);
                 self.reclass(lower, CLASS_FULL);
                 // The upper one stands in no index.
@@ -153,6 +161,7 @@ impl ZoneGuard<'_> {
                 return Taken {
                     pfn: self.blocks.pfn(lower),
                     blocks: 1,
+                    content,
                 };
             }
             self.count(PAGEBLOCK_ORDER, kind, 2);
@@ -199,6 +208,7 @@ impl ZoneGuard<'_> {
         Taken {
             pfn: self.blocks.pfn(block).add(run.start),
             blocks,
+            content: place.content_from(run.start),
         }
     }
 
@@ -216,7 +226,7 @@ impl ZoneGuard<'_> {
 
     /// Adds memory that nobody has used yet, at boot or plugged in: its blocks are the shard's, and
     /// none of its frames is free. `clean` as in [`ZoneGuard::put_as`].
-    pub(crate) fn add(&mut self, start: Pfn, end: Pfn, clean: bool) {
+    pub(crate) fn add(&mut self, start: Pfn, end: Pfn, clean: bool, content: Content) {
         let mut at = start;
         let pages = end.0.saturating_sub(start.0);
         // Counted first, so that no view sees more free than managed pages; and hidden meanwhile,
@@ -227,6 +237,7 @@ impl ZoneGuard<'_> {
         self.zone.counts.enlarge(pages);
         while at < end {
             let order = largest_block(at, end);
+            self.set_content(at, order, content);
             let put = self.put_as(at, order, clean);
             debug_assert!(put, "new memory was free already");
             at = at.add(order.pages());
@@ -234,12 +245,43 @@ impl ZoneGuard<'_> {
         self.hide(-blocks);
     }
 
+    /// Notes what is known of frames that come free, and of all that comes free in their pageblocks
+    /// for the first time.
+    fn set_content(&self, pfn: Pfn, order: Order, content: Content) {
+        let first = self.blocks.of(pfn);
+        let last = self.blocks.of(pfn.add(order.pages() - 1));
+        for block in first.into_iter().chain(last.filter(|_| last != first)) {
+            self.blocks.blocks[block].set_content(content);
+        }
+    }
+
     /// Gives a block back. False, and nothing changed, if a frame of it is free already.
+    #[inline]
     pub(crate) fn put(&mut self, pfn: Pfn, order: Order) -> bool {
+        if order == Order::MAX {
+            return self.put_largest(pfn, false);
+        }
+        if self.blocks.knows_zero(pfn) {
+            self.forget_zero(pfn, order);
+        }
         self.put_as(pfn, order, false)
     }
 
-    /// As [`ZoneGuard::put`]; `clean` memory is known to be with the operating system already.
+    /// Notes that a block, not of the largest order, was used. No harm is done if it is free.
+    #[cold]
+    #[inline(never)]
+    fn forget_zero(&self, pfn: Pfn, order: Order) {
+        let end = pfn.0 % PAGEBLOCK_PAGES + order.pages();
+        if let Some(block) = self.blocks.of(pfn).map(|b| &self.blocks.blocks[b])
+            && block.place().is_zero_before(end)
+            && !self.zone.clears_freed
+        {
+            block.forget_zero(end);
+        }
+    }
+
+    /// As [`ZoneGuard::put`]; `clean` memory is known to be with the operating system already, and
+    /// what is known of its content stays known.
     pub(crate) fn put_as(&mut self, pfn: Pfn, order: Order, clean: bool) -> bool {
         debug_assert!(pfn.is_aligned(order));
         if order == Order::MAX {
@@ -281,23 +323,27 @@ impl ZoneGuard<'_> {
         true
     }
 
-    /// [`ZoneGuard::put_as`] of a block of the largest order.
+    /// [`ZoneGuard::put_as`] of the largest order: of two pageblocks.
     fn put_largest(&mut self, pfn: Pfn, clean: bool) -> bool {
         let Some(lower) = self.blocks.of(pfn) else {
             return false;
         };
-        // There is an upper one: the table starts and ends with a pair.
-        let [a, b] = [lower, lower + 1].map(|block| &self.blocks.blocks[block]);
-        if a.free() + b.free() != 0 {
+        // Boot aligns the tables to the largest order: both are there.
+        let (b, half) = (&self.blocks.blocks[lower], &self.blocks.blocks[lower + 1]);
+        if b.free() != 0 || half.free() != 0 {
             return false;
         }
+        let (place, other) = (b.place(), half.place());
+        if (place.knows_zero() || other.knows_zero()) && !clean && !self.zone.clears_freed {
+            b.set_content(Content::Any);
+            half.set_content(Content::Any);
+        }
         // Isolated blocks stay apart, also from each other: beneath they may differ.
-        let kind = a.kind();
-        if kind == b.kind() && kind != MigrateType::Isolate {
+        if place.kind() == other.kind() && place.kind() != MigrateType::Isolate {
             return self.put_pair(lower, clean);
         }
-        let half = pfn.add(PAGEBLOCK_PAGES);
-        self.put_as(pfn, Order::PAGEBLOCK, clean) && self.put_as(half, Order::PAGEBLOCK, clean)
+        self.put_as(pfn, Order::PAGEBLOCK, clean)
+            && self.put_as(pfn.add(PAGEBLOCK_PAGES), Order::PAGEBLOCK, clean)
     }
 
     /// Gives two blocks of one type back, of which no frame is free, as one of the largest order.
@@ -307,7 +353,7 @@ impl ZoneGuard<'_> {
         for block in [lower, lower + 1] {
             let b = &self.blocks.blocks[block];
             debug_assert!(b.class() == CLASS_FULL && b.zone() == self.zone.id);
-            self.blocks.lines[block].set(0, Order::PAGEBLOCK);
+            self.blocks.lines[block].set_all();
             b.add_free(PAGEBLOCK_PAGES as isize);
             self.unused(block, clean);
         }
@@ -433,7 +479,8 @@ impl ZoneGuard<'_> {
     }
 
     /// Gives back what [`ZoneGuard::take_reportable`] took, after the platform had it.
-    pub(crate) fn put_reported(&mut self, pfn: Pfn) {
+    pub(crate) fn put_reported(&mut self, pfn: Pfn, content: Content) {
+        self.set_content(pfn, Order::PAGEBLOCK, content);
         let put = self.put_as(pfn, Order::PAGEBLOCK, true);
         debug_assert!(put, "nobody else can have freed it");
         self.hide(-1);

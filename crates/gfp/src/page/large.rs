@@ -68,7 +68,8 @@ impl<P: Platform> PageAllocator<P> {
         match Local::enter(&self.platform) {
             Ok(local) => {
                 self.count_large(&local, -(order.pages() as isize));
-                if !List::has(order) || !self.push_quick(&local, pfn, order) {
+                let long = self.config.init_on_free || !List::has(order);
+                if long || !self.push_quick(&local, pfn, order) {
                     self.free_local(&local, pfn, order);
                 }
             }

@@ -61,6 +61,14 @@ pub struct BootConfig {
     /// True if all usable memory reads as zero at boot, and memory that is added later when it is
     /// added; then metadata is not cleared again.
     pub memory_is_zero: bool,
+    /// P351, `init_on_alloc`: every block of pages reads as zero when it is given out, as with
+    /// `ZERO`. Memory that the direct map does not show is not given out then. Objects of slabs are
+    /// not concerned.
+    pub init_on_alloc: bool,
+    /// P351, `init_on_free`: every block of pages is cleared as it is freed, and all memory at boot
+    /// unless it is zero already; memory that the direct map does not show is not. What is free is
+    /// known to be zero then, and not cleared again for `ZERO`. Objects of slabs are not concerned.
+    pub init_on_free: bool,
     /// `vm.min_free_kbytes`; `None`: computed from the size (P210).
     pub min_free_kbytes: Option<u64>,
     /// `vm.watermark_scale_factor` (P701).
@@ -114,6 +122,8 @@ impl Default for BootConfig {
             highmem_start: None,
             movable_bytes: 0,
             memory_is_zero: false,
+            init_on_alloc: false,
+            init_on_free: false,
             min_free_kbytes: None,
             watermark_scale_factor: 10,
             watermark_boost_factor: DEFAULT_BOOST_FACTOR,

@@ -22,7 +22,8 @@
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
 //!    each shard's under one hold of its lock, and no hold is longer than 63 blocks (P805,
 //!    P834). The bits merge with free buddies as they are set. A second free is seen by the
-//!    frame's word, or else by the bits.
+//!    frame's word, or else by the bits. `bulk` does both for many single pages; `folio` counts
+//!    references. What nobody has had since it was zero is known as such (`known_zero`).
 //! 5. **Locking.** One lock a shard, innermost, one at a time
 //!    ([`Rank::Zone`](crate::sync::Rank)); caches belong to who holds the CPU's section. One
 //!    lock a zone for what is kept for the urgent, with which a shard's may be taken. One lock,
@@ -41,17 +42,21 @@ mod balance;
 mod block;
 mod boost;
 mod boot;
+mod bulk;
 mod cache;
 mod claim;
 mod contig;
 mod counts;
 mod descriptor;
+mod exact;
+mod folio;
 mod free;
 mod ground;
 mod guard;
 mod index;
 mod isolate;
 mod known;
+mod known_zero;
 mod large;
 mod lend;
 mod lists;
@@ -77,7 +82,7 @@ mod zone;
 
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{FrameStack, FrameTable, MAX_NODES, NodeId, Order, Pfn};
+use crate::frame::{FrameKind, FrameStack, FrameTable, FrameWord, MAX_NODES, NodeId, Order, Pfn};
 use crate::platform::{DirectMap, Platform, caller_of};
 use crate::policy::fallback::Grouping;
 use crate::report::{OnMisuse, Report};
@@ -88,6 +93,7 @@ use core::ptr::NonNull;
 
 pub(crate) use contig::Mover;
 pub use contig::{ContigError, Obstacle};
+pub use folio::Folio;
 pub(crate) use ground::{Contended, Ground, Locking};
 pub use isolate::{IsolateError, IsolateMode, IsolatedPages};
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
@@ -157,6 +163,10 @@ pub struct PageAllocator<P: Platform> {
     sizing: [Sizing; MAX_ZONES],
     /// The highest zone of a request by what its flags select, with `ZERO` and without.
     highest: [[ZoneKind; ZoneKind::COUNT]; 2],
+    /// P351: `ZERO` with `init_on_alloc`, else nothing.
+    init: Gfp,
+    /// The word of a page that its owner frees without anything else to be done.
+    freed_at_once: FrameWord,
     /// A [`Grouping`].
     grouping: AtomicU8,
     /// Bit n: node n has memory.
@@ -203,6 +213,14 @@ impl<P: Platform> PageAllocator<P> {
             cpus: tables.cpus,
             sizing: [const { Sizing::new() }; MAX_ZONES],
             highest: boot::highest_zones(config),
+            freed_at_once: match config.init_on_free {
+                true => FrameWord::NEVER,
+                false => FrameWord::new(FrameKind::Page, Order::ZERO, 1),
+            },
+            init: match config.init_on_alloc {
+                true => Gfp::ZERO,
+                false => Gfp::NONE,
+            },
             grouping: AtomicU8::new(Grouping::On as u8),
             nodes: AtomicUsize::new(0),
             min_free_kbytes: AtomicUsize::new(0),

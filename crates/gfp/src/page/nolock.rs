@@ -65,7 +65,7 @@ impl<P: Platform> PageAllocator<P> {
                 };
                 let own = self.take_own(local, zone, &want);
                 let found = own.or_else(|| Some(self.take_fallback(local, zone, &want)?.0))?;
-                Some(found.1.pfn)
+                Some(self.note_content(found.1, req.order))
             };
             let Some(pfn) = cached.or_else(from_zone) else {
                 continue;
@@ -97,20 +97,19 @@ impl<P: Platform> PageAllocator<P> {
     /// As there.
     pub unsafe fn free_nolock(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
         let word = self.frames.get_acquire(pfn);
-        let mine =
-            word.is_block(FrameKind::Page, order) || word.is_block(FrameKind::Compound, order);
+        let give = |pfn, order| match Local::enter_quick(&self.platform) {
+            Some(local) => self.put_nolock(&local, pfn, order),
+            None => self.defer(pfn, order),
+        };
         // SAFETY: the caller gave up its reference; so here and for what follows from it.
         let again = |pfn, order| unsafe { self.free_nolock(pfn, order) };
-        if !mine {
-            return self.free_other(pfn, order, &again);
+        if !word.is_block(FrameKind::Page, order) {
+            return self.free_unlike(pfn, order, &give, &again);
         }
         if word.payload() != 1 {
             return self.drop_shared(pfn, word, &again);
         }
-        match Local::enter_quick(&self.platform) {
-            Some(local) => self.put_nolock(&local, pfn, order),
-            None => self.defer(pfn, order),
-        }
+        give(pfn, order);
         Ok(())
     }
 
@@ -122,12 +121,12 @@ impl<P: Platform> PageAllocator<P> {
         let zone = &self.zones[id];
         let kind = self.blocks.kind_of(pfn);
         let cache = self.cache_there(local, zone);
+        let word = self.clear_freed(pfn, order);
         if let Some((cache, list)) = cache.zip(List::of(order, kind))
             && cache.push_beyond(list, self.frame_index(pfn))
         {
             cache.events.free_pages.add(order.pages());
-            self.frames
-                .set(pfn, FrameWord::new(FrameKind::Cached, order, 0));
+            self.frames.set(pfn, word);
             return;
         }
         let shard = self.shard_of(zone, pfn);

@@ -124,8 +124,8 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Puts a block that nobody owns into a list; false, and nothing done, if that is not a matter
-    /// of a few instructions.
+    /// Puts a block that nobody owns into a list as it is, not cleared; false, and nothing done, if
+    /// that is not a matter of a few instructions.
     #[inline(always)]
     pub(super) fn push_quick(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) -> bool {
         let Some((zone, kind)) = self.blocks.zone_and_kind_of(pfn) else {

@@ -432,7 +432,7 @@ impl<P: Platform> PageAllocator<P> {
                 let wanted = || self.cache(local, preferred);
                 self.count_taken(cache, zone, req.order, preferred, wanted);
             }
-            return Some(taken.pfn);
+            return Some(self.note_content(taken, req.order));
         }
         None
     }

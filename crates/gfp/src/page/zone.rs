@@ -55,6 +55,13 @@ impl Blocks {
         Some((zone as usize, kind))
     }
 
+    /// [`Place::knows_zero`](super::descriptor::Place::knows_zero) of a frame's block.
+    #[inline]
+    pub(crate) fn knows_zero(&self, pfn: Pfn) -> bool {
+        self.of(pfn)
+            .is_some_and(|b| self.blocks[b].place().knows_zero())
+    }
+
     /// The mobility type of a frame's block.
     #[inline]
     pub(crate) fn kind_of(&self, pfn: Pfn) -> MigrateType {
@@ -92,6 +99,8 @@ pub(crate) struct Zone {
     /// Number of the zone's first block in [`Blocks`], and how many it spans.
     pub(crate) first_block: usize,
     pub(crate) nr_blocks: usize,
+    /// True if what comes free was cleared (P351).
+    pub(super) clears_freed: bool,
     mark: [AtomicUsize; 4],
     pub(super) boost: Boost,
     pub(super) urgent: Urgent,
@@ -146,6 +155,7 @@ impl Zone {
             present: AtomicUsize::new(0),
             first_block: spec.first_block,
             nr_blocks: spec.nr_blocks,
+            clears_freed: false,
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
             boost: Boost::new(),
             urgent: Urgent::new(),

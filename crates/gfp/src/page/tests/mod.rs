@@ -3,8 +3,10 @@
 mod boost;
 mod boot;
 mod buddy;
+mod bulk;
 mod claim;
 mod edges;
+mod folio;
 mod growth;
 mod isolate;
 mod maps;
@@ -18,3 +20,4 @@ mod shards;
 mod sizing;
 pub(crate) mod tenant;
 mod urgent;
+mod zero;
