@@ -5,7 +5,7 @@
 //! ```
 
 pub(crate) use super::descriptor::{Block, CLASS_FULL, CLASS_PAIR, NO_ZONE};
-use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
+use crate::frame::{MAX_PAGE_ORDER, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Words of a [`Line`].
@@ -221,6 +221,40 @@ impl Line {
 #[inline]
 fn mask(start: usize, order: Order) -> u64 {
     ((1u64 << order.pages()) - 1) << (start % 64)
+}
+
+/// The free runs of a pageblock that is not one of a pair, by order.
+pub(crate) fn runs(line: &Line) -> [u16; NR_ORDERS] {
+    let mut counts = [0u16; NR_ORDERS];
+    let mut frame = 0;
+    while frame < PAGEBLOCK_PAGES {
+        if !line.is_free(frame) {
+            frame += 1;
+            continue;
+        }
+        let mut order = Order::ZERO;
+        while order < Order::PAGEBLOCK
+            && frame.is_multiple_of(2 * order.pages())
+            && line.all_free(frame, next(order))
+        {
+            order = next(order);
+        }
+        counts[order.index()] += 1;
+        frame += order.pages();
+    }
+    counts
+}
+
+/// The largest block that starts at `at` and ends before `end`.
+pub(crate) fn largest_block(at: Pfn, end: Pfn) -> Order {
+    let by_align = (at.0.trailing_zeros()).min(MAX_PAGE_ORDER as u32) as u8;
+    let by_size = (end.0 - at.0).ilog2().min(MAX_PAGE_ORDER as u32) as u8;
+    Order::new(by_align.min(by_size)).unwrap_or_default()
+}
+
+/// The next larger order.
+fn next(order: Order) -> Order {
+    Order::new(order.get() + 1).unwrap_or(order)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! refills; what is to be done with each page follows after it. Pages that follow each other are
 //! freed as larger blocks.
 
+use super::block::largest_block;
 use super::cache::List;
-use super::guard::largest_block;
 use super::relief::{Alone, Relief};
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};

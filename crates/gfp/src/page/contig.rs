@@ -15,7 +15,8 @@
 //!    called but the isolation of the pageblocks, which others are refused meanwhile.
 //! 6. **What it does not do.** A compound result is no larger than the largest order.
 
-use super::guard::{ZoneGuard, largest_block};
+use super::block::largest_block;
+use super::guard::ZoneGuard;
 use super::isolate::{IsolateError, IsolateMode, IsolatedPages, Used};
 use super::mobile::{Held, Migrated, Moved};
 use super::zone::Zone;

@@ -1,12 +1,12 @@
 //! A locked shard: taking blocks out and putting them back.
 
-use super::block::{CLASS_FULL, CLASS_PAIR, Line, Run};
+use super::block::{CLASS_FULL, CLASS_PAIR, Run, largest_block, runs};
 use super::counts::Pending;
 use super::descriptor::Content;
 use super::shard::Shard;
 use super::zone::{Blocks, Zone};
 use crate::flags::MigrateType;
-use crate::frame::{MAX_PAGE_ORDER, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
+use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::policy::fallback;
 use crate::sync::LockGuard;
 use crate::sync::Rank;
@@ -245,16 +245,6 @@ impl ZoneGuard<'_> {
         self.hide(-blocks);
     }
 
-    /// Notes what is known of frames that come free, and of all that comes free in their pageblocks
-    /// for the first time.
-    fn set_content(&self, pfn: Pfn, order: Order, content: Content) {
-        let first = self.blocks.of(pfn);
-        let last = self.blocks.of(pfn.add(order.pages() - 1));
-        for block in first.into_iter().chain(last.filter(|_| last != first)) {
-            self.blocks.blocks[block].set_content(content);
-        }
-    }
-
     /// Gives a block back. False, and nothing changed, if a frame of it is free already.
     #[inline]
     pub(crate) fn put(&mut self, pfn: Pfn, order: Order) -> bool {
@@ -265,19 +255,6 @@ impl ZoneGuard<'_> {
             self.forget_zero(pfn, order);
         }
         self.put_as(pfn, order, false)
-    }
-
-    /// Notes that a block, not of the largest order, was used. No harm is done if it is free.
-    #[cold]
-    #[inline(never)]
-    fn forget_zero(&self, pfn: Pfn, order: Order) {
-        let end = pfn.0 % PAGEBLOCK_PAGES + order.pages();
-        if let Some(block) = self.blocks.of(pfn).map(|b| &self.blocks.blocks[b])
-            && block.place().is_zero_before(end)
-            && !self.zone.clears_freed
-        {
-            block.forget_zero(end);
-        }
     }
 
     /// As [`ZoneGuard::put`]; `clean` memory is known to be with the operating system already, and
@@ -489,38 +466,4 @@ impl ZoneGuard<'_> {
     fn hide(&self, blocks: isize) {
         self.pending.hidden(blocks);
     }
-}
-
-/// The free runs of a pageblock that is not one of a pair, by order.
-pub(crate) fn runs(line: &Line) -> [u16; NR_ORDERS] {
-    let mut counts = [0u16; NR_ORDERS];
-    let mut frame = 0;
-    while frame < PAGEBLOCK_PAGES {
-        if !line.is_free(frame) {
-            frame += 1;
-            continue;
-        }
-        let mut order = Order::ZERO;
-        while order < Order::PAGEBLOCK
-            && frame.is_multiple_of(2 * order.pages())
-            && line.all_free(frame, next(order))
-        {
-            order = next(order);
-        }
-        counts[order.index()] += 1;
-        frame += order.pages();
-    }
-    counts
-}
-
-/// The largest block that starts at `at` and ends before `end`.
-pub(super) fn largest_block(at: Pfn, end: Pfn) -> Order {
-    let by_align = (at.0.trailing_zeros()).min(MAX_PAGE_ORDER as u32) as u8;
-    let by_size = (end.0 - at.0).ilog2().min(MAX_PAGE_ORDER as u32) as u8;
-    Order::new(by_align.min(by_size)).unwrap_or_default()
-}
-
-/// The next larger order.
-fn next(order: Order) -> Order {
-    Order::new(order.get() + 1).unwrap_or(order)
 }

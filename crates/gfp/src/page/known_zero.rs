@@ -12,10 +12,10 @@
 
 use super::PageAllocator;
 use super::descriptor::Content;
-use super::guard::Taken;
+use super::guard::{Taken, ZoneGuard};
 use super::zone::Zone;
 use crate::flags::Gfp;
-use crate::frame::{FrameKind, FrameWord, Order, PAGE_SHIFT, Pfn};
+use crate::frame::{FrameKind, FrameWord, Order, PAGE_SHIFT, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
 
 /// The word of a block that goes to a CPU's cache.
@@ -97,5 +97,30 @@ impl<P: Platform> PageAllocator<P> {
             unsafe { self.ptr_of(start).as_ptr().write_bytes(0, bytes) };
         }
         Content::Zero
+    }
+}
+
+impl ZoneGuard<'_> {
+    /// Notes what is known of frames that come free, and of all that comes free in their pageblocks
+    /// for the first time.
+    pub(super) fn set_content(&self, pfn: Pfn, order: Order, content: Content) {
+        let first = self.blocks.of(pfn);
+        let last = self.blocks.of(pfn.add(order.pages() - 1));
+        for block in first.into_iter().chain(last.filter(|_| last != first)) {
+            self.blocks.blocks[block].set_content(content);
+        }
+    }
+
+    /// Notes that a block, not of the largest order, was used. No harm is done if it is free.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn forget_zero(&self, pfn: Pfn, order: Order) {
+        let end = pfn.0 % PAGEBLOCK_PAGES + order.pages();
+        if let Some(block) = self.blocks.of(pfn).map(|b| &self.blocks.blocks[b])
+            && block.place().is_zero_before(end)
+            && !self.zone.clears_freed
+        {
+            block.forget_zero(end);
+        }
     }
 }

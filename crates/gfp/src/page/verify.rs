@@ -1,7 +1,7 @@
 //! A full check of a machine's page accounting, for tests and for who suspects memory corruption.
 
+use super::block::runs;
 use super::block::{CLASS_FULL, CLASS_PAIR, NO_ZONE};
-use super::guard::runs;
 use super::shard::Shard;
 use super::zone::{NR_LISTS, Zone};
 use super::{OWNERS_MAX, PageAllocator};
