@@ -40,8 +40,10 @@ enum Level {
 
 static STASHES: [[Stash; 2]; MAX_CPUS] =
     [const { [const { Stash::new() }, const { Stash::new() }] }; MAX_CPUS];
-/// Handlers may allocate.
+/// Handlers may allocate, if nobody wants quiet.
 static ON: AtomicBool = AtomicBool::new(false);
+/// How many want it.
+static QUIET: AtomicU32 = AtomicU32::new(0);
 /// Whom the next NMI is for.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -59,9 +61,9 @@ impl Stash {
     /// Frees what the next slot holds, or fills it. Called by one handler at a time: those of one
     /// level on one CPU do not nest.
     fn step(&self) {
-        // SeqCst, both: `quiet` stores `ON` and loads `busy`; one of us sees the other.
+        // SeqCst, both: `quiet` changes `QUIET` and loads `busy`; one of us sees the other.
         self.busy.store(true, SeqCst);
-        if ON.load(SeqCst) {
+        if QUIET.load(SeqCst) == 0 && ON.load(Relaxed) {
             let slot = self.next.load(Relaxed) as usize % SLOTS;
             self.next.store(slot as u32 + 1, Relaxed);
             if !self.empty(slot) {
@@ -123,19 +125,20 @@ fn on_timer(_frame: &mut traps::Frame) {
     }
 }
 
-/// Disturbs all CPUs from now on.
+/// Disturbs all CPUs from now on. Handlers do not allocate where they would wait for a lock of who
+/// they interrupted, since that check is taken out: its tests are to fail, not the whole run.
 pub fn start() {
-    allow();
+    ON.store(!broken(Control::Nested), Relaxed);
     traps::BACKGROUND_TIMER.set(Some(on_timer));
     traps::BACKGROUND_NMI.set(Some(|_| stash(Level::Nmi).step()));
 }
 
-/// Handlers hold no memory while it lives.
+/// Handlers hold no memory while it lives, or another one does.
 pub struct Quiet(());
 
 /// Stops the handlers' allocations and empties their stashes. Interrupts and NMIs go on.
 pub fn quiet() -> Quiet {
-    ON.store(false, SeqCst); // as in `step`
+    QUIET.fetch_add(1, SeqCst); // as in `step`
     for stash in STASHES.iter().flatten() {
         while stash.busy.load(SeqCst) {
             core::hint::spin_loop();
@@ -147,15 +150,9 @@ pub fn quiet() -> Quiet {
     Quiet(())
 }
 
-/// Lets handlers allocate; not where they would wait for a lock of who they interrupted, since that
-/// check is taken out: its tests are to fail, not the whole run.
-fn allow() {
-    ON.store(!broken(Control::Nested), SeqCst);
-}
-
 impl Drop for Quiet {
     fn drop(&mut self) {
-        allow();
+        QUIET.fetch_sub(1, SeqCst);
     }
 }
 
