@@ -1,9 +1,10 @@
-//! Certain frames, and many side by side.
+//! Certain frames, many side by side, and memory that goes.
 
 use super::Mm;
-use crate::flags::Gfp;
-use crate::frame::{NodeId, Pfn};
-use crate::page::{ContigError, IsolateMode};
+use crate::flags::{GFP_KERNEL, Gfp};
+use crate::frame::{NodeId, Pfn, PhysAddr};
+use crate::page::{ContigError, IsolateMode, MemoryAnswer, MemoryEvent};
+use crate::page::{RemoveMemoryError, RemovedMemory};
 use crate::platform::Platform;
 use crate::pool::contig;
 use crate::report::Caller;
@@ -63,5 +64,28 @@ impl<P: Platform> Mm<P> {
             self.page_address(first).addr().get(),
             Caller::here(),
         );
+    }
+
+    /// Takes memory out of the running machine that was plugged in ([`Mm::add_memory`]): whole
+    /// memory blocks of one zone (`offline_pages` and `remove_memory`; P514, P517). What is in use
+    /// in it is moved elsewhere by its owner. When this returns `Ok` the machine does not touch it
+    /// any more; it may be plugged in again.
+    ///
+    /// `listen` is told when it begins, and may refuse, and how it ended (P518). It may free pages;
+    /// it must not remove or add memory.
+    ///
+    /// Context: a task, outside of the allocator; waits for other CPUs to leave it, and for owners.
+    ///
+    /// # Errors
+    /// [`RemoveMemoryError`]: why not. All is as before then, but for pages that were moved.
+    #[track_caller]
+    pub fn remove_memory(
+        &self,
+        start: PhysAddr,
+        end: PhysAddr,
+        listen: &mut dyn FnMut(MemoryEvent) -> MemoryAnswer,
+    ) -> Result<RemovedMemory, RemoveMemoryError> {
+        self.enters(GFP_KERNEL);
+        contig::remove_memory(self.slabs(), start, end, listen)
     }
 }

@@ -18,6 +18,7 @@ mod might;
 mod mobile;
 mod scopes;
 mod tunables;
+mod unplug;
 
 fn machine_with(config: &BootConfig) -> Mm<TestPlatform> {
     let bytes = 32 << 20;

@@ -230,7 +230,11 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Moves out what is in use in a batch (P501).
-    fn empty<M: Mover<P>>(&self, batch: Range<Pfn>, mover: &M) -> Result<(), ContigError> {
+    pub(super) fn empty<M: Mover<P>>(
+        &self,
+        batch: Range<Pfn>,
+        mover: &M,
+    ) -> Result<(), ContigError> {
         let mut round = 0;
         loop {
             if mover.is_interrupted() {

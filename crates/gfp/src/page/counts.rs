@@ -157,6 +157,13 @@ impl Counts {
         self.managed.fetch_add(pages, Release);
     }
 
+    /// Counts memory that is managed no more and still counted as free and aside: so that nobody
+    /// counts it as used.
+    pub(super) fn shrink(&self, pages: usize) {
+        // Release: as in `enlarge`.
+        self.managed.fetch_sub(pages, Release);
+    }
+
     #[inline]
     pub(super) fn managed(&self) -> usize {
         self.managed.load(Relaxed)

@@ -78,7 +78,7 @@ pub(crate) enum Content {
 /// | a zone | [`NO_ZONE`] | there since boot | |
 /// | [`NO_ZONE`] | [`NO_ZONE`] | a hole | |
 /// | [`NO_ZONE`] | a zone | absent; its memory may be plugged in | present |
-/// | a zone | the same zone | present since it was plugged in | |
+/// | a zone | the same zone | present since it was plugged in | absent |
 pub(crate) struct Block {
     state: AtomicU16,
     place: AtomicU16,
@@ -210,7 +210,7 @@ impl Block {
         self.set_place(ISOLATED, isolated as u16 * ISOLATED);
     }
 
-    /// Index of the zone, [`NO_ZONE`] for a hole or what is absent. Once a zone, always that zone.
+    /// Index of the zone, [`NO_ZONE`] for a hole or what is absent. It has one zone or none.
     #[inline]
     pub(crate) fn zone(&self) -> u8 {
         Block::zone_in(self.place.load(Relaxed))

@@ -34,8 +34,7 @@
 //!    succeed: the block is then cached twice, which is seen when its second copy leaves the
 //!    cache (unless the block was allocated and cached once more in between). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
-//! 7. **What it does not do yet.** Remote-free rings, taking memory out of a running machine
-//!    (issue 5).
+//! 7. **What it does not do yet.** Remote-free rings (issue 5).
 
 mod alloc;
 mod balance;
@@ -75,6 +74,7 @@ mod slow;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tuning;
+mod unplug;
 mod urgent;
 mod verify;
 mod view;
@@ -105,6 +105,7 @@ pub(crate) use mobile::{Held, Moved};
 pub use plug::{AddMemoryError, AddedMemory};
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief, WakeUp};
 pub use tuning::Tuning;
+pub use unplug::{MemoryAnswer, MemoryEvent, RemoveMemoryError, RemovedMemory};
 pub use verify::VerifyError;
 pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};

@@ -6,7 +6,7 @@
 //! 2. [`PageAllocator::add_memory`] claims the range under the lock of plugging, all or nothing:
 //!    its blocks get their zone, so no other call can claim them.
 //! 3. Then it frees the frames, a stretch at a time under the shard's lock, as boot does. Requests
-//!    on other CPUs may take them at once; what is plugged in is never taken back.
+//!    on other CPUs may take them at once. `unplug` is the way back.
 //! 4. At last, under the lock of plugging, `retune` computes what depends on the amount of memory,
 //!    and zones and nodes that had none become candidates.
 //! 5. **Why it is safe beside allocations.** Bits, counts and indexes change under the shard's lock

@@ -244,6 +244,11 @@ impl ZoneGuard<'_> {
     /// A block of the reserve is one of this type from now on.
     pub(super) fn leave_reserve(&mut self, block: usize, kind: MigrateType) {
         self.retype(block, kind);
+        self.forget_reserve();
+    }
+
+    /// The reserve has a block less.
+    pub(super) fn forget_reserve(&mut self) {
         let reserved = &self.zone.urgent.reserved;
         reserved.fetch_sub(PAGEBLOCK_PAGES, Relaxed);
     }

@@ -246,6 +246,13 @@ impl Zone {
         self.present.fetch_add(end.0 - start.0, Relaxed);
     }
 
+    /// Counts memory that is not there any more; it was free and stood aside, and is counted so
+    /// until after this.
+    pub(super) fn reduce(&self, pages: usize) {
+        self.counts.shrink(pages);
+        self.present.fetch_sub(pages, Relaxed);
+    }
+
     /// Free blocks of an order and type.
     pub(crate) fn nr_free(&self, order: usize, kind: MigrateType) -> usize {
         let shards = self.shards.iter();

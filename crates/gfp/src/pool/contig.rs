@@ -1,8 +1,9 @@
 //! Certain frames, and many side by side: the range allocator with all that can make room (P500).
 
 use crate::flags::{Entry, GFP_KERNEL, Gfp};
-use crate::frame::{NodeId, Pfn};
-use crate::page::{ContigError, IsolateMode, Mover, PageRequest};
+use crate::frame::{NodeId, Pfn, PhysAddr};
+use crate::page::{ContigError, IsolateMode, MemoryAnswer, MemoryEvent, Mover, PageRequest};
+use crate::page::{RemoveMemoryError, RemovedMemory};
 use crate::platform::Platform;
 use crate::slab::Slabs;
 use core::ops::Range;
@@ -54,4 +55,21 @@ pub(crate) fn alloc_pages<P: Platform>(
     };
     let mover = mover(slabs, gfp, node);
     slabs.pages().alloc_contig_pages(pages, &req, &mover)
+}
+
+/// Takes memory out of the machine. P519: what is in it moves to another node, if there is one.
+///
+/// # Errors
+/// Why it stays.
+pub(crate) fn remove_memory<P: Platform>(
+    slabs: &Slabs<P>,
+    start: PhysAddr,
+    end: PhysAddr,
+    listen: &mut dyn FnMut(MemoryEvent) -> MemoryAnswer,
+) -> Result<RemovedMemory, RemoveMemoryError> {
+    let pages = slabs.pages();
+    let here = pages.place_of(start.pfn()).map(|(node, _)| node);
+    let other = pages.nodes().find(|node| Some(*node) != here);
+    let mover = mover(slabs, GFP_KERNEL, other.or(here));
+    pages.remove_memory(start, end, &mover, listen)
 }
