@@ -3,7 +3,7 @@
 use super::cache::{List, ZoneCache};
 use super::claim::Want;
 use super::free::HOLD_MOST;
-use super::guard::Taken;
+use super::guard::{Taken, ZoneGuard};
 use super::known_zero::cached;
 use super::relief::{Alone, Relief};
 use super::zone::Zone;
@@ -241,7 +241,13 @@ impl<P: Platform> PageAllocator<P> {
                 taken.blocks
             };
             let mut got = store(first, 1);
+            // Of the smallest pieces of all shards, more of that size may follow; before larger
+            // ones the others are asked again.
+            let next = |guard: &ZoneGuard<'_>| guard.shard.runs().smallest(own, order.get());
+            let ask = zone.fits_everywhere(guard.shard, &mine);
+            let most = next(&guard);
             while got < want.blocks
+                && (!ask || next(&guard) <= most)
                 && let Some(taken) = guard.take(order, own, want.blocks - got)
             {
                 got += store(taken, 0);

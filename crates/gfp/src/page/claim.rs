@@ -41,10 +41,32 @@ impl<P: Platform> PageAllocator<P> {
         want: &Want,
     ) -> Option<Found<'z>> {
         let home = zone.home(local.cpu());
+        if zone.fits_everywhere(home, want)
+            && let Some(found) = self.take_pieces(local, zone, want)
+        {
+            return Some(found);
+        }
         if let Some(found) = self.take_from_shard(local, zone, home, want) {
             return Some(found);
         }
         self.take_away(local, zone, want)
+    }
+
+    /// [`PageAllocator::take_own`] of the smallest piece of a pageblock that fits, wherever it is.
+    #[cold]
+    fn take_pieces<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+    ) -> Option<Found<'z>> {
+        let shards = zone.shards_from(local.cpu());
+        let pieces = shards.filter_map(|shard| {
+            let smallest = shard.runs().smallest(want.kind, want.order.get())?;
+            (smallest < PAGEBLOCK_ORDER).then_some((smallest, shard))
+        });
+        let (_, shard) = pieces.min_by_key(|(order, _)| *order)?;
+        self.take_from_shard(local, zone, shard, want)
     }
 
     /// [`PageAllocator::take_own`] away from home.
@@ -167,6 +189,15 @@ impl<P: Platform> PageAllocator<P> {
             at += here.max(1);
         }
         pages
+    }
+}
+
+impl Zone {
+    /// True if the smallest piece is looked for in all shards: whole pageblocks are scarce in this
+    /// one, and breaking them while there are pieces elsewhere would leave none for who needs one.
+    #[inline(always)]
+    pub(super) fn fits_everywhere(&self, shard: &Shard, want: &Want) -> bool {
+        self.shards().len() > 1 && want.order < Order::PAGEBLOCK && shard.is_scarce(want.kind)
     }
 }
 

@@ -12,7 +12,8 @@
 //! 3. **Allocation.** `quick` takes from this CPU's cache of the zone that comes first; else
 //!    `alloc` looks into those of all zones that may serve; a refill looks at the watermarks and
 //!    takes one shard's lock once for a batch: that of the CPU's home, or of another that has
-//!    such a block, which is seen without a lock (`claim`). A request in need goes on in `slow`,
+//!    such a block, which is seen without a lock (`claim`); the smallest piece of all shards once
+//!    whole pageblocks are scarce at home. A request in need goes on in `slow`,
 //!    which does step by step what `policy::effort` plans; what frees memory stands above and is
 //!    asked through `relief`. `near` has it reclaim before it goes to another node, if the
 //!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
@@ -34,7 +35,8 @@
 //!    succeed: the block is then cached twice, which is seen when its second copy leaves the
 //!    cache (unless the block was allocated and cached once more in between). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
-//! 7. **What it does not do yet.** Remote-free rings (issue 5).
+//! 7. **What it does not do yet.** Remote-free rings, placement by superblocks, stealing from the
+//!    caches of other CPUs, policies of nodes (issue 5).
 
 mod alloc;
 mod balance;

@@ -3,8 +3,9 @@
 use super::index::{BlockIndex, IndexSets};
 use super::zone::NR_LISTS;
 use crate::flags::MigrateType;
-use crate::frame::NR_ORDERS;
+use crate::frame::{NR_ORDERS, PAGEBLOCK_ORDER};
 use crate::platform::Platform;
+use crate::policy::shards;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Carved, LineBreak, Local, Lock, LockGuard, Rank};
 
@@ -139,6 +140,15 @@ impl Shard {
     #[inline]
     pub(crate) fn nr_free(&self, order: usize, kind: MigrateType) -> usize {
         self.nr_free[order][kind as usize].load(Relaxed) as usize
+    }
+
+    /// True if it has few wholly free pageblocks of a type ([`shards::is_scarce`]). Without its
+    /// lock: a moment ago.
+    #[inline]
+    pub(super) fn is_scarce(&self, kind: MigrateType) -> bool {
+        let of = |order: u8| self.nr_free(usize::from(order), kind);
+        let whole = of(PAGEBLOCK_ORDER) + 2 * of(PAGEBLOCK_ORDER + 1);
+        shards::is_scarce(whole, self.nr_blocks)
     }
 
     /// The blocks of a type whose largest free run has this order; isolated ones are in no set.

@@ -42,6 +42,13 @@ pub const fn widened(first: usize, end: usize, mut shift: u32, most: usize) -> u
     shift
 }
 
+/// Whether a shard of `blocks` pageblocks has few that are wholly free: an eighth or less. Then
+/// what is in pieces goes first, wherever in the zone it is, and the smallest first; with more,
+/// CPUs keep to their homes.
+pub const fn is_scarce(whole: usize, blocks: usize) -> bool {
+    whole <= blocks / 8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +92,12 @@ mod tests {
                 assert!(fair, "{gibs} GiB, {cpus} CPUs: {n}");
             }
         }
+    }
+
+    #[test]
+    fn the_last_eighth_of_whole_blocks_is_scarce() {
+        assert!(is_scarce(64, 512) && !is_scarce(65, 512));
+        assert!(is_scarce(0, 7) && !is_scarce(1, 7));
     }
 
     #[test]

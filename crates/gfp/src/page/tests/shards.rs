@@ -87,6 +87,42 @@ fn hold<'l>(machine: &Machine, shards: &[usize], work: impl FnOnce() + 'l) {
 }
 
 #[test]
+fn the_last_whole_blocks_at_home_are_not_broken_while_there_are_pieces_elsewhere() {
+    // P305 over shards: the smallest that fits.
+    let config = BootConfig {
+        min_free_kbytes: Some(0),
+        ..config(32)
+    };
+    let platform = TestPlatform::new(BASE, 64 << 20);
+    let map = [region(BASE, BASE + 64 * MIB)];
+    let machine = PageAllocator::boot(platform, &map, &config).unwrap();
+    let movable = GFP_HIGHUSER_MOVABLE.without(Gfp::RECLAIM).with(Gfp::NOWARN);
+    let pages = exhaust(&machine, movable, 0);
+    let home = shard_of(&machine, Pfn((BASE >> 12) as usize));
+    let whole = pages.iter().find(|pfn| {
+        let first = pfn.0 / PAGEBLOCK_PAGES * PAGEBLOCK_PAGES;
+        let all = (first..first + PAGEBLOCK_PAGES).all(|i| pages.contains(&Pfn(i)));
+        all && shard_of(&machine, **pfn) == home
+    });
+    let whole = whole.unwrap().0 / PAGEBLOCK_PAGES;
+    // One block at home comes free, and every other page away from it.
+    for pfn in pages {
+        let away = shard_of(&machine, pfn) != home && pfn.0.is_multiple_of(2);
+        if away || pfn.0 / PAGEBLOCK_PAGES == whole {
+            put(&machine, pfn, 0);
+        }
+    }
+    machine.drain_all();
+    for _ in 0..2000 {
+        let pfn = get(&machine, movable, 0);
+        assert_ne!(pfn.0 / PAGEBLOCK_PAGES, whole, "the whole block was broken");
+    }
+    machine.drain_all();
+    assert_eq!(get(&machine, movable, 9).0 / PAGEBLOCK_PAGES, whole);
+    machine.verify().unwrap();
+}
+
+#[test]
 fn a_size_that_is_none_is_refused() {
     for bytes in [0, 1, MIB, 2 * MIB, 5 * MIB, 12 * MIB, u64::MAX] {
         let config = BootConfig {
