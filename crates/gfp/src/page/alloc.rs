@@ -3,7 +3,7 @@
 use super::cache::{List, ZoneCache};
 use super::claim::Want;
 use super::free::HOLD_MOST;
-use super::guard::{Taken, ZoneGuard};
+use super::guard::Taken;
 use super::known_zero::cached;
 use super::relief::{Alone, Relief};
 use super::zone::Zone;
@@ -241,13 +241,10 @@ impl<P: Platform> PageAllocator<P> {
                 taken.blocks
             };
             let mut got = store(first, 1);
-            // Of the smallest pieces of all shards, more of that size may follow; before larger
-            // ones the others are asked again.
-            let next = |guard: &ZoneGuard<'_>| guard.shard.runs().smallest(own, order.get());
-            let ask = zone.fits_everywhere(guard.shard, &mine);
-            let most = next(&guard);
+            // Before one of its last whole blocks is broken, others are asked for pieces.
+            let several = zone.shards().len() > 1;
             while got < want.blocks
-                && (!ask || next(&guard) <= most)
+                && (!several || guard.shard.serves(order, own))
                 && let Some(taken) = guard.take(order, own, want.blocks - got)
             {
                 got += store(taken, 0);

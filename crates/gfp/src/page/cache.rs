@@ -12,6 +12,7 @@
 //!    counted in [`Events`].
 
 use super::sizing::Seen;
+use super::stand::Stands;
 use crate::flags::MigrateType;
 use crate::frame::Order;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -181,6 +182,7 @@ pub(crate) struct ZoneCache {
     heads: [Head; NR_LISTS + 1],
     pub(crate) events: Events,
     pub(super) seen: Seen,
+    pub(super) stands: Stands,
     /// Pages that the limits allow.
     allowed: AtomicUsize,
     room: [AtomicU32; START[NR_LISTS]],
@@ -193,6 +195,7 @@ impl ZoneCache {
             heads: [const { Head::new() }; NR_LISTS + 1],
             events: Events::default(),
             seen: Seen::default(),
+            stands: Stands::default(),
             allowed: AtomicUsize::new(0),
             room: [const { AtomicU32::new(0) }; START[NR_LISTS]],
         }

@@ -1,5 +1,4 @@
-//! Memory from the shards of a zone: of the type that is wanted, and of another type when that is
-//! used up (P314-P319).
+//! Memory of another type, when the type that is wanted is used up (P314-P319).
 //!
 //! A shard that has nothing is passed by without its lock. Of several the CPU's home is first. What
 //! comes free in a shard that was passed by already is not seen: as what comes free just after a
@@ -8,7 +7,6 @@
 use super::PageAllocator;
 use super::ground::Locking;
 use super::guard::{Taken, ZoneGuard};
-use super::shard::Shard;
 use super::zone::Zone;
 use crate::flags::MigrateType;
 use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
@@ -32,71 +30,6 @@ pub(super) struct Want {
 pub(super) type Found<'z> = (ZoneGuard<'z>, Taken);
 
 impl<P: Platform> PageAllocator<P> {
-    /// Takes from the free memory of the type that is wanted.
-    #[inline(always)]
-    pub(super) fn take_own<'z>(
-        &'z self,
-        local: &'z Local<'_, P>,
-        zone: &'z Zone,
-        want: &Want,
-    ) -> Option<Found<'z>> {
-        let home = zone.home(local.cpu());
-        if zone.fits_everywhere(home, want)
-            && let Some(found) = self.take_pieces(local, zone, want)
-        {
-            return Some(found);
-        }
-        if let Some(found) = self.take_from_shard(local, zone, home, want) {
-            return Some(found);
-        }
-        self.take_away(local, zone, want)
-    }
-
-    /// [`PageAllocator::take_own`] of the smallest piece of a pageblock that fits, wherever it is.
-    #[cold]
-    fn take_pieces<'z>(
-        &'z self,
-        local: &'z Local<'_, P>,
-        zone: &'z Zone,
-        want: &Want,
-    ) -> Option<Found<'z>> {
-        let shards = zone.shards_from(local.cpu());
-        let pieces = shards.filter_map(|shard| {
-            let smallest = shard.runs().smallest(want.kind, want.order.get())?;
-            (smallest < PAGEBLOCK_ORDER).then_some((smallest, shard))
-        });
-        let (_, shard) = pieces.min_by_key(|(order, _)| *order)?;
-        self.take_from_shard(local, zone, shard, want)
-    }
-
-    /// [`PageAllocator::take_own`] away from home.
-    #[cold]
-    fn take_away<'z>(
-        &'z self,
-        local: &'z Local<'_, P>,
-        zone: &'z Zone,
-        want: &Want,
-    ) -> Option<Found<'z>> {
-        let mut away = zone.shards_from(local.cpu()).skip(1);
-        away.find_map(|shard| self.take_from_shard(local, zone, shard, want))
-    }
-
-    #[inline(always)]
-    fn take_from_shard<'z>(
-        &'z self,
-        local: &'z Local<'_, P>,
-        zone: &'z Zone,
-        shard: &'z Shard,
-        want: &Want,
-    ) -> Option<Found<'z>> {
-        if !shard.runs().has_at_least(want.kind, want.order.get()) {
-            return None;
-        }
-        let mut guard = zone.lock_in(&self.blocks, local, shard, want.locking)?;
-        let taken = guard.take(want.order, want.kind, want.blocks)?;
-        Some((guard, taken))
-    }
-
     /// Takes from the memory of another type (P314-P319): claims a whole pageblock where the rules
     /// allow it, and then takes several blocks; else takes a single block and leaves the pageblock
     /// its type. With it comes whether the background is to be woken for a boost.
@@ -192,18 +125,9 @@ impl<P: Platform> PageAllocator<P> {
     }
 }
 
-impl Zone {
-    /// True if the smallest piece is looked for in all shards: whole pageblocks are scarce in this
-    /// one, and breaking them while there are pieces elsewhere would leave none for who needs one.
-    #[inline(always)]
-    pub(super) fn fits_everywhere(&self, shard: &Shard, want: &Want) -> bool {
-        self.shards().len() > 1 && want.order < Order::PAGEBLOCK && shard.is_scarce(want.kind)
-    }
-}
-
 impl ZoneGuard<'_> {
     /// Retypes a block for `kind` if the rules say so (P318).
-    fn claim(
+    pub(super) fn claim(
         &mut self,
         block: usize,
         found: u8,

@@ -11,9 +11,9 @@
 //!    counted over all of them (`counts`). `cache`: per-CPU arrays of blocks in front of a zone.
 //! 3. **Allocation.** `quick` takes from this CPU's cache of the zone that comes first; else
 //!    `alloc` looks into those of all zones that may serve; a refill looks at the watermarks and
-//!    takes one shard's lock once for a batch: that of the CPU's home, or of another that has
-//!    such a block, which is seen without a lock (`claim`); the smallest piece of all shards once
-//!    whole pageblocks are scarce at home. A request in need goes on in `slow`,
+//!    takes one shard's lock once for a batch: of that where the CPU took last, or of another
+//!    that has such a block, which is seen without a lock (`stand`); or a block of another type
+//!    (`claim`). A request in need goes on in `slow`,
 //!    which does step by step what `policy::effort` plans; what frees memory stands above and is
 //!    asked through `relief`. `near` has it reclaim before it goes to another node, if the
 //!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
@@ -73,6 +73,7 @@ mod relief;
 mod shard;
 mod sizing;
 mod slow;
+mod stand;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tuning;

@@ -1,10 +1,12 @@
 //! A shard: a run of a zone's pageblocks under a lock of its own (P820).
 
 use super::index::{BlockIndex, IndexSets};
+use super::stand::Stander;
 use super::zone::NR_LISTS;
 use crate::flags::MigrateType;
 use crate::frame::{NR_ORDERS, PAGEBLOCK_ORDER};
 use crate::platform::Platform;
+use crate::policy::fallback::is_mergeable;
 use crate::policy::shards;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Carved, LineBreak, Local, Lock, LockGuard, Rank};
@@ -83,6 +85,7 @@ pub(crate) struct Shard {
     _read: LineBreak,
     /// [`Runs`].
     runs: AtomicU64,
+    pub(super) stander: Stander,
     _written: LineBreak,
     lock: Lock<(), { Rank::Zone as u8 }>,
     pub(super) nr_free: [[AtomicU32; MigrateType::COUNT]; NR_ORDERS],
@@ -105,6 +108,7 @@ impl Shard {
             nr_blocks: blocks.len(),
             sets: IndexSets::new(words, SETS, blocks.len()),
             runs: AtomicU64::new(0),
+            stander: Stander::new(),
             lock: Lock::new(()),
             nr_free: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
             #[cfg(test)]
@@ -142,13 +146,15 @@ impl Shard {
         self.nr_free[order][kind as usize].load(Relaxed) as usize
     }
 
-    /// True if it has few wholly free pageblocks of a type ([`shards::is_scarce`]). Without its
-    /// lock: a moment ago.
-    #[inline]
-    pub(super) fn is_scarce(&self, kind: MigrateType) -> bool {
-        let of = |order: u8| self.nr_free(usize::from(order), kind);
-        let whole = of(PAGEBLOCK_ORDER) + 2 * of(PAGEBLOCK_ORDER + 1);
-        shards::is_scarce(whole, self.nr_blocks)
+    /// True if it has few wholly free pageblocks, of whatever type that may become another
+    /// ([`shards::is_scarce`]). Without its lock: a moment ago.
+    pub(super) fn is_scarce(&self) -> bool {
+        let types = MigrateType::ALL
+            .into_iter()
+            .filter(|kind| is_mergeable(*kind));
+        let of = |order: u8, kind| self.nr_free(usize::from(order), kind);
+        let whole = types.map(|kind| of(PAGEBLOCK_ORDER, kind) + 2 * of(PAGEBLOCK_ORDER + 1, kind));
+        shards::is_scarce(whole.sum(), self.nr_blocks)
     }
 
     /// The blocks of a type whose largest free run has this order; isolated ones are in no set.

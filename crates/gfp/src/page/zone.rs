@@ -180,17 +180,11 @@ impl Zone {
     }
 
     #[inline]
-    fn home_of(&self, cpu: CpuId) -> usize {
+    pub(super) fn home_of(&self, cpu: CpuId) -> usize {
         match self.shards.len() {
             0 | 1 => 0,
             n => cpu.0 as usize % n,
         }
-    }
-
-    /// The shard that a CPU takes from first; it shares it with as few others as may be.
-    #[inline]
-    pub(crate) fn home(&self, cpu: CpuId) -> &Shard {
-        &self.shards[self.home_of(cpu)]
     }
 
     /// All shards in the order in which a CPU takes from them: its home first.

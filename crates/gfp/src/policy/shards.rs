@@ -43,8 +43,7 @@ pub const fn widened(first: usize, end: usize, mut shift: u32, most: usize) -> u
 }
 
 /// Whether a shard of `blocks` pageblocks has few that are wholly free: an eighth or less. Then
-/// what is in pieces goes first, wherever in the zone it is, and the smallest first; with more,
-/// CPUs keep to their homes.
+/// what is in pieces goes first, wherever in the zone it is; with more, CPUs stay where they are.
 pub const fn is_scarce(whole: usize, blocks: usize) -> bool {
     whole <= blocks / 8
 }

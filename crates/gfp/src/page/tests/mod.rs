@@ -18,6 +18,7 @@ mod rules;
 mod scopes;
 mod shards;
 mod sizing;
+mod stand;
 pub(crate) mod tenant;
 mod urgent;
 mod zero;

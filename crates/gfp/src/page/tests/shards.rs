@@ -12,13 +12,13 @@ use crate::testing::{CPUS, Rng, TestPlatform, region};
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
-const MIB: u64 = 1 << 20;
-const BASE: u64 = 4 << 30;
-const EASY: Gfp = GFP_NOWAIT.with(Gfp::NOWARN);
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const BASE: u64 = 4 << 30;
+pub(super) const EASY: Gfp = GFP_NOWAIT.with(Gfp::NOWARN);
 
-type Machine = PageAllocator<TestPlatform>;
+pub(super) type Machine = PageAllocator<TestPlatform>;
 
-fn config(shard_mib: u64) -> BootConfig {
+pub(super) fn config(shard_mib: u64) -> BootConfig {
     BootConfig {
         memory_is_zero: true,
         shard_bytes: Some(shard_mib * MIB),
@@ -26,7 +26,7 @@ fn config(shard_mib: u64) -> BootConfig {
     }
 }
 
-fn machine(mib: u64, shard_mib: u64) -> Machine {
+pub(super) fn machine(mib: u64, shard_mib: u64) -> Machine {
     let platform = TestPlatform::new(BASE, (mib * MIB) as usize);
     let map = [region(BASE, BASE + mib * MIB)];
     let machine = PageAllocator::boot(platform, &map, &config(shard_mib)).unwrap();
@@ -34,7 +34,7 @@ fn machine(mib: u64, shard_mib: u64) -> Machine {
     machine
 }
 
-fn order(o: u8) -> Order {
+pub(super) fn order(o: u8) -> Order {
     Order::new(o).unwrap()
 }
 
@@ -42,20 +42,20 @@ fn try_get(machine: &Machine, gfp: Gfp, o: u8) -> Result<Pfn, AllocError> {
     machine.alloc(&PageRequest::new(gfp, order(o)))
 }
 
-fn get(machine: &Machine, gfp: Gfp, o: u8) -> Pfn {
+pub(super) fn get(machine: &Machine, gfp: Gfp, o: u8) -> Pfn {
     try_get(machine, gfp, o).unwrap()
 }
 
-fn put(machine: &Machine, pfn: Pfn, o: u8) {
+pub(super) fn put(machine: &Machine, pfn: Pfn, o: u8) {
     // SAFETY: tests free what they own.
     unsafe { machine.free(pfn, order(o)) }.unwrap();
 }
 
-fn exhaust(machine: &Machine, gfp: Gfp, o: u8) -> Vec<Pfn> {
+pub(super) fn exhaust(machine: &Machine, gfp: Gfp, o: u8) -> Vec<Pfn> {
     core::iter::from_fn(|| try_get(machine, gfp, o).ok()).collect()
 }
 
-fn shard_of(machine: &Machine, pfn: Pfn) -> usize {
+pub(super) fn shard_of(machine: &Machine, pfn: Pfn) -> usize {
     machine.zones[0].shard_of(machine.blocks.of(pfn).unwrap())
 }
 
@@ -67,7 +67,7 @@ fn free_in(machine: &Machine, shard: usize) -> usize {
 }
 
 /// The locks of these shards, each held by a CPU of its own from 1 on; then CPU 0 goes on.
-fn hold<'l>(machine: &Machine, shards: &[usize], work: impl FnOnce() + 'l) {
+pub(super) fn hold<'l>(machine: &Machine, shards: &[usize], work: impl FnOnce() + 'l) {
     let platform = machine.platform();
     let locals: Vec<_> = (1..=shards.len() as u32)
         .map(|cpu| {
@@ -84,42 +84,6 @@ fn hold<'l>(machine: &Machine, shards: &[usize], work: impl FnOnce() + 'l) {
     platform.on(0);
     work();
     drop(held);
-}
-
-#[test]
-fn the_last_whole_blocks_at_home_are_not_broken_while_there_are_pieces_elsewhere() {
-    // P305 over shards: the smallest that fits.
-    let config = BootConfig {
-        min_free_kbytes: Some(0),
-        ..config(32)
-    };
-    let platform = TestPlatform::new(BASE, 64 << 20);
-    let map = [region(BASE, BASE + 64 * MIB)];
-    let machine = PageAllocator::boot(platform, &map, &config).unwrap();
-    let movable = GFP_HIGHUSER_MOVABLE.without(Gfp::RECLAIM).with(Gfp::NOWARN);
-    let pages = exhaust(&machine, movable, 0);
-    let home = shard_of(&machine, Pfn((BASE >> 12) as usize));
-    let whole = pages.iter().find(|pfn| {
-        let first = pfn.0 / PAGEBLOCK_PAGES * PAGEBLOCK_PAGES;
-        let all = (first..first + PAGEBLOCK_PAGES).all(|i| pages.contains(&Pfn(i)));
-        all && shard_of(&machine, **pfn) == home
-    });
-    let whole = whole.unwrap().0 / PAGEBLOCK_PAGES;
-    // One block at home comes free, and every other page away from it.
-    for pfn in pages {
-        let away = shard_of(&machine, pfn) != home && pfn.0.is_multiple_of(2);
-        if away || pfn.0 / PAGEBLOCK_PAGES == whole {
-            put(&machine, pfn, 0);
-        }
-    }
-    machine.drain_all();
-    for _ in 0..2000 {
-        let pfn = get(&machine, movable, 0);
-        assert_ne!(pfn.0 / PAGEBLOCK_PAGES, whole, "the whole block was broken");
-    }
-    machine.drain_all();
-    assert_eq!(get(&machine, movable, 9).0 / PAGEBLOCK_PAGES, whole);
-    machine.verify().unwrap();
 }
 
 #[test]
@@ -224,19 +188,6 @@ fn no_frame_is_given_twice_and_none_is_lost() {
     let (seeds, steps) = if cfg!(miri) { (1, 40) } else { (16, 400) };
     for seed in 0..seeds {
         run(seed, steps, 32, [4, 8, 16][seed as usize % 3]);
-    }
-}
-
-#[test]
-fn each_cpu_takes_from_its_own_shard_first() {
-    // P820
-    let machine = machine(64, 16);
-    for cpu in 0..CPUS {
-        machine.platform().on(cpu as u32);
-        for o in [9, 4, 0, 10] {
-            let pfn = get(&machine, GFP_HIGHUSER_MOVABLE, o);
-            assert_eq!(shard_of(&machine, pfn), cpu, "order {o}");
-        }
     }
 }
 
