@@ -13,7 +13,6 @@ use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
-use crate::policy::pcp;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
@@ -191,13 +190,7 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Option<Pfn> {
         self.take_deferred(local);
         let store = cache.zip(List::of(order, kind));
-        let mut wanted = store.map_or(1, |(cache, list)| {
-            let sizing = self.sizing[zone.id as usize].get();
-            // P326: order 0 takes a batch, higher orders a few, never past what may be kept.
-            let (high, count) = (sizing.high_min, cache.count());
-            let batch = pcp::refill(order.get().into(), count, high, 0, &sizing).blocks;
-            1 + cache.allow(list, batch - 1, high).min(batch - 1)
-        });
+        let mut wanted = store.map_or(1, |(cache, list)| self.refill_size(zone, cache, list));
         // Near the mark a request takes just what it asked for: its own rights to go below are not
         // for whoever finds the rest in the cache (P270).
         let more = (wanted - 1) << order.get();
@@ -229,17 +222,7 @@ impl<P: Platform> PageAllocator<P> {
             Some(found)
         })?;
         if let Some((cache, list)) = store {
-            let store = |taken: Taken, from: usize| {
-                let (word, frame) = (cached(order, taken.content), self.frame_index(taken.pfn));
-                // The lowest address is put last, so that it is taken first.
-                for i in (from..taken.blocks).rev() {
-                    let frame = frame + ((i as u32) << order.get());
-                    self.frames.set_at(frame, word);
-                    let pushed = cache.push(list, frame);
-                    debug_assert!(pushed, "the room was counted");
-                }
-                taken.blocks
-            };
+            let store = |taken, from| self.store(cache, list, taken, from);
             let mut got = store(first, 1);
             // Before one of its last whole blocks is broken, others are asked for pieces.
             let several = zone.shards().len() > 1;
@@ -250,8 +233,14 @@ impl<P: Platform> PageAllocator<P> {
                 got += store(taken, 0);
             }
         }
+        drop(guard);
+        if let Some((cache, list)) = store
+            && wanted > HOLD_MOST
+        {
+            let blocks = wanted - HOLD_MOST;
+            self.refill_more(local, zone, cache, list, &Want { blocks, ..mine });
+        }
         if wake == MayWake::Yes && flags.contains(AllocFlags::KSWAPD) {
-            drop(guard);
             self.note_boost(zone);
             // The slow path wakes, and finds the block in the cache.
             if flags.level() == WatermarkLevel::Low
@@ -265,6 +254,22 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         Some(self.note_content(first, order))
+    }
+
+    /// Puts blocks that were taken from a shard into a list, but for the first `from`. Returns how
+    /// many blocks were taken.
+    #[inline(always)]
+    pub(super) fn store(&self, cache: &ZoneCache, list: List, taken: Taken, from: usize) -> usize {
+        let order = list.order();
+        let (word, frame) = (cached(order, taken.content), self.frame_index(taken.pfn));
+        // The lowest address is put last, so that it is taken first.
+        for i in (from..taken.blocks).rev() {
+            let frame = frame + ((i as u32) << order.get());
+            self.frames.set_at(frame, word);
+            let pushed = cache.push(list, frame);
+            debug_assert!(pushed, "the room was counted");
+        }
+        taken.blocks
     }
 
     pub(super) fn frame_index(&self, pfn: Pfn) -> u32 {

@@ -11,7 +11,7 @@
 //! 4. What passes a list on a fast path is counted by the list, in blocks; everything else is
 //!    counted in [`Events`].
 
-use super::sizing::Seen;
+use super::sizing::Adapted;
 use super::stand::Stands;
 use crate::flags::MigrateType;
 use crate::frame::Order;
@@ -26,7 +26,7 @@ const ROOM: [usize; NR_ORDERS] = [128, 64, 32, 16, 8, 4, 2];
 const NR_ORDERS: usize = ORDERS.len();
 const TYPES: usize = MigrateType::PCP_TYPES;
 /// Lists that can hold something.
-const NR_LISTS: usize = NR_ORDERS * TYPES;
+pub(super) const NR_LISTS: usize = NR_ORDERS * TYPES;
 /// The list that holds nothing.
 const NOWHERE: List = List(NR_LISTS as u8);
 /// Where the entries of each list start in the cache.
@@ -84,6 +84,11 @@ impl List {
     /// Every list.
     pub(crate) fn all() -> impl Iterator<Item = List> {
         (0..NR_LISTS as u8).map(List)
+    }
+
+    /// Its place among all lists.
+    pub(super) fn number(self) -> u8 {
+        self.0
     }
 
     /// How many blocks it has room for.
@@ -181,7 +186,7 @@ impl Head {
 pub(crate) struct ZoneCache {
     heads: [Head; NR_LISTS + 1],
     pub(crate) events: Events,
-    pub(super) seen: Seen,
+    pub(super) adapted: Adapted,
     pub(super) stands: Stands,
     /// Pages that the limits allow.
     allowed: AtomicUsize,
@@ -194,7 +199,7 @@ impl ZoneCache {
         ZoneCache {
             heads: [const { Head::new() }; NR_LISTS + 1],
             events: Events::default(),
-            seen: Seen::default(),
+            adapted: Adapted::default(),
             stands: Stands::default(),
             allowed: AtomicUsize::new(0),
             room: [const { AtomicU32::new(0) }; START[NR_LISTS]],
@@ -314,12 +319,22 @@ impl ZoneCache {
         head.push(frame)
     }
 
-    /// The list with the most pages, if any has one.
-    pub(crate) fn fullest(&self) -> Option<List> {
-        let pages = |list: &List| self.blocks(*list) << list.order().get();
-        List::all()
-            .max_by_key(pages)
-            .filter(|list| self.blocks(*list) != 0)
+    /// The first list from a number on that holds something, in turn.
+    pub(super) fn next_filled(&self, from: u8) -> Option<List> {
+        let from = usize::from(from);
+        let mut turns = (from..from + NR_LISTS).map(|i| List((i % NR_LISTS) as u8));
+        turns.find(|list| self.blocks(*list) != 0)
+    }
+
+    /// True if a list has no room for more, whatever it may hold.
+    pub(super) fn is_full(&self, list: List) -> bool {
+        self.blocks(list) >= list.room()
+    }
+
+    /// Pages cached, and how many lists hold something.
+    pub(super) fn tally(&self) -> (usize, usize) {
+        let filled = self.heads.iter().filter(|head| head.len() != 0);
+        (self.count(), filled.count())
     }
 
     /// The block of a list that has been there for longer than all but `i` others.
@@ -352,6 +367,12 @@ impl ZoneCache {
                 f(unsafe { head.entry(i) }.load(Relaxed), list.order());
             }
         }
+    }
+
+    /// Blocks that fast paths took from a list, and that they put.
+    pub(super) fn passed_quickly(&self, list: List) -> (u64, u64) {
+        let head = self.head(list);
+        (head.taken.get(), head.put.get())
     }
 
     /// Pages allocated from here, in all.

@@ -6,7 +6,6 @@ use super::shard::Shard;
 use super::zone::Zone;
 use crate::frame::{Dropped, FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::Platform;
-use crate::policy::pcp::PcpLimits;
 use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
 
@@ -156,29 +155,6 @@ impl<P: Platform> PageAllocator<P> {
         }
         self.frames.set(pfn, FrameWord::NONE);
         self.put(local, zone, pfn, order);
-    }
-
-    /// Makes room for one block in a list; false if it is not to be cached. A cache that is full
-    /// gives half of its longest list back, so that no list can starve another (P327).
-    #[inline(never)]
-    fn make_room(&self, local: &Local<'_, P>, zone: &Zone, cache: &ZoneCache, list: List) -> bool {
-        let PcpLimits {
-            batch,
-            high_min: high,
-            ..
-        } = self.sizing[zone.id as usize].get();
-        let (order, pages) = (list.order(), list.order().pages());
-        let allow = || cache.allow(list, (batch >> order.get()).max(1), high);
-        if pages > high || allow() != 0 {
-            return pages <= high;
-        }
-        let longest = match cache.count() + pages > high {
-            true => cache.fullest().unwrap_or(list),
-            false => list,
-        };
-        let half = cache.blocks(longest).div_ceil(2);
-        self.flush(local, zone, cache, longest, half);
-        allow() != 0
     }
 
     /// Gives the oldest `n` blocks of a cache list back to their zone.

@@ -191,6 +191,8 @@ pub struct PageAllocator<P: Platform> {
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
     /// P29: the bits that requests may carry now.
     allowed: AtomicU32,
+    /// Nodes that are being reclaimed in the background, one bit each.
+    reclaimed_nodes: AtomicUsize,
     /// Zones whose boost rose and whose background is still to be woken, one bit each.
     boosted: AtomicUsize,
     /// Blocks whose free was put off.
@@ -237,6 +239,7 @@ impl<P: Platform> PageAllocator<P> {
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
             allowed: AtomicU32::new(Gfp::ALL.bits()),
             metadata_pages: tables.pages,
+            reclaimed_nodes: AtomicUsize::new(0),
             boosted: AtomicUsize::new(0),
             deferred: FrameStack::new(),
             large_elsewhere: AtomicUsize::new(0),

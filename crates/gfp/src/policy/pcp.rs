@@ -1,4 +1,8 @@
-//! Per-CPU page lists: how many pages at once, how many at most (P324-P326, P329).
+//! Per-CPU page lists: how many pages at once, how many at most (P324-P330).
+
+mod tuner;
+
+pub use tuner::{Pressure, Traffic, Tuner, is_large};
 
 /// P326: the refill may grow to `batch << BATCH_SCALE_MAX`.
 pub const BATCH_SCALE_MAX: u32 = 5;
@@ -59,6 +63,10 @@ impl PcpLimits {
 
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
+}
+
+const fn min(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
 }
 
 /// P324: pages moved at once for a zone with `managed` pages: one less than a power of two, at most

@@ -249,6 +249,7 @@ impl<P: Platform> Reclaim<P> {
     {
         self.events.runs.add(1);
         let _stalled = self.stall();
+        let _reclaiming = self.pages.reclaiming(id); // P329
         let highest = demand.highest.unwrap_or(ZoneKind::Movable);
         let boosts = self.pages.boosts(id, highest);
         let mut run = Run::new(demand, boosts.pages());

@@ -25,7 +25,7 @@ fn it_is_last_in_first_out_and_gives_the_oldest_back() {
     let cache = &caches[0];
     let list = List::of(Order::ZERO, MigrateType::Movable).unwrap();
     let other = List::of(Order::ZERO, MigrateType::Unmovable).unwrap();
-    assert_eq!((cache.fullest(), cache.push(list, 0)), (None, false));
+    assert_eq!((cache.next_filled(7), cache.push(list, 0)), (None, false));
     assert_eq!(cache.allow(list, usize::MAX >> 1, 1000), 128);
     for i in 0..128 {
         assert!(cache.push(list, i));
@@ -34,7 +34,9 @@ fn it_is_last_in_first_out_and_gives_the_oldest_back() {
     assert_eq!(cache.count(), 128);
     assert_eq!(cache.pop(list), Some(127));
     assert_eq!(cache.pop(other), None);
-    assert_eq!(cache.fullest(), Some(list));
+    assert_eq!(cache.next_filled(NR_LISTS as u8 - 1), Some(list));
+    assert_eq!(cache.next_filled(list.number()), Some(list));
+    assert_eq!(cache.tally(), (127, 1));
     let mut out = Vec::new();
     out.extend(oldest(cache, list, 64));
     assert_eq!(out, (0..64).collect::<Vec<_>>());

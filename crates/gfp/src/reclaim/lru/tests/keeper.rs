@@ -123,10 +123,23 @@ impl<'m> Keeper<'m> {
         Some(pfn)
     }
 
-    /// Takes all memory that there is, for pages of one answer. How many.
+    /// Takes all memory that there is, what CPUs have cached included, for pages of one answer. How
+    /// many.
     pub(super) fn fill(&self, id: OwnerId, kind: Kind, answer: GivenUp) -> usize {
-        let pages = core::iter::from_fn(|| self.add(id, kind, answer));
-        pages.count()
+        let page = || self.add(id, kind, answer);
+        let mut pages = 0;
+        loop {
+            pages += core::iter::from_fn(page).count();
+            if self.mm.pages().drain_all() == 0 {
+                return pages;
+            }
+        }
+    }
+
+    /// Free pages, once what CPUs have cached is free as well.
+    pub(super) fn free_pages(&self) -> usize {
+        self.mm.pages().drain_all();
+        self.mm.pages().free_page_count()
     }
 
     /// Takes a page off the lists and frees it.

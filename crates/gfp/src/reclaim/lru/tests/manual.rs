@@ -43,7 +43,7 @@ fn dropped_is_what_can_go_without_a_write_however_it_is_used() {
         mm.start_page_writeback(writing[0]);
         add(Droppable, GivenUp::Busy, 2);
         add(Storable, GivenUp::Now, 5);
-        let (before, free) = (events(&mm), mm.pages().free_page_count());
+        let (before, free) = (events(&mm), keeper.free_pages());
         let dropped = mm.drop_caches(DropCaches::Pages);
         assert_eq!(
             dropped,
@@ -52,7 +52,7 @@ fn dropped_is_what_can_go_without_a_write_however_it_is_used() {
                 objects: 0
             })
         );
-        assert_eq!(mm.pages().free_page_count(), free + 12);
+        assert_eq!(keeper.free_pages(), free + 12);
         assert_eq!(keeper.frames().len(), 3 + 1 + 2 + 5);
         let asked = core::mem::take(&mut *keeper.asked.lock().unwrap());
         assert_eq!(asked.len(), 12 + 2);
@@ -83,14 +83,14 @@ fn so_much_is_reclaimed_from_a_node_as_is_asked_for() {
             keeper.add(id, Droppable, GivenUp::Now).unwrap();
         }
         let gauge = || Gauge::from_bits(mm.slabs().reclaim().pressure.gauge.load(Relaxed));
-        let free = mm.pages().free_page_count();
+        let free = keeper.free_pages();
         mm.write_node(NODE, "reclaim", "80K\n").unwrap();
         let seen = events(&mm);
         let freed = seen.freed_proactively;
         // The fourth part of the rest is looked at when 11 are free.
         assert_eq!((freed, seen.scanned_proactively), (24, 24));
         assert_eq!((seen.freed, seen.freed_of), ([0, 0], [24, 0]));
-        assert_eq!(mm.pages().free_page_count(), free + 24);
+        assert_eq!(keeper.free_pages(), free + 24);
         assert_eq!(gauge(), Gauge::NONE, "nobody was in need");
         let mut text = String::new();
         View::Vmstat.write(&mm, &mut text).unwrap();
