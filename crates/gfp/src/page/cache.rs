@@ -301,8 +301,13 @@ impl ZoneCache {
         limit() - len
     }
 
+    /// A list may hold no more than it does.
+    pub(super) fn close(&self, list: List) {
+        self.limit(list, self.blocks(list));
+    }
+
     /// No list may hold more than it does.
-    fn forbid(&self) {
+    pub(super) fn forbid(&self) {
         for head in &self.heads {
             head.limit.store(head.len.load(Relaxed), Relaxed);
         }

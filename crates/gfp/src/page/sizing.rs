@@ -22,7 +22,7 @@ use super::free::HOLD_MOST;
 use super::zone::Zone;
 use crate::frame::{CpuId, NodeId};
 use crate::platform::Platform;
-use crate::policy::pcp::{PcpLimits, Pressure, Traffic, Tuner, is_large};
+use crate::policy::pcp::{PcpLimits, Pressure, Traffic, Tuner, is_large, refill};
 use crate::policy::watermark::WatermarkLevel;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -132,6 +132,12 @@ impl Adapted {
         self.freed_large.store(tuner.freed_large, Relaxed);
     }
 
+    /// P328: what the cache has learned that it may keep.
+    #[cfg(test)]
+    pub(super) fn high(&self) -> usize {
+        self.high.load(Relaxed)
+    }
+
     fn passed(cache: &ZoneCache) -> u64 {
         cache.alloc_pages().wrapping_add(cache.free_pages())
     }
@@ -150,10 +156,11 @@ impl Adapted {
     }
 }
 
-/// So many blocks, or fewer, that no hold of a lock is for a few only.
+/// So many blocks, or a few less if the last hold of a lock would be for those few only.
 const fn whole_holds(blocks: usize) -> usize {
-    if blocks > HOLD_MOST {
-        blocks / HOLD_MOST * HOLD_MOST
+    let last = blocks % HOLD_MOST;
+    if blocks > HOLD_MOST && last < HOLD_MOST / 2 {
+        blocks - last
     } else {
         blocks
     }
@@ -180,15 +187,21 @@ impl<P: Platform> PageAllocator<P> {
         Reclaiming { nodes, node }
     }
 
+    /// P329: whether the zone is being reclaimed in the background.
+    #[inline]
+    fn reclaimed(&self, zone: &Zone) -> Pressure {
+        match self.reclaimed_nodes.load(Relaxed) >> zone.node.0 & 1 {
+            0 => Pressure::None,
+            _ => Pressure::Reclaimed,
+        }
+    }
+
     /// P277, P329.
     fn pressure(&self, zone: &Zone) -> Pressure {
-        if self.reclaimed_nodes.load(Relaxed) >> zone.node.0 & 1 != 0 {
-            return Pressure::Reclaimed;
-        }
         let high = zone.watermarks().level(WatermarkLevel::High, zone.boost());
-        match zone.free_pages() <= high {
-            true => Pressure::BelowHigh,
-            false => Pressure::None,
+        match self.reclaimed(zone) {
+            Pressure::None if zone.free_pages() <= high => Pressure::BelowHigh,
+            pressure => pressure,
         }
     }
 
@@ -196,21 +209,23 @@ impl<P: Platform> PageAllocator<P> {
     #[inline(never)]
     pub(super) fn refill_size(&self, zone: &Zone, cache: &ZoneCache, list: List) -> usize {
         let limits = self.sizing[zone.id as usize].get();
-        let pressure = self.pressure(zone);
         let order = u32::from(list.order().get());
         let adapted = &cache.adapted;
-        let (blocks, tuner) = match order {
+        let (blocks, high) = match order {
             0 => {
+                let pressure = self.pressure(zone);
                 let tuner = adapted.look(cache, list);
-                let refill = tuner.refill(order, cache.count(), &limits, pressure);
-                adapted.keep(&refill.1);
-                refill
+                let (blocks, tuner) = tuner.refill(order, cache.count(), &limits, pressure);
+                adapted.keep(&tuner);
+                (blocks, tuner.high(&limits, pressure))
             }
             // Neither what happened nor what is there matters.
-            _ => adapted.tuner().refill(order, 0, &limits, pressure),
+            _ => {
+                let high = adapted.tuner().high(&limits, self.reclaimed(zone));
+                (refill(order, 0, high, 0, &limits).blocks, high)
+            }
         };
         let more = blocks - 1;
-        let high = tuner.high(&limits, pressure);
         let blocks = 1 + cache.allow(list, more, high).min(more);
         whole_holds(blocks)
     }
@@ -262,13 +277,10 @@ impl<P: Platform> PageAllocator<P> {
         let order = u32::from(list.order().get());
         let (pages, step) = (list.order().pages(), ((limits.batch + 1) >> order).max(1));
         let adapted = &cache.adapted;
-        let high = adapted.tuner().high(&limits, pressure);
-        if pages > high {
-            return false;
-        }
         let mut tuner = adapted.tuner();
         let mut for_others = false;
-        if is_large(order) || pressure != Pressure::None {
+        let calm = pressure == Pressure::None;
+        if is_large(order) || !calm {
             tuner = adapted.look(cache, list);
             for_others = tuner.frees_for_others(order, &limits);
             tuner.shrink(&limits, pressure);
@@ -277,19 +289,30 @@ impl<P: Platform> PageAllocator<P> {
             adapted.freed_large.store(false, Relaxed);
         }
         let high = tuner.high(&limits, pressure);
+        if pages > high {
+            return false;
+        }
         let blocks = cache.blocks(list);
         if for_others && blocks > step {
             self.flush(local, zone, cache, list, blocks - step);
+            cache.close(list);
         } else if cache.allow(list, step, high) != 0 {
             return true;
-        } else if cache.is_full(list) {
+        } else if calm && cache.is_full(list) {
             self.flush(local, zone, cache, list, whole_holds(blocks.div_ceil(2)));
         } else {
             let (count, filled) = cache.tally();
             let tuner = adapted.look(cache, list);
             let (excess, tuner) = tuner.give_back(order, count, &limits, pressure);
             adapted.keep(&tuner);
+            let excess = match excess {
+                0 => blocks.div_ceil(2) << order, // the list has no more room
+                excess => excess,
+            };
             self.give_back(local, zone, cache, excess, filled);
+            if !calm {
+                cache.forbid(); // what lists might hold before, they may not now
+            }
         }
         cache.allow(list, step, high) != 0
     }

@@ -394,7 +394,7 @@ fn ranges_at_random_between_tenants_lose_nothing_and_give_nothing_twice() {
     let mut held: Vec<Range<Pfn>> = Vec::new();
     let mut kept: Vec<Pfn> = Vec::new();
     let (mut given, mut busy) = (0, 0);
-    for step in 0..1500 {
+    for step in 0..2000 {
         mm.platform().on(rng.below(4) as u32);
         match rng.below(10) {
             0..4 => _ = tenant.take([0, 0, 1, 3, 9][rng.below(5)]),
