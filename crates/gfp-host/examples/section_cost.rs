@@ -2,12 +2,13 @@
 //! --example section_cost`.
 //!
 //! * slots, section: enter and leave the section of this thread's slot;
+//! * rseq, section: enter and leave the place of this processor, and of this compact id;
 //! * slots, pair: pop and push on an array of the slot, each in a section of its own;
 //! * rseq, pair: pop and push as restartable sequences, the area found once, or for each;
 //! * locked cmpxchg: the floor of whatever shares a word between CPUs.
 
 use gfp::platform::Platform;
-use gfp_host::{HostConfig, HostPlatform};
+use gfp_host::{HostConfig, HostPlatform, PerCpu};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -20,8 +21,20 @@ const CAPACITY: usize = 64;
 type Row<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
 fn main() {
-    let platform = HostPlatform::new(&HostConfig::new(4 << 20)).expect("address space");
-    let mut rows = vec![section(&platform), slot_pair(&platform), cmpxchg()];
+    let machine = |kind| HostPlatform::new(&HostConfig::new(4 << 20).per_cpu(kind));
+    let platform = machine(PerCpu::Slots).expect("address space");
+    let places = [machine(PerCpu::RseqByCpu), machine(PerCpu::Rseq)];
+    let mut rows = vec![
+        section("slots, section", &platform),
+        slot_pair(&platform),
+        cmpxchg(),
+    ];
+    for (place, name) in places
+        .iter()
+        .zip(["rseq, section", "rseq, section, by mm_cid"])
+    {
+        rows.extend(place.iter().map(|platform| section(name, platform)));
+    }
     rows.extend(rseq_rows());
     let mut times = vec![[0.0; ROUNDS]; rows.len()];
     for round in 0..ROUNDS {
@@ -38,7 +51,7 @@ fn main() {
     }
 }
 
-fn section(platform: &HostPlatform) -> Row<'_> {
+fn section<'a>(name: &'static str, platform: &'a HostPlatform) -> Row<'a> {
     let mut counter = 0u64;
     let work = move || {
         for _ in 0..PAIRS {
@@ -48,7 +61,7 @@ fn section(platform: &HostPlatform) -> Row<'_> {
         }
         assert_ne!(counter, 0);
     };
-    ("slots, section", Box::new(work))
+    (name, Box::new(work))
 }
 
 /// An array as a slot would have it.

@@ -6,8 +6,9 @@
 //! 2. **CPUs.** A CPU of the library is a *slot*, bound to a thread from its first call to its
 //!    exit. Inside a section the thread marks its slot busy with a plain store; who needs a foreign
 //!    slot stops it with a flag and one `membarrier`. `slots/`, the theory is there.
-//!    Beside them, for those who ask: restartable sequences on the processor's own CPU, where
-//!    kernel and C library have them. `rseq.rs`.
+//!    For those who ask ([`PerCpu::Rseq`]), where kernel and C library have them: places of
+//!    processors, claimed by restartable sequences, so that there are no more private caches than
+//!    processors. `cpus.rs`, `rseq.rs`.
 //! 3. **vmalloc.** A second range of addresses, reserved without access; mapping makes pages of it
 //!    accessible. `paging.rs`.
 //! 4. **Fork.** [`fork`] brings all slots to rest, so that no lock is held when the process is
@@ -29,6 +30,12 @@ extern crate std;
 #[path = "slots/protocol.rs"]
 pub mod protocol;
 
+#[cfg(loom)]
+#[path = "slots/place.rs"]
+pub mod place;
+
+#[cfg(not(loom))]
+mod cpus;
 #[cfg(not(loom))]
 mod paging;
 #[cfg(not(loom))]
@@ -50,6 +57,8 @@ mod sys;
 #[cfg(not(loom))]
 mod text;
 
+#[cfg(not(loom))]
+pub use cpus::PerCpu;
 #[cfg(not(loom))]
 pub use platform::{HostPlatform, MemoryMap};
 #[cfg(not(loom))]

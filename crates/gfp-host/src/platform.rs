@@ -1,7 +1,8 @@
 //! The process as a machine.
 
+use crate::cpus::Cpus;
 use crate::ram::{FailureReports, HostConfig, HostError, Ram};
-use crate::slots::{self, NR_SLOTS, Section};
+use crate::slots::{self, Section};
 use crate::sys;
 use crate::text::StandardError;
 use core::fmt::{self, Write};
@@ -18,6 +19,7 @@ use gfp::stat::{MemFilter, show_mem};
 /// A machine whose RAM is memory of this process and whose CPUs are its threads.
 #[derive(Debug)]
 pub struct HostPlatform {
+    cpus: Cpus,
     ram: Ram,
     map: DirectMap,
     nr_cpus_running: u32,
@@ -31,9 +33,11 @@ impl HostPlatform {
     /// # Errors
     /// [`HostError`]: the configuration is impossible, or the operating system refuses.
     pub fn new(config: &HostConfig) -> Result<HostPlatform, HostError> {
+        let cpus = Cpus::new(config.chosen_per_cpu())?;
         let ram = Ram::new(config)?;
         let map = DirectMap::new(ram.start().as_ptr(), ram.phys_base());
         Ok(HostPlatform {
+            cpus,
             ram,
             map,
             nr_cpus_running: sys::nr_cpus_allowed(),
@@ -103,8 +107,9 @@ impl Deref for MemoryMap {
 }
 
 // SAFETY: (1) [INV-HOST-1] RAM is mapped at `map` and the machine's own until the drop; (2) the
-// protocol of `slots/protocol.rs`, by one registry for the process, so also for this machine; (3)
-// slots are below NR_SLOTS and the guest is NR_SLOTS; (4) `Section` is not `Send`.
+// protocol of `slots/protocol.rs`, or of `slots/place.rs`, by one registry for the process, so also
+// for this machine, which has ids of one kind only; (3) `Cpus::count` is one more than the guest's,
+// which is the last; (4) `Section` is not `Send`.
 unsafe impl Platform for HostPlatform {
     type Section<'a> = Section<'static>;
 
@@ -114,7 +119,7 @@ unsafe impl Platform for HostPlatform {
     }
 
     fn nr_cpus(&self) -> u32 {
-        NR_SLOTS as u32 + 1
+        self.cpus.count()
     }
 
     fn nr_cpus_running(&self) -> u32 {
@@ -128,16 +133,16 @@ unsafe impl Platform for HostPlatform {
 
     #[inline(always)]
     fn enter(&self) -> Result<(CpuId, Section<'static>), Nested> {
-        slots::enter()
+        self.cpus.enter()
     }
 
     #[inline(always)]
     fn enter_quick(&self) -> Option<(CpuId, Section<'static>)> {
-        slots::enter_quick()
+        self.cpus.enter_quick()
     }
 
     fn enter_remote(&self, cpu: CpuId) -> Option<Section<'static>> {
-        slots::enter_remote(cpu)
+        self.cpus.enter_remote(cpu)
     }
 
     /// [`Context::Nmi`] if the thread is inside a section, which only a signal handler (or the

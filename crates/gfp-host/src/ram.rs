@@ -9,6 +9,7 @@
 //!    given to a child: two processes with the same frame table and the same slots would destroy
 //!    it. A touch in the child faults.
 
+use crate::cpus::PerCpu;
 use crate::sys::{self, Errno};
 use core::fmt;
 use core::ptr::NonNull;
@@ -56,6 +57,7 @@ pub struct HostConfig {
     backing: Backing,
     vmalloc_bytes: Option<usize>,
     failure_reports: FailureReports,
+    per_cpu: PerCpu,
 }
 
 impl HostConfig {
@@ -70,6 +72,7 @@ impl HostConfig {
             backing: Backing::Private,
             vmalloc_bytes: None,
             failure_reports: FailureReports::Silent,
+            per_cpu: PerCpu::Slots,
         }
     }
 
@@ -112,6 +115,21 @@ impl HostConfig {
         self
     }
 
+    /// What the CPUs of the machine are. Where that is not there the answer is
+    /// [`HostError::NoRseq`]; nothing falls back by itself.
+    ///
+    /// Not [`PerCpu::Slots`]: the machine must not be built inside `malloc`, as the dynamic linker
+    /// is asked.
+    #[must_use]
+    pub const fn per_cpu(mut self, per_cpu: PerCpu) -> HostConfig {
+        self.per_cpu = per_cpu;
+        self
+    }
+
+    pub(crate) fn chosen_per_cpu(&self) -> PerCpu {
+        self.per_cpu
+    }
+
     fn size(&self) -> Option<usize> {
         self.node_bytes
             .iter()
@@ -150,6 +168,14 @@ pub enum HostError {
     TooLarge,
     /// A size or the base is no multiple of the page size; round it.
     NotPageAligned,
+    /// [`PerCpu::Rseq`] was asked for, and this process has no restartable sequences: see the
+    /// message, or take [`PerCpu::Slots`].
+    NoRseq,
+    /// [`PerCpu::Rseq`] was asked for on a machine that may have more than 1024 processors: take
+    /// [`PerCpu::Slots`].
+    TooManyCpus,
+    /// A machine with [`PerCpu::Rseq`] was to be built inside a section, or around a fork.
+    Nested,
     /// The operating system refused.
     System {
         /// The call.
@@ -176,6 +202,14 @@ impl fmt::Display for HostError {
             HostError::NotPageAligned => {
                 write!(f, "sizes and the base must be multiples of {PAGE_SIZE}")
             }
+            HostError::NoRseq => f.write_str(
+                "no restartable sequences in this process (they take Linux 5.10 on x86-64 and \
+                 glibc 2.35, and no GLIBC_TUNABLES=glibc.pthread.rseq=0): take PerCpu::Slots",
+            ),
+            HostError::TooManyCpus => {
+                f.write_str("more than 1024 processors are possible: take PerCpu::Slots")
+            }
+            HostError::Nested => f.write_str("a machine with rseq is to be built outside sections"),
             HostError::System { what, errno } => {
                 write!(
                     f,

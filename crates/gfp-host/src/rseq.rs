@@ -60,14 +60,7 @@ impl Rseq {
         if *size == 0 {
             return None; // not registered
         }
-        // SAFETY: touches no memory.
-        unsafe {
-            call(
-                libc::SYS_membarrier,
-                [MEMBARRIER_REGISTER_RSEQ, 0, 0, 0, 0, 0],
-            )
-        }
-        .ok()?;
+        register()?;
         // SAFETY: always valid to call.
         let features = unsafe { libc::getauxval(AT_RSEQ_FEATURE_SIZE) };
         let rseq = Rseq {
@@ -135,10 +128,24 @@ impl Rseq {
         } else {
             (0, 0)
         };
-        let args = [MEMBARRIER_RSEQ, flags, cpu, 0, 0, 0];
-        // SAFETY: touches no memory.
-        unsafe { call(libc::SYS_membarrier, args) }.ok().map(drop)
+        membarrier(MEMBARRIER_RSEQ, flags, cpu)
     }
+}
+
+/// Announces that this process will restart sequences.
+pub(crate) fn register() -> Option<()> {
+    membarrier(MEMBARRIER_REGISTER_RSEQ, 0, 0)
+}
+
+/// [`Rseq::restart_all`] for all CPUs.
+pub(crate) fn restart_everywhere() -> Option<()> {
+    membarrier(MEMBARRIER_RSEQ, 0, 0)
+}
+
+fn membarrier(command: usize, flags: usize, cpu: usize) -> Option<()> {
+    let args = [command, flags, cpu, 0, 0, 0];
+    // SAFETY: touches no memory.
+    unsafe { call(libc::SYS_membarrier, args) }.ok().map(drop)
 }
 
 /// How far the `membarrier` must reach that stops the users of an id.

@@ -2,19 +2,22 @@
 //! the time.
 #![cfg(not(loom))]
 
+#[path = "common/per_cpu.rs"]
+mod per_cpu;
+
 use gfp::flags::{GFP_KERNEL, Gfp};
 use gfp::frame::Pfn;
 use gfp::page::BootConfig;
-use gfp_host::{HostConfig, HostPlatform};
+use gfp_host::{HostConfig, HostPlatform, PerCpu};
 use std::cell::Cell;
 use std::ptr::null_mut;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
 type Mm = gfp::Mm<HostPlatform>;
 
-static MM: OnceLock<Mm> = OnceLock::new();
+/// The machine of the handlers; null: none.
+static MM: AtomicPtr<Mm> = AtomicPtr::new(null_mut());
 static GIVEN: AtomicU64 = AtomicU64::new(0);
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 /// Handlers that have run.
@@ -45,7 +48,10 @@ fn free_held(mm: &Mm, at: &Cell<*mut u8>) -> bool {
 }
 
 extern "C" fn storm(_: i32) {
-    let Some(mm) = MM.get() else { return };
+    // SAFETY: null, or a machine that stays until no signal comes any more.
+    let Some(mm) = (unsafe { MM.load(SeqCst).as_ref() }) else {
+        return;
+    };
     STORMS.fetch_add(1, Relaxed);
     let run = RUNS.get();
     RUNS.set(run + 1);
@@ -90,16 +96,24 @@ fn work(mm: &Mm, stop: &AtomicBool) {
 #[test]
 fn signal_handlers_allocate_and_free_at_any_instruction() {
     // P170, P173, P176, S36-S38
+    // SAFETY: the handler is async-signal-safe: that is what is tested.
+    let old = unsafe { libc::signal(libc::SIGUSR1, storm as extern "C" fn(i32) as usize) };
+    assert_ne!(old, libc::SIG_ERR);
+    per_cpu::kinds().into_iter().for_each(storm_over);
+}
+
+fn storm_over(kind: PerCpu) {
     const THREADS: usize = 3;
     const WANTED: u64 = 300;
     const SIGNALS_MIN: usize = 20_000;
     const SIGNALS_MAX: usize = 1_000_000;
-    let platform = HostPlatform::new(&HostConfig::new(64 << 20)).unwrap();
+    let platform = HostPlatform::new(&HostConfig::new(64 << 20).per_cpu(kind)).unwrap();
     let map = platform.memory_map();
-    let mm = MM.get_or_init(|| Mm::boot(platform, &map, &BootConfig::default()).unwrap());
-    // SAFETY: the handler is async-signal-safe: that is what is tested.
-    let old = unsafe { libc::signal(libc::SIGUSR1, storm as extern "C" fn(i32) as usize) };
-    assert_ne!(old, libc::SIG_ERR);
+    let mm = &Mm::boot(platform, &map, &BootConfig::default()).unwrap();
+    MM.store(std::ptr::from_ref(mm).cast_mut(), SeqCst);
+    [&GIVEN, &REFUSED, &STORMS]
+        .iter()
+        .for_each(|count| count.store(0, Relaxed));
     let stop = AtomicBool::new(false);
     let ready = std::sync::Barrier::new(THREADS + 1);
     thread::scope(|scope| {
@@ -141,6 +155,7 @@ fn signal_handlers_allocate_and_free_at_any_instruction() {
         stop.store(true, SeqCst);
         ready.wait();
     });
+    MM.store(null_mut(), SeqCst);
     let (given, refused) = (GIVEN.load(Relaxed), REFUSED.load(Relaxed));
     // The sanitizer delivers signals in calls of its own, which stand inside of sections here.
     let enough = given >= WANTED || cfg!(gfp_tsan);

@@ -1,15 +1,21 @@
 //! Tokens go round over the stacks of all CPUs: more threads than cores, moved between CPUs, with
 //! signal handlers that pop and push in between, while another thread closes stacks and shuffles
 //! what is there. A map says who has each token: one given twice is seen at once, one lost at the
-//! end.
+//! end. The same with plain arrays inside the sections of machines, whose CPUs are places of
+//! processors, or slots.
 //!
 //! `GFP_STRESS_SEED` and `GFP_STRESS_ROUNDS` set seed and length.
 #![cfg(all(target_arch = "x86_64", not(loom)))]
 
+#[path = "common/per_cpu.rs"]
+mod per_cpu;
+
 use gfp::frame::CpuId;
+use gfp::platform::Platform;
 use gfp::sync::restart::{ByCid, ByCpu, PushError, Shape, Stacks};
 use gfp_host::rseq::{Reach, Rseq};
-use gfp_host::slots::{self, NR_SLOTS};
+use gfp_host::slots;
+use gfp_host::{HostConfig, HostError, HostPlatform, PerCpu};
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
 use std::sync::Barrier;
@@ -18,6 +24,7 @@ use std::thread;
 
 const THREADS: usize = 8;
 const TOKENS: usize = 64;
+const ROUNDS: u64 = 400_000;
 /// Set in the child that runs without a registration.
 const EXPECT_FALLBACK: &str = "GFP_EXPECT_FALLBACK";
 
@@ -88,30 +95,33 @@ impl<I: Reach> Store for Restartable<I> {
     }
 }
 
-/// The fallback: an array a slot, touched inside its section.
-struct Slotted {
+/// An array for each CPU of a machine, touched inside its section.
+struct Sectioned {
+    machine: HostPlatform,
     arrays: Vec<UnsafeCell<Vec<usize>>>,
 }
 
-// SAFETY: [INV-PCPU-1] each array is touched in the section of its slot.
-unsafe impl Sync for Slotted {}
+// SAFETY: [INV-PCPU-1] each array is touched in the section of its CPU.
+unsafe impl Sync for Sectioned {}
 
-impl Slotted {
-    fn new() -> Slotted {
-        let array = || UnsafeCell::new(Vec::with_capacity(TOKENS));
-        Slotted {
-            arrays: (0..=NR_SLOTS).map(|_| array()).collect(),
+impl Sectioned {
+    fn new(kind: PerCpu) -> Sectioned {
+        let machine = HostPlatform::new(&HostConfig::new(4096).per_cpu(kind)).unwrap();
+        let array = |_| UnsafeCell::new(Vec::with_capacity(TOKENS));
+        Sectioned {
+            arrays: (0..machine.nr_cpus()).map(array).collect(),
+            machine,
         }
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Vec<usize>) -> R) -> Option<R> {
-        let (cpu, _section) = slots::enter().ok()?;
+        let (cpu, _section) = self.machine.enter().ok()?;
         // SAFETY: as above.
         Some(work(unsafe { &mut *self.arrays[cpu.0 as usize].get() }))
     }
 }
 
-impl Store for Slotted {
+impl Store for Sectioned {
     fn pop(&self) -> Option<usize> {
         self.with(Vec::pop).flatten()
     }
@@ -121,10 +131,15 @@ impl Store for Slotted {
     }
 
     fn shuffle(&self, random: u64) {
-        let cpu = CpuId((random % (THREADS as u64 + 2)) as u32);
-        if let Some(_section) = slots::enter_remote(cpu) {
+        // Those of the first threads, or of processors, and the guest's.
+        let first = self.machine.nr_cpus().min(THREADS as u32 + 2);
+        let cpu = match (random % u64::from(first + 1)) as u32 {
+            cpu if cpu == first => self.machine.nr_cpus() - 1,
+            cpu => cpu,
+        };
+        if let Some(_section) = self.machine.enter_remote(CpuId(cpu)) {
             // SAFETY: as above.
-            unsafe { &mut *self.arrays[cpu.0 as usize].get() }.reverse();
+            unsafe { &mut *self.arrays[cpu as usize].get() }.reverse();
         }
     }
 
@@ -250,7 +265,7 @@ fn worker(world: &World<'_>, all: &libc::cpu_set_t, me: u32, mut seed: u64, roun
 }
 
 /// The whole test over `store`.
-fn circulate(store: &dyn Store) {
+fn circulate(store: &dyn Store, rounds: u64) {
     // SAFETY: the handler touches what its thread set for it; zeroed sets are empty ones.
     let all = unsafe {
         let handler = on_signal as extern "C" fn(i32) as usize;
@@ -261,7 +276,7 @@ fn circulate(store: &dyn Store) {
         all
     };
     let seed = setting("GFP_STRESS_SEED", 0x9e37_79b9_7f4a_7c15);
-    let rounds = setting("GFP_STRESS_ROUNDS", 400_000);
+    let rounds = setting("GFP_STRESS_ROUNDS", rounds);
     println!("repeat with: GFP_STRESS_SEED={seed} GFP_STRESS_ROUNDS={rounds}");
     // Who brings the first tokens owns them.
     let owner = |token: usize| AtomicU32::new((token / (TOKENS / THREADS)) as u32 + 1);
@@ -335,14 +350,28 @@ fn tokens_circulate_over_all_cpus_without_loss_or_double() {
     let found = Rseq::find();
     if std::env::var_os(EXPECT_FALLBACK).is_some() {
         assert!(found.is_none(), "the registration is switched off");
+        for kind in [PerCpu::Rseq, PerCpu::RseqByCpu] {
+            let refused = HostPlatform::new(&HostConfig::new(4096).per_cpu(kind));
+            let error = refused.expect_err("nothing falls back by itself");
+            assert_eq!(error, HostError::NoRseq);
+            assert!(error.to_string().contains("PerCpu::Slots"), "{error}");
+        }
     }
     let Some(rseq) = found else {
-        return circulate(&Slotted::new()); // the answer where rseq is missing
+        // The answer where rseq is missing.
+        return circulate(&Sectioned::new(PerCpu::Slots), ROUNDS);
     };
-    circulate(&Restartable::<ByCpu>::new(rseq));
+    circulate(&Restartable::<ByCpu>::new(rseq), ROUNDS);
     // The kernel says whether it has compact ids: an area that it does not keep up to date reads 0.
     if rseq.has_cid() {
-        circulate(&Restartable::<ByCid>::new(rseq));
+        circulate(&Restartable::<ByCid>::new(rseq), ROUNDS);
+    }
+}
+
+#[test]
+fn tokens_in_plain_arrays_circulate_under_sections_of_all_kinds() {
+    for kind in per_cpu::kinds() {
+        circulate(&Sectioned::new(kind), ROUNDS / 4);
     }
 }
 
@@ -366,7 +395,7 @@ fn without_a_registration_the_answer_is_none_and_the_slots_serve() {
 #[test]
 fn every_thread_has_an_area_of_its_own_that_says_where_it_runs() {
     let Some(rseq) = Rseq::find() else {
-        return circulate(&Slotted::new());
+        return circulate(&Sectioned::new(PerCpu::Slots), ROUNDS);
     };
     let area_of = || std::ptr::from_ref(rseq.current().unwrap().area()).addr();
     let mine = area_of();

@@ -7,7 +7,8 @@
 //! 2. **The load**: more threads than cores, every order, all mobility types, bulk and exact
 //!    requests, blocks that another thread frees, threads that end while the next inherit their
 //!    slots and caches, drains and free page reporting from outside, and three machines that share
-//!    the slots. Two budgets are small, so that requests fail, steal and drain.
+//!    the slots. Two budgets are small, so that requests fail, steal and drain. All of it once with
+//!    slots, and once with a machine of each kind of CPUs.
 //! 3. **At the end** all is freed, the books are checked, and no frame is missing but the pages of
 //!    the per-CPU caches themselves.
 //!
@@ -18,13 +19,16 @@
 //! wait; `put_batch` passing over one block; `enter_remote` not waiting for the owner.
 #![cfg(not(loom))]
 
+#[path = "common/per_cpu.rs"]
+mod per_cpu;
 #[path = "common/shared.rs"]
 mod shared;
 
 use gfp::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp};
 use gfp::frame::{CpuId, Order, PAGE_SIZE, Pfn};
 use gfp::page::{BootConfig, PageAllocator, PageRequest};
-use gfp_host::{Backing, HostConfig, HostPlatform, NR_SLOTS};
+use gfp::platform::Platform;
+use gfp_host::{Backing, HostConfig, HostPlatform, PerCpu};
 use shared::Shared;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -76,8 +80,9 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(bytes: usize, seed: u64) -> Machine {
+    fn new(bytes: usize, seed: u64, per_cpu: PerCpu) -> Machine {
         let config = HostConfig::new(bytes).backing(Backing::Private);
+        let config = config.per_cpu(per_cpu);
         let platform = HostPlatform::new(&config).unwrap();
         let map = platform.memory_map();
         let boot = BootConfig {
@@ -280,10 +285,23 @@ impl Drop for StopAtEnd<'_> {
 
 #[test]
 fn every_frame_has_one_owner_at_a_time_and_none_is_lost() {
+    stress([PerCpu::Slots; 3]);
+}
+
+/// The small machine, whose requests fail, has places by processor; the roomy one compact ids.
+#[test]
+fn the_same_with_machines_of_all_kinds_of_cpus() {
+    if per_cpu::kinds().contains(&PerCpu::Rseq) {
+        stress([PerCpu::RseqByCpu, PerCpu::Rseq, PerCpu::Slots]);
+    }
+}
+
+fn stress(per_cpu: [PerCpu; 3]) {
     let seed = number("GFP_STRESS_SEED", SEED);
     let length = Duration::from_millis(number("GFP_STRESS_MS", 4000));
     println!("GFP_STRESS_SEED={seed:#x}");
-    let machines = SIZES.map(|bytes| Machine::new(bytes, seed));
+    let machine = |i: usize| Machine::new(SIZES[i], seed, per_cpu[i]);
+    let machines: [Machine; SIZES.len()] = std::array::from_fn(machine);
     let stop = AtomicBool::new(false);
     let running = || !stop.load(Ordering::Acquire);
     // Memory that one thread may hold: together more than there is.
@@ -337,8 +355,9 @@ fn every_frame_has_one_owner_at_a_time_and_none_is_lost() {
                     back[1] += pages.drain_all();
                 }
             }
-            let used = |cpu: &u32| machines[ROOMY].pages.cached_pages(CpuId(*cpu)) != 0;
-            let cpus = (0..=NR_SLOTS as u32).filter(used).count();
+            let roomy = &machines[ROOMY].pages;
+            let used = |cpu: &u32| roomy.cached_pages(CpuId(*cpu)) != 0;
+            let cpus = (0..roomy.platform().nr_cpus()).filter(used).count();
             println!(
                 "{} pages trimmed, {} drained, {cpus} CPUs with pages",
                 back[0], back[1]

@@ -1,36 +1,57 @@
-//! Slots in a real process: signals, threads that end, fork.
+//! CPUs of all kinds in a real process: signals, threads that end, fork.
 #![cfg(not(loom))]
 
-mod common;
+#[path = "common/child.rs"]
+mod child;
+#[path = "common/per_cpu.rs"]
+mod per_cpu;
 
-use common::{in_child, machine};
+use child::in_child;
 use gfp::frame::CpuId;
 use gfp::platform::{Context, Nested, Platform};
 use gfp_host::slots::{self, GUEST};
-use gfp_host::{Backing, fork};
+use gfp_host::{HostConfig, HostPlatform, fork};
 use std::cell::Cell;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
+const RAM: usize = 16 << 20;
+
+/// A machine with CPUs of each kind.
+fn machines() -> Vec<HostPlatform> {
+    let kinds = per_cpu::kinds().into_iter();
+    let machine = |kind| HostPlatform::new(&HostConfig::new(RAM).per_cpu(kind)).unwrap();
+    kinds.map(machine).collect()
+}
+
 // --- signals ---
 
 thread_local! {
+    /// The machine that the handler enters; null: none.
+    static MACHINE: Cell<*const HostPlatform> = const { Cell::new(ptr::null()) };
     /// What the handler found: 0 not run, 1 nested, 2 entered.
     static SEEN: Cell<u32> = const { Cell::new(0) };
 }
 
 extern "C" fn handler(_: i32) {
-    SEEN.set(match slots::enter() {
+    // SAFETY: null, or a machine of the test that runs on this thread.
+    let Some(machine) = (unsafe { MACHINE.get().as_ref() }) else {
+        return;
+    };
+    SEEN.set(match machine.enter() {
         Err(Nested) => {
-            assert!(slots::is_inside() && slots::enter_remote(CpuId(0)).is_none());
+            assert!(slots::is_inside() && machine.enter_remote(CpuId(0)).is_none());
+            assert!(machine.enter_quick().is_none());
             1
         }
         Ok(_) => 2,
     });
 }
 
-fn raise_seen(signal: i32) -> u32 {
+fn raise_seen(machine: &HostPlatform, signal: i32) -> u32 {
+    MACHINE.set(machine);
     SEEN.set(0);
     // SAFETY: the handler is async-signal-safe.
     assert_eq!(unsafe { libc::raise(signal) }, 0);
@@ -45,25 +66,47 @@ fn handle(signal: i32) {
 
 #[test]
 fn a_signal_handler_inside_a_section_is_told_so() {
-    let machine = machine(Backing::Private);
     handle(libc::SIGUSR1);
-    assert_eq!(raise_seen(libc::SIGUSR1), 2);
-    assert_eq!(machine.context(), Context::Task);
-    let (cpu, section) = machine.enter().unwrap();
-    assert_eq!(slots::current(), Some(cpu));
-    assert_eq!(machine.context(), Context::Nmi);
-    assert_eq!(raise_seen(libc::SIGUSR1), 1);
-    drop(section);
-    assert_eq!(raise_seen(libc::SIGUSR1), 2);
-    let remote = machine.enter_remote(cpu).unwrap();
-    assert_eq!(raise_seen(libc::SIGUSR1), 1);
-    drop(remote);
-    assert_eq!(raise_seen(libc::SIGUSR1), 2);
+    let all = machines();
+    for machine in &all {
+        let seen = || all.iter().map(|other| raise_seen(other, libc::SIGUSR1));
+        let (free, nested) = (vec![2; all.len()], vec![1; all.len()]);
+        assert!(seen().eq(free.clone()));
+        assert_eq!(machine.context(), Context::Task);
+        let (cpu, section) = machine.enter().unwrap();
+        assert_eq!(machine.context(), Context::Nmi);
+        assert!(seen().eq(nested.clone()), "of whatever machine");
+        drop(section);
+        assert!(seen().eq(free.clone()));
+        let remote = machine.enter_remote(cpu).unwrap();
+        assert!(seen().eq(nested));
+        drop(remote);
+        assert!(seen().eq(free));
+        MACHINE.set(ptr::null());
+    }
 }
 
 #[test]
-fn signals_at_any_instruction_leave_the_slot_whole() {
+fn a_thread_keeps_its_slot() {
+    let machine = &machines()[0];
+    let (cpu, section) = machine.enter().unwrap();
+    assert_eq!(slots::current(), Some(cpu));
+    drop(section);
+    assert_eq!(machine.enter().unwrap().0, cpu);
+}
+
+#[test]
+fn signals_at_any_instruction_leave_the_cpu_whole() {
     handle(libc::SIGUSR2);
+    for machine in &machines() {
+        signals_at_any_instruction(machine);
+    }
+    MACHINE.set(ptr::null());
+}
+
+fn signals_at_any_instruction(machine: &HostPlatform) {
+    MACHINE.set(machine);
+    SEEN.set(0);
     let stop = AtomicBool::new(false);
     // SAFETY: always valid to call.
     let target = unsafe { libc::pthread_self() };
@@ -78,8 +121,8 @@ fn signals_at_any_instruction_leave_the_slot_whole() {
         let mut entries = 0u64;
         // Once at least: on a busy machine the other may be done before this thread runs at all.
         while entries == 0 || !stop.load(Ordering::Acquire) {
-            let section = slots::enter().expect("outside");
-            assert!(slots::enter().is_err());
+            let section = machine.enter().expect("outside");
+            assert!(machine.enter().is_err());
             drop(section);
             entries += 1;
         }
@@ -174,10 +217,17 @@ impl Drop for StopOnDrop<'_> {
 
 #[test]
 fn a_fork_amid_sections_leaves_parent_and_child_able_to_enter() {
+    fork::install().unwrap();
+    fork::install().unwrap();
+    for machine in &machines() {
+        fork_amid_sections(machine);
+    }
+}
+
+fn fork_amid_sections(machine: &HostPlatform) {
     const HAMMERS: usize = 3;
     const FORKS: usize = 50;
-    fork::install().unwrap();
-    fork::install().unwrap();
+    let by_thread = machine.nr_cpus() == GUEST.0 + 1;
     let stop = AtomicBool::new(false);
     let inside = AtomicUsize::new(0);
     let ready = Barrier::new(HAMMERS + 1);
@@ -186,10 +236,10 @@ fn a_fork_amid_sections_leaves_parent_and_child_able_to_enter() {
         for cpu in &cpus {
             let (stop, inside, ready) = (&stop, &inside, &ready);
             scope.spawn(move || {
-                cpu.store(slots::enter().unwrap().0.0, Ordering::Relaxed);
+                cpu.store(machine.enter().unwrap().0.0, Ordering::Relaxed);
                 ready.wait();
                 while !stop.load(Ordering::Relaxed) {
-                    let section = slots::enter().unwrap();
+                    let section = machine.enter().unwrap();
                     inside.fetch_add(1, Ordering::Relaxed);
                     std::hint::black_box(&section);
                     inside.fetch_sub(1, Ordering::Relaxed);
@@ -197,7 +247,7 @@ fn a_fork_amid_sections_leaves_parent_and_child_able_to_enter() {
                 }
             });
         }
-        let mine = slots::enter().unwrap().0;
+        let mine = machine.enter().unwrap().0;
         ready.wait();
         let _stop = StopOnDrop(&stop);
         let cpus = cpus
@@ -208,15 +258,96 @@ fn a_fork_amid_sections_leaves_parent_and_child_able_to_enter() {
                 if inside.load(Ordering::Relaxed) != 0 {
                     return 1; // somebody was copied inside a section
                 }
-                match slots::enter() {
-                    Ok((cpu, _)) if cpu == mine => {}
+                match machine.enter() {
+                    Ok((cpu, _)) if !by_thread || cpu == mine => {}
                     _ => return 2,
                 }
-                // Slots of threads that do not exist here can be drained.
-                i32::from(cpus.iter().any(|cpu| slots::enter_remote(*cpu).is_none())) * 3
+                // CPUs of threads that do not exist here can be drained.
+                let refuses = |cpu: &CpuId| machine.enter_remote(*cpu).is_none();
+                i32::from(cpus.iter().any(refuses)) * 3
             });
             assert_eq!(answer, 0);
-            assert_eq!(slots::enter().unwrap().0, mine);
+            let cpu = machine.enter().unwrap().0;
+            assert!(!by_thread || cpu == mine);
         }
     });
+}
+
+#[test]
+fn who_is_about_to_fork_may_enter() {
+    for machine in &machines() {
+        drop(machine.enter());
+        let answer = in_child(|| {
+            fork::quiesce();
+            let (cpu, section) = machine.enter().expect("the forking thread");
+            if machine.enter().is_ok() || machine.enter_remote(cpu).is_some() {
+                return 1;
+            }
+            drop(section);
+            fork::resume_parent();
+            i32::from(machine.enter_remote(cpu).is_none()) * 2
+        });
+        assert_eq!(answer, 0);
+    }
+}
+
+#[test]
+fn what_a_thread_had_that_ended_inside_is_not_used_again() {
+    // The hook of another test, which the child would have, does not expect that.
+    let _guard = EXITS.lock().unwrap_or_else(|e| e.into_inner());
+    for machine in &machines() {
+        // In a child, as it stays lost there.
+        let answer = in_child(|| {
+            stay_here();
+            let theirs = thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    let (cpu, section) = machine.enter().unwrap();
+                    std::mem::forget(section);
+                    cpu
+                });
+                thread.join().unwrap()
+            });
+            match machine.enter() {
+                Ok((cpu, _)) if cpu != theirs => {}
+                _ => return 1,
+            }
+            i32::from(machine.enter_remote(theirs).is_some()) * 2
+        });
+        assert_eq!(answer, 0);
+    }
+}
+
+/// Binds the calling thread, and those that it starts, to the processor that it is on.
+fn stay_here() {
+    // SAFETY: a set of CPUs on our stack; 0 is the calling thread.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
+    }
+}
+
+#[test]
+fn a_cpu_whose_owner_is_elsewhere_is_not_waited_for() {
+    for machine in &machines() {
+        let answer = in_child(|| {
+            stay_here();
+            // One processor, and a thread that sleeps inside.
+            let (ready, done) = (Barrier::new(2), Barrier::new(2));
+            thread::scope(|scope| {
+                let sleeper = scope.spawn(|| {
+                    let (cpu, section) = machine.enter().unwrap();
+                    ready.wait();
+                    done.wait();
+                    drop(section);
+                    cpu
+                });
+                ready.wait();
+                let ours = machine.enter().map(|(cpu, _)| cpu);
+                done.wait();
+                i32::from(ours == Ok(sleeper.join().unwrap()))
+            })
+        });
+        assert_eq!(answer, 0);
+    }
 }

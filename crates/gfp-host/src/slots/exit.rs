@@ -48,7 +48,9 @@ fn key() -> Option<libc::pthread_key_t> {
 unsafe extern "C" fn thread_exit(_: *mut c_void) {
     if let Some(slot) = REGISTRY.slot_of(ThisThread) {
         HOOKS.run(CpuId(slot.index()));
-        REGISTRY.detach(ThisThread);
+        if let Some(lost) = REGISTRY.detach(ThisThread) {
+            super::by_cpu::lose_places(lost);
+        }
     }
 }
 

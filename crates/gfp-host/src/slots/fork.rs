@@ -24,20 +24,25 @@ pub fn quiesce() {
         return;
     }
     HOOKS.lock.lock(me);
-    if !REGISTRY.quiesce(ThisThread) {
+    if REGISTRY.quiesce(ThisThread) {
+        super::by_cpu::quiesce();
+    } else {
         HOOKS.lock.unlock();
     }
 }
 
 /// After the fork, in the parent, on the thread that forked.
 pub fn resume_parent() {
-    if REGISTRY.resume(ThisThread) {
+    if REGISTRY.has_quiesced(ThisThread) {
+        super::by_cpu::resume();
+        REGISTRY.resume(ThisThread);
         HOOKS.lock.unlock();
     }
 }
 
 /// After the fork, in the child.
 pub fn resume_child() {
+    super::by_cpu::resume_child(REGISTRY.slot_of(ThisThread));
     REGISTRY.resume_child(ThisThread);
     // A fork inside a hook is forbidden, so this thread does not hold it but for `quiesce`.
     HOOKS.lock.reset();

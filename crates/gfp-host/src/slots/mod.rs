@@ -21,21 +21,37 @@
 //! 7. **Fork.** [`fork::quiesce`] takes all locks of this module and all slots. All locks of the
 //!    library are taken inside sections, so none is held then.
 //! 8. **Locks** are taken in the order: hooks, guest, drain.
-//! 9. **What it does not do.** No slot per processor: many threads, many caches.
+//! 9. **Places**, where a machine was built with [`PerCpu::Rseq`](crate::PerCpu): its CPU ids are
+//!    those of processors, which threads claim by a restartable sequence. Slots still say whether a
+//!    thread is inside, and the guest slot is where it goes when a place is taken. `by_cpu.rs`.
+//! 10. **What it does not do.** No slot per processor: many threads, many caches. Places have that.
 
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_places.rs")]
+mod by_cpu;
 mod exit;
 pub mod fork;
 mod owner_lock;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "no sequences")
+)]
+#[allow(unreachable_pub, reason = "public to the tests under a model checker")]
+mod place;
 #[allow(unreachable_pub, reason = "public to the tests under a model checker")]
 mod protocol;
 mod registry;
+mod section;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 pub use exit::{ExitHook, HookError, MAX_HOOKS, on_thread_exit};
-pub use registry::Section;
+pub use section::Section;
 
+#[cfg(target_arch = "x86_64")]
+use crate::rseq::Rseq;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use by_cpu::{NR_PLACES, Tabled};
 use gfp::frame::CpuId;
 use gfp::platform::{Nested, ThisTask};
 use owner_lock::ThreadKey;
@@ -94,6 +110,35 @@ pub fn enter_quick() -> Option<(CpuId, Section<'static>)> {
 /// has no way to do it.
 pub fn enter_remote(cpu: CpuId) -> Option<Section<'static>> {
     REGISTRY.enter_remote(ThisThread, cpu)
+}
+
+/// Readies the places for a machine. False: the calling thread is inside a section.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn open_places<I: Tabled>(rseq: &Rseq) -> bool {
+    REGISTRY.open(ThisThread, I::table(), rseq.nr_cpus())
+}
+
+/// [`enter`], of the place of the id that the calling thread has.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn enter_place<I: Tabled>(rseq: &Rseq) -> Result<(CpuId, Section<'static>), Nested> {
+    match enter_place_quick::<I>(rseq) {
+        Some(entered) => Ok(entered),
+        None => REGISTRY.enter_place(ThisThread, I::table(), rseq),
+    }
+}
+
+/// [`enter_quick`], as [`enter_place`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn enter_place_quick<I: Tabled>(rseq: &Rseq) -> Option<(CpuId, Section<'static>)> {
+    REGISTRY.enter_place_quick(ThisThread, I::table(), rseq)
+}
+
+/// [`enter_remote`], of the place of `cpu`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn enter_place_remote<I: Tabled>(rseq: &Rseq, cpu: CpuId) -> Option<Section<'static>> {
+    REGISTRY.enter_place_remote(ThisThread, I::table(), rseq, cpu)
 }
 
 /// True if the calling thread is inside a section: whoever asks is a signal handler that came in

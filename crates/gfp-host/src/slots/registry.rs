@@ -1,14 +1,12 @@
 //! Who owns which slot.
 
-use super::owner_lock::{OwnerLock, ThreadKey};
+use super::owner_lock::ThreadKey;
 use super::protocol::{Entry, Fences, Heavy, Slot};
+use super::section::{Section, Shared, resume};
 use super::tls::{self, Thread};
 use crate::sys;
-use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence, fence,
-};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use gfp::frame::CpuId;
 use gfp::platform::Nested;
 
@@ -50,120 +48,7 @@ pub(super) struct Registry<const N: usize> {
     guest_used: AtomicBool,
     /// All slots are stopped for a fork.
     frozen: AtomicBool,
-    shared: Shared,
-}
-
-/// What the sections of slots need that are not one's own.
-struct Shared {
-    /// Only its number is used: a guest is kept apart from others by the lock.
-    guest_slot: Slot,
-    guest: OwnerLock,
-    drain: OwnerLock,
-    /// The own slot of who holds `guest`; null if it has none.
-    guest_own: AtomicPtr<Slot>,
-    /// The own slot of who holds `drain` to use another slot; null if it has none, and holds
-    /// `guest` in its place.
-    drain_own: AtomicPtr<Slot>,
-}
-
-/// The right to one slot. Leaves it when dropped, on the thread that entered.
-///
-/// Two words, so that an entry stays in registers: what more there is to know about the rare kinds
-/// is kept in `Shared`, under the lock that they hold.
-pub struct Section<'a> {
-    slot: &'a Slot,
-    /// `None`: the thread's own slot. Else the guest slot, or a slot taken from outside.
-    shared: Option<&'a Shared>,
-    /// Not `Send`.
-    _thread: PhantomData<*mut ()>,
-}
-
-impl<'a> Section<'a> {
-    #[inline(always)]
-    fn own(slot: &'a Slot) -> Section<'a> {
-        Section {
-            slot,
-            shared: None,
-            _thread: PhantomData,
-        }
-    }
-
-    fn other(slot: &'a Slot, shared: &'a Shared) -> Section<'a> {
-        Section {
-            slot,
-            shared: Some(shared),
-            _thread: PhantomData,
-        }
-    }
-}
-
-impl Drop for Section<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        match self.shared {
-            None => self.slot.leave(),
-            Some(shared) => shared.leave(self.slot),
-        }
-    }
-}
-
-impl Shared {
-    const fn new(guest_index: u32) -> Shared {
-        Shared {
-            guest_slot: Slot::new(guest_index),
-            guest: OwnerLock::new(),
-            drain: OwnerLock::new(),
-            guest_own: AtomicPtr::new(ptr::null_mut()),
-            drain_own: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-
-    /// Ends a section of the guest slot or of a slot taken from outside.
-    #[cold]
-    #[inline(never)]
-    fn leave(&self, slot: &Slot) {
-        if ptr::eq(slot, &self.guest_slot) {
-            return self.leave_guest();
-        }
-        let own = self.drain_own.load(Ordering::Relaxed);
-        resume(slot);
-        self.drain.unlock();
-        // SAFETY: [INV-HOST-2] the address of a slot of this registry, or null.
-        match unsafe { own.as_ref() } {
-            Some(own) => own.come_back(),
-            None => self.guest.unlock(),
-        }
-    }
-
-    fn leave_guest(&self) {
-        let own = self.guest_own.load(Ordering::Relaxed);
-        self.guest.unlock();
-        // SAFETY: [INV-HOST-2] the address of a slot of this registry, or null.
-        if let Some(own) = unsafe { own.as_ref() } {
-            own.come_back();
-        }
-    }
-
-    /// Takes the guest slot, for a thread whose own slot is `own` if it has one.
-    fn lock_guest(&self, key: ThreadKey, own: Option<&Slot>) {
-        self.guest.lock(key);
-        self.guest_own.store(as_ptr(own), Ordering::Relaxed);
-    }
-
-    /// True if the thread holds one of the locks: it is a signal handler that came in the middle.
-    fn holds(&self, key: ThreadKey) -> bool {
-        self.guest.held_by(key) || self.drain.held_by(key)
-    }
-}
-
-fn as_ptr(slot: Option<&Slot>) -> *mut Slot {
-    slot.map_or(ptr::null_mut(), |slot| ptr::from_ref(slot).cast_mut())
-}
-
-fn resume(slot: &Slot) {
-    if slot.resume() {
-        sys::futex_wake(slot.stop_word(), i32::MAX);
-    }
+    pub(super) shared: Shared,
 }
 
 fn wait_while_stopped(slot: &Slot) {
@@ -230,7 +115,7 @@ impl<const N: usize> Registry<N> {
             Some(section) => section,
             None => self.enter_slow(me).ok_or(Nested)?,
         };
-        Ok((CpuId(section.slot.index()), section))
+        Ok((CpuId(section.slot().index()), section))
     }
 
     /// `None`: not without a call.
@@ -256,9 +141,7 @@ impl<const N: usize> Registry<N> {
                 if me.word() == tls::NEW && self.attach(me) {
                     continue;
                 }
-                self.shared.lock_guest(key, None);
-                self.guest_used.store(true, Ordering::Relaxed);
-                return Some(Section::other(&self.shared.guest_slot, &self.shared));
+                return Some(self.enter_guest(key, None));
             };
             match slot.try_enter::<Asymmetric>() {
                 Entry::Inside => return Some(Section::own(slot)),
@@ -269,27 +152,13 @@ impl<const N: usize> Registry<N> {
     }
 
     pub(super) fn enter_remote<T: Thread>(&self, me: T, cpu: CpuId) -> Option<Section<'_>> {
-        let key = me.key();
-        let guest = cpu.0 as usize == N && self.guest_used.load(Ordering::Relaxed);
+        if cpu.0 as usize == N {
+            return self.enter_guest_remote(me);
+        }
         // Acquire: pairs with the Release in `claim`.
-        let known = guest || cpu.0 < self.high.load(Ordering::Acquire);
-        if self.shared.holds(key) || !known {
+        if cpu.0 >= self.high.load(Ordering::Acquire) || !self.begin_drain(me) {
             return None;
         }
-        let own = self.slot_of(me);
-        if own.is_some_and(|own| !own.go_elsewhere::<Asymmetric>()) {
-            return None;
-        }
-        if guest {
-            self.shared.lock_guest(key, own);
-            return Some(Section::other(&self.shared.guest_slot, &self.shared));
-        }
-        if own.is_none() {
-            // What tells the handlers of a thread without a slot.
-            self.shared.lock_guest(key, None);
-        }
-        self.shared.drain.lock(key);
-        self.shared.drain_own.store(as_ptr(own), Ordering::Relaxed);
         let target = &self.slots[cpu.0 as usize];
         target.stop();
         let section = Section::other(target, &self.shared); // resumes the target in any case
@@ -300,6 +169,36 @@ impl<const N: usize> Registry<N> {
         }
         wait_until_outside(target);
         (!target.is_lost()).then_some(section)
+    }
+
+    /// Takes the guest slot from outside.
+    pub(super) fn enter_guest_remote<T: Thread>(&self, me: T) -> Option<Section<'_>> {
+        let (key, own) = (me.key(), self.slot_of(me));
+        let known = self.guest_used.load(Ordering::Relaxed);
+        if !known
+            || self.shared.holds(key)
+            || own.is_some_and(|own| !own.go_elsewhere::<Asymmetric>())
+        {
+            return None;
+        }
+        Some(self.enter_guest(key, own))
+    }
+
+    /// Takes the right to stop others. False: the thread is inside a section.
+    pub(super) fn begin_drain<T: Thread>(&self, me: T) -> bool {
+        let (key, own) = (me.key(), self.slot_of(me));
+        if self.shared.holds(key) || own.is_some_and(|own| !own.go_elsewhere::<Asymmetric>()) {
+            return false;
+        }
+        self.shared.lock_drain(key, own);
+        true
+    }
+
+    /// Takes the guest slot, for a thread whose own slot, if it has one, says that it is elsewhere.
+    pub(super) fn enter_guest(&self, key: ThreadKey, own: Option<&Slot>) -> Section<'_> {
+        self.shared.lock_guest(key, own);
+        self.guest_used.store(true, Ordering::Relaxed);
+        Section::other(&self.shared.guest_slot, &self.shared)
     }
 
     pub(super) fn is_inside<T: Thread>(&self, me: T) -> bool {
@@ -320,7 +219,7 @@ impl<const N: usize> Registry<N> {
     }
 
     /// Gives the thread a slot. False if there is none.
-    fn attach<T: Thread>(&self, me: T) -> bool {
+    pub(super) fn attach<T: Thread>(&self, me: T) -> bool {
         if self.first_free().is_none() {
             return false;
         }
@@ -409,15 +308,17 @@ impl<const N: usize> Registry<N> {
         debug_assert_ne!(old & bit, 0, "slot {index} had no owner");
     }
 
-    /// The thread ends: its slot is free for others.
-    pub(super) fn detach<T: Thread>(&self, me: T) {
-        let Some(slot) = self.slot_of(me) else { return };
+    /// The thread ends: its slot is free for others. Returns the slot if it is lost, as the thread
+    /// ends inside a section.
+    pub(super) fn detach<T: Thread>(&self, me: T) -> Option<&Slot> {
+        let slot = self.slot_of(me)?;
         me.set_word(tls::TORN_DOWN);
         if slot.is_busy() {
             slot.lose();
-            return;
+            return Some(slot);
         }
         self.disown(slot.index() as usize);
+        None
     }
 
     fn slots_but<'a>(&'a self, own: Option<&'a Slot>) -> impl Iterator<Item = (usize, &'a Slot)> {
@@ -457,9 +358,14 @@ impl<const N: usize> Registry<N> {
         true
     }
 
+    /// True between [`Registry::quiesce`] and [`Registry::resume`] of the calling thread.
+    pub(super) fn has_quiesced<T: Thread>(&self, me: T) -> bool {
+        self.frozen.load(Ordering::Relaxed) && self.shared.drain.held_by(me.key())
+    }
+
     /// Ends [`Registry::quiesce`]. False, and nothing done, if that answered false.
     pub(super) fn resume<T: Thread>(&self, me: T) -> bool {
-        if !self.frozen.load(Ordering::Relaxed) || !self.shared.drain.held_by(me.key()) {
+        if !self.has_quiesced(me) {
             return false;
         }
         self.frozen.store(false, Ordering::Relaxed);

@@ -1,8 +1,12 @@
 //! The registry by itself, small enough to run out of slots.
 
+#[cfg(target_arch = "x86_64")]
+mod places;
+
 use super::owner_lock::ThreadKey;
 use super::protocol::{Entry, Slot};
-use super::registry::{Asymmetric, Registry, Section};
+use super::registry::{Asymmetric, Registry};
+use super::section::Section;
 use super::tls::{self, Thread};
 use gfp::frame::CpuId;
 use gfp::platform::Nested;

@@ -35,11 +35,15 @@
 //!      entries look at, and no entry looks at it any more before the task may run elsewhere.
 //! 4. **Stacks.** [`Stacks`] keeps one array of words for each CPU; [`Stacks::push`] and
 //!    [`Stacks::pop`] are sequences. `len` is the one word that publishes.
-//! 5. **Closing.** Setting a stack's `limit` to 0 keeps sequences out: they answer `Closed`. Both
+//! 5. **Claims.** [`Claims`] keeps one word for each CPU that says who has it, and one that bars
+//!    it. To claim a CPU is a sequence; to give it back is one store, from wherever the owner runs
+//!    then. So it is a lock which is taken without a locked instruction, for work that no one store
+//!    publishes. Who finds it taken takes another way: the owner may not even run.
+//! 6. **Closing.** Setting a stack's `limit` to 0 keeps sequences out: they answer `Closed`. Both
 //!    operations compare with `limit` anyway, so this costs them nothing. Who closed a stack, and
 //!    made sure that sequences under way have been restarted, owns it ([`Closed`]): to drain it, or
 //!    to change its size. Nobody waits: who finds a stack closed takes another way.
-//! 6. **Who may call what from where.**
+//! 7. **Who may call what from where.**
 //!
 //!    | caller | push, pop | [`Stacks::close_here`] | [`Stacks::close`] + [`Closing::stopped`] |
 //!    |---|---|---|---|
@@ -50,21 +54,23 @@
 //!    | thread of a process | yes | no: nothing keeps it on a CPU | yes, `membarrier` |
 //!    | signal handler | yes: Linux restarts what it interrupted | no | yes |
 //!    | a context that interrupted the owner of a [`Closed`] | answers `Closed` | `None` | `None` |
-//! 7. **Failure.** None but `Empty`, `Full` and `Closed`. A sequence of 10 instructions that is
-//!    restarted by each of a storm of interrupts advances between any two that are further apart.
-//!    Under a debugger that stops at each instruction it never ends.
-//! 8. **What it does not do.** Only work that one store can publish fits: no linked lists, no two
-//!    counters. Model checkers cannot model it: the restart happens between instructions, not
-//!    between atomics; so loom does not see this module (nor does Miri run the instructions), and
-//!    the tests stop at every single instruction instead. On other architectures than x86-64 the
-//!    module is absent.
+//! 8. **Failure.** None but `Empty`, `Full` and `Closed`, or a CPU that is claimed. A sequence of
+//!    10 instructions that is restarted by each of a storm of interrupts advances between any two
+//!    that are further apart. Under a debugger that stops at each instruction it never ends.
+//! 9. **What it does not do.** Only work that one store can publish fits: no linked lists, no two
+//!    counters; more takes a claim. Model checkers cannot model it: the restart happens between
+//!    instructions, not between atomics; so loom does not see this module (nor does Miri run the
+//!    instructions), and the tests stop at every single instruction instead. On other architectures
+//!    than x86-64 the module is absent.
 //!
 //! | instructions | inside | with arming | with the test of the answer |
 //! |---|---|---|---|
 //! | [`Stacks::pop`] | 10 | 12 | 14 |
 //! | [`Stacks::push`] | 9 | 11 | 13 |
+//! | [`Claims::claim`] | 8 | 10 | 12 |
 
 mod area;
+mod claims;
 mod closed;
 mod stack;
 #[cfg(test)]
@@ -72,6 +78,7 @@ mod tests;
 mod x86_64;
 
 pub use area::{Area, Current, Descriptor, SIGNATURE, Suspended};
+pub use claims::{Claim, Claims};
 pub use closed::{Closed, Closing};
 pub use stack::{ByCid, ByCpu, Cover, Covered, Exposed, Numbering};
 pub use stack::{PopError, PushError, Shape, Stacks};

@@ -49,6 +49,7 @@ macro_rules! with_descriptor {
         )
     };
 }
+pub(super) use with_descriptor;
 
 /// Takes the last word. Answers (index, limit, word): it was taken if index < limit; the stack was
 /// empty if not and the limit is not 0; else it is closed.
