@@ -9,6 +9,7 @@
 
 use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
 use crate::report::{AllocFailure, AllocStall, Report};
+use crate::sync::stock::{At, Put, Shelves};
 use core::ptr::NonNull;
 
 pub use crate::policy::context::Context;
@@ -117,6 +118,41 @@ pub unsafe trait Platform: Sync + Sized {
     #[inline(always)]
     fn enter_quick(&self) -> Option<(CpuId, Self::Section<'_>)> {
         self.enter().ok()
+    }
+
+    /// Takes the newest number of a stock of this CPU, and counts it
+    /// ([`sync::stock`](crate::sync::stock)).
+    /// `None` means no more than that a section is to be asked for, and the stock looked at there.
+    ///
+    /// Here it is a section with [`Shelves::take`] in it. A machine that has restartable sequences,
+    /// or another way to keep everybody off for a few instructions, does the same without one.
+    ///
+    /// # Safety
+    /// [INV-PCPU-4] `shelves` were made for this platform, and `at` is that of a stock.
+    #[inline(always)]
+    unsafe fn take_at_hand(&self, shelves: &Shelves, at: At) -> Option<u32> {
+        let (cpu, section) = self.enter_quick()?;
+        // SAFETY: [INV-PCPU-1] this is the section of that CPU; else promised by the caller.
+        let taken = unsafe { shelves.take(cpu, at) };
+        Self::leave(section);
+        taken
+    }
+
+    /// Puts a number to the stock of this CPU that is usual for it, counted, and then writes its
+    /// word, before anybody can find it there; as [`Platform::take_at_hand`]. False, and the word
+    /// is what it was, if that is not usual or there is no room.
+    ///
+    /// # Safety
+    /// [INV-PCPU-4] `shelves` were made for this platform. The word is the caller's.
+    #[inline(always)]
+    unsafe fn put_at_hand(&self, shelves: &Shelves, put: Put<'_>) -> bool {
+        let Some((cpu, section)) = self.enter_quick() else {
+            return false;
+        };
+        // SAFETY: as there.
+        let done = unsafe { shelves.put(cpu, put) };
+        Self::leave(section);
+        done
     }
 
     /// Ends a section, as dropping it does. Fast paths call it, because glue that drops a value may

@@ -87,6 +87,18 @@ impl FrameWord {
     /// A word that no frame has, of whatever order: its kind does not exist.
     pub(crate) const NEVER: FrameWord = FrameWord(0xf);
 
+    /// The word that [`FrameWord::bits`] was asked of.
+    #[inline]
+    pub(crate) const fn from_bits(bits: u64) -> FrameWord {
+        FrameWord(bits)
+    }
+
+    /// The word as it is in the table.
+    #[inline]
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// Builds a word. Only the low 48 bits of `payload` are kept; more is a bug of the caller.
     #[inline]
     pub const fn new(kind: FrameKind, order: Order, payload: u64) -> FrameWord {
@@ -116,12 +128,6 @@ impl FrameWord {
     #[inline]
     pub(crate) const fn unmarked(self) -> FrameWord {
         FrameWord(self.0 & !RESERVE)
-    }
-
-    /// This word of a single page, as that of a block.
-    #[inline]
-    pub(crate) const fn of_order(self, order: Order) -> FrameWord {
-        FrameWord(self.0 | (order.get() as u64) << 4)
     }
 
     /// The order of the block that this frame is the first of.
@@ -244,6 +250,17 @@ impl FrameTable {
             Some(word) => FrameWord(word.load(Ordering::Acquire)),
             None => FrameWord::NONE,
         }
+    }
+
+    /// The place of a frame's word, by the frame's index.
+    ///
+    /// # Safety
+    /// The index is that of a frame of the table.
+    #[inline(always)]
+    pub(crate) unsafe fn word_at(&self, index: u32) -> &AtomicU64 {
+        debug_assert!((index as usize) < self.words.len());
+        // SAFETY: promised by the caller.
+        unsafe { self.words.get_unchecked(index as usize) }
     }
 
     /// Sets the word of a frame that the caller owns. Outside of the table nothing happens.

@@ -1,6 +1,6 @@
 //! The fast paths: allocation from and free to this CPU's caches.
 
-use super::cache::{List, ZoneCache};
+use super::cache::{Front, List, ZoneCache};
 use super::claim::Want;
 use super::free::HOLD_MOST;
 use super::guard::Taken;
@@ -27,7 +27,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     /// [`AllocError::NoMemory`], [`AllocError::BadFlags`], [`AllocError::Nested`].
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
         self.alloc_with(req, &Alone)
     }
@@ -36,7 +36,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     /// As there.
-    #[inline]
+    #[inline(always)]
     pub fn alloc_with<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
     where
         R: Relief<P> + ?Sized,
@@ -289,21 +289,19 @@ impl<P: Platform> PageAllocator<P> {
     /// The caches of a CPU, one a zone.
     #[inline]
     pub(super) fn caches_of(&self, cpu: CpuId) -> Option<&[ZoneCache]> {
-        // Acquire: pairs with the Release in `make_caches`, for readers on other CPUs.
-        let caches = self.cpus.get(cpu.0 as usize)?.load(Ordering::Acquire);
-        if caches.is_null() {
+        let front = self.cpus.of(cpu).cast::<Front>();
+        if front.is_null() {
             return None;
         }
         // SAFETY: [INV-PCPU-2] once published, the caches of a CPU stay where they are until the
-        // machine is dropped; all their fields are atomics.
-        Some(unsafe { core::slice::from_raw_parts(caches, self.zones.len()) })
+        // machine is dropped, one a zone behind the front; all their fields are atomics.
+        Some(unsafe { core::slice::from_raw_parts(front.add(1).cast(), self.zones.len()) })
     }
 
     /// Takes memory for the caches of the section's CPU. `None`: none left, go without.
     #[cold]
     fn make_caches(&self, local: &Local<'_, P>) -> Option<&[ZoneCache]> {
-        let slot = self.cpus.get(local.cpu().0 as usize)?;
-        let order = Order::for_bytes(self.zones.len() * size_of::<ZoneCache>())?;
+        let order = Order::for_bytes(Front::bytes(self.zones.len()))?;
         let zone = self.zones.iter().rev().find(|z| {
             z.kind <= ZoneKind::Normal && z.watermark_ok(order, ZoneKind::Normal, AllocFlags::MIN)
         })?;
@@ -316,17 +314,18 @@ impl<P: Platform> PageAllocator<P> {
         let own = self.take_own(local, zone, &want);
         let (guard, taken) = own.or_else(|| Some(self.take_fallback(local, zone, &want)?.0))?;
         drop(guard);
-        let caches = self.ptr_of(taken.pfn).cast::<ZoneCache>();
-        for i in 0..self.zones.len() {
-            // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned
-            // enough.
-            unsafe {
-                caches.as_ptr().add(i).write(ZoneCache::new());
-                (*caches.as_ptr().add(i)).settle();
+        let front = self.ptr_of(taken.pfn).cast::<Front>().as_ptr();
+        // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned enough.
+        // [INV-PCPU-4] a list has its place by its zone, in each CPU's.
+        unsafe {
+            front.write(Front::new());
+            let caches = front.add(1).cast::<ZoneCache>();
+            for i in 0..self.zones.len() {
+                caches.add(i).write(ZoneCache::new());
+                (*caches.add(i)).settle();
             }
+            self.cpus.publish(local.cpu(), front.cast());
         }
-        // Release: the caches are written before another CPU finds them. Only this CPU stores here.
-        slot.store(caches.as_ptr(), Ordering::Release);
         self.caches_of(local.cpu())
     }
 }

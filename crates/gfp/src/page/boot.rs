@@ -9,7 +9,6 @@
 
 use super::PageAllocator;
 use super::block::{Block, Line};
-use super::cache::ZoneCache;
 use super::lists::MAX_ZONES;
 use super::map::{BootConfig, BootError, Extents, MemoryRegion, Presence};
 use super::mobile::{OwnerTable, Owners};
@@ -23,6 +22,7 @@ use crate::frame::{Pfn, PhysAddr};
 use crate::platform::{DirectMap, Platform};
 use crate::policy::shards::{self, SHARDS_MAX};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
+use crate::sync::stock::{Shelf, Shelves};
 use crate::sync::{Carved, Local};
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -32,7 +32,7 @@ pub(super) struct Tables {
     pub(super) frames: FrameTable,
     pub(super) blocks: Blocks,
     pub(super) zones: Carved<Zone>,
-    pub(super) cpus: Carved<AtomicPtr<ZoneCache>>,
+    pub(super) cpus: Shelves,
     pub(super) owners: Owners,
     /// Pages that all of it takes.
     pub(super) pages: usize,
@@ -165,7 +165,7 @@ impl Needs {
             + room::<Zone>(self.nr_zones)
             + room::<Shard>(self.nr_shards)
             + room::<AtomicU64>(self.index_words)
-            + room::<AtomicPtr<ZoneCache>>(self.nr_cpus)
+            + room::<AtomicPtr<Shelf>>(self.nr_cpus)
             + room::<OwnerTable>(1)
     }
 
@@ -181,7 +181,7 @@ impl Needs {
         let rounding = 4 * Shard::index_words(1) * size_of::<AtomicU64>();
         let shards = self.nr_shards * (size_of::<Shard>() + rounding);
         let zones = self.nr_zones * size_of::<Zone>();
-        let cpus = room::<AtomicPtr<ZoneCache>>(self.nr_cpus);
+        let cpus = room::<AtomicPtr<Shelf>>(self.nr_cpus);
         shards + zones + cpus + room::<OwnerTable>(1) + 8 * 64
     }
 }
@@ -243,7 +243,8 @@ impl<P: Platform> PageAllocator<P> {
             frames,
             blocks,
             zones,
-            cpus,
+            // SAFETY: [INV-PCPU-4] a place for each id, all null.
+            cpus: unsafe { Shelves::new(cpus) },
             owners: Owners::new(carver.take(1, |_| OwnerTable::new())),
             pages,
         };

@@ -6,8 +6,9 @@
 //! 2. A *list* holds the blocks of one order and type, the newest last. Its *limit* is how many it
 //!    may hold now; the limits of all lists together are never more than what the CPU may keep, so
 //!    that a free looks at one number.
-//! 3. Blocks that are of no list's order or type belong to a list that may hold nothing: fast paths
-//!    need not ask.
+//! 3. Each list is a [`Stock`], at the same place in each CPU's memory. Blocks that are of no
+//!    list's order or type have the place [`At::NOWHERE`], as has a zone that is not to be looked
+//!    at: one comparison of the sum is enough.
 //! 4. What passes a list on a fast path is counted by the list, in blocks; everything else is
 //!    counted in [`Events`].
 
@@ -16,7 +17,8 @@ use super::stand::Stands;
 use crate::flags::MigrateType;
 use crate::frame::Order;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use crate::sync::stock::{At, Shelf, Stock};
 
 /// The orders that are cached. Orders 6..=8 and 10 are not.
 const ORDERS: [u8; 7] = [0, 1, 2, 3, 4, 5, 9];
@@ -27,7 +29,7 @@ const NR_ORDERS: usize = ORDERS.len();
 const TYPES: usize = MigrateType::PCP_TYPES;
 /// Lists that can hold something.
 pub(super) const NR_LISTS: usize = NR_ORDERS * TYPES;
-/// The list that holds nothing.
+/// No list.
 const NOWHERE: List = List(NR_LISTS as u8);
 /// Where the entries of each list start in the cache.
 const START: [usize; NR_LISTS + 1] = {
@@ -69,12 +71,6 @@ impl List {
         (list != NOWHERE).then_some(list)
     }
 
-    /// True if blocks of this order are cached.
-    #[inline]
-    pub(crate) fn has(order: Order) -> bool {
-        List::or_nowhere(order, MigrateType::Movable) != NOWHERE
-    }
-
     /// As [`List::of`]; a list that holds nothing, if such blocks are not cached.
     #[inline(always)]
     pub(crate) fn or_nowhere(order: Order, kind: MigrateType) -> List {
@@ -89,6 +85,31 @@ impl List {
     /// Its place among all lists.
     pub(super) fn number(self) -> u8 {
         self.0
+    }
+
+    /// Its place, by that of its zone's lists.
+    #[inline(always)]
+    pub(crate) const fn at(self, zone: At) -> At {
+        zone.add(self.0 as u32 * size_of::<Stock>() as u32)
+    }
+
+    /// The place of the list of an order and type, by that of a zone's lists; [`At::NOWHERE`], if
+    /// such blocks are not cached.
+    #[inline(always)]
+    pub(crate) fn place_of(order: Order, kind: MigrateType, zone: At) -> At {
+        /// By type, then by order.
+        const PLACES: [[u32; 16]; 8] = {
+            let mut places = [[At::NOWHERE.bytes(); 16]; 8];
+            let mut i = 0;
+            while i < LIST_OF.len() {
+                if LIST_OF[i].0 != NOWHERE.0 {
+                    places[i & 7][i >> 3] = LIST_OF[i].at(At::new(0)).bytes();
+                }
+                i += 1;
+            }
+            places
+        };
+        zone.add(PLACES[kind as usize & 7][order.index() & 15])
     }
 
     /// How many blocks it has room for.
@@ -114,77 +135,40 @@ impl List {
     }
 }
 
-/// One list: its newest block is `entries[len - 1]`.
+/// The start of what a CPU has at hand; its caches follow, one a zone.
 ///
-/// [INV-PCPU-3] `len <= limit`, and `entries` has room for `limit` of them.
+/// [INV-PCPU-4] In each CPU's memory a list has the same place.
 #[repr(C)]
-struct Head {
-    len: AtomicU32,
-    limit: AtomicU32,
-    entries: AtomicPtr<AtomicU32>,
-    /// Blocks that fast paths took.
-    taken: Counter,
-    /// Blocks that fast paths put.
-    put: Counter,
+pub(crate) struct Front {
+    shelf: Shelf,
 }
 
-const _: () = assert!(size_of::<Head>() == 32);
-
-impl Head {
-    const fn new() -> Head {
-        Head {
-            len: AtomicU32::new(0),
-            limit: AtomicU32::new(0),
-            entries: AtomicPtr::new(core::ptr::null_mut()),
-            taken: Counter::new(),
-            put: Counter::new(),
+impl Front {
+    pub(crate) fn new() -> Front {
+        Front {
+            shelf: Shelf::new(),
         }
     }
 
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.len.load(Relaxed) as usize
+    /// Where the lists of a zone are.
+    pub(crate) const fn lists_of(zone: usize) -> At {
+        At::new(size_of::<Front>() + zone * size_of::<ZoneCache>())
     }
 
-    /// The place of entry `i`.
-    ///
-    /// # Safety
-    /// `i` must be below the limit.
-    #[inline(always)]
-    unsafe fn entry(&self, i: usize) -> &AtomicU32 {
-        // SAFETY: [INV-PCPU-3] there is room for as many as the limit says.
-        unsafe { &*self.entries.load(Relaxed).add(i) }
-    }
-
-    /// Takes the block that was put last.
-    #[inline(always)]
-    fn pop(&self) -> Option<u32> {
-        let top = self.len().checked_sub(1)?;
-        // SAFETY: [INV-PCPU-3] below the length, so below the limit.
-        let frame = unsafe { self.entry(top) }.load(Relaxed);
-        // The store that publishes: before it nothing has happened.
-        self.len.store(top as u32, Relaxed);
-        Some(frame)
-    }
-
-    /// Puts a block; false if the list holds as many as it may.
-    #[inline(always)]
-    fn push(&self, frame: u32) -> bool {
-        let len = self.len.load(Relaxed);
-        if len >= self.limit.load(Relaxed) {
-            return false;
-        }
-        // SAFETY: below the limit.
-        unsafe { self.entry(len as usize) }.store(frame, Relaxed);
-        self.len.store(len + 1, Relaxed);
-        true
+    /// Memory that a CPU takes.
+    pub(crate) const fn bytes(zones: usize) -> usize {
+        size_of::<Front>() + zones * size_of::<ZoneCache>()
     }
 }
+
+const _: () = assert!(core::mem::offset_of!(Front, shelf) == 0);
+const _: () = assert!(core::mem::offset_of!(ZoneCache, heads) == 0);
+const _: () = assert!(size_of::<Front>().is_multiple_of(align_of::<ZoneCache>()));
 
 /// One CPU's cached blocks and event counts of one zone.
-#[repr(C)]
+#[repr(C, align(32))]
 pub(crate) struct ZoneCache {
-    heads: [Head; NR_LISTS + 1],
+    heads: [Stock; NR_LISTS],
     pub(crate) events: Events,
     pub(super) adapted: Adapted,
     pub(super) stands: Stands,
@@ -197,7 +181,7 @@ impl ZoneCache {
     /// An empty cache, for the place where it will stay: [`ZoneCache::settle`] is called there.
     pub(crate) fn new() -> ZoneCache {
         ZoneCache {
-            heads: [const { Head::new() }; NR_LISTS + 1],
+            heads: core::array::from_fn(|_| Stock::new()),
             events: Events::default(),
             adapted: Adapted::default(),
             stands: Stands::default(),
@@ -210,22 +194,23 @@ impl ZoneCache {
     pub(crate) fn settle(&self) {
         for (head, start) in self.heads.iter().zip(START) {
             let entries = self.room[start..].as_ptr().cast_mut();
-            head.entries.store(entries, Relaxed);
+            // SAFETY: [INV-PCPU-3] the room of this list, which is in the cache.
+            unsafe { head.settle(entries) };
         }
     }
 
     #[inline]
-    fn head(&self, list: List) -> &Head {
+    fn head(&self, list: List) -> &Stock {
         &self.heads[usize::from(list.0)]
     }
 
-    /// Pages cached.
+    /// Pages cached. Who does not own the cache may read any number up to what it may hold.
     pub(crate) fn count(&self) -> usize {
-        self.sum(Head::len)
+        self.sum(Stock::len).min(self.allowed.load(Relaxed))
     }
 
     /// In pages: blocks of each list, however they are counted.
-    fn sum(&self, blocks: impl Fn(&Head) -> usize) -> usize {
+    fn sum(&self, blocks: impl Fn(&Stock) -> usize) -> usize {
         let mut pages = 0usize;
         for (heads, order) in self.heads.chunks_exact(TYPES).zip(ORDERS) {
             let sum = heads.iter().map(&blocks).fold(0, usize::wrapping_add);
@@ -237,45 +222,35 @@ impl ZoneCache {
     /// Changes how many blocks a list may hold.
     fn limit(&self, list: List, limit: usize) {
         let head = self.head(list);
-        let more = limit.wrapping_sub(head.limit.load(Relaxed) as usize);
+        let more = limit.wrapping_sub(head.limit());
         let pages = more.wrapping_mul(list.order().pages());
         let allowed = self.allowed.load(Relaxed).wrapping_add(pages);
         self.allowed.store(allowed, Relaxed);
-        head.limit.store(limit as u32, Relaxed);
+        head.set_limit(limit);
     }
 
     /// Takes the block that was put last.
     #[inline]
     pub(crate) fn pop(&self, list: List) -> Option<u32> {
-        self.head(list).pop()
+        self.head(list).move_out()
     }
 
     /// Puts a block; false if the list holds as many as it may.
     #[inline]
     pub(crate) fn push(&self, list: List, frame: u32) -> bool {
-        self.head(list).push(frame)
+        self.head(list).move_in(frame)
     }
 
     /// [`ZoneCache::pop`], counted as allocated on the node that was wanted.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn pop_counted(&self, list: List) -> Option<u32> {
-        let head = self.heads.get(usize::from(list.0))?;
-        let frame = head.pop()?;
-        head.taken.add(1);
-        Some(frame)
+        self.head(list).take()
     }
 
     /// [`ZoneCache::push`], counted as freed.
-    #[inline(always)]
+    #[cfg(test)]
     pub(crate) fn push_counted(&self, list: List, frame: u32) -> bool {
-        let Some(head) = self.heads.get(usize::from(list.0)) else {
-            return false;
-        };
-        let pushed = head.push(frame);
-        if pushed {
-            head.put.add(1);
-        }
-        pushed
+        self.head(list).put(frame)
     }
 
     /// Blocks in a list.
@@ -288,7 +263,7 @@ impl ZoneCache {
     /// lists together could then hold more than `high` pages. Returns how many more it may hold.
     pub(crate) fn allow(&self, list: List, blocks: usize, high: usize) -> usize {
         let head = self.head(list);
-        let limit = || head.limit.load(Relaxed) as usize;
+        let limit = || head.limit();
         let left = || high.saturating_sub(self.allowed.load(Relaxed)) >> list.order().get();
         let len = head.len();
         let wanted = (len + blocks).min(list.room());
@@ -308,20 +283,22 @@ impl ZoneCache {
 
     /// No list may hold more than it does.
     pub(super) fn forbid(&self) {
-        for head in &self.heads {
-            head.limit.store(head.len.load(Relaxed), Relaxed);
-        }
-        self.allowed.store(self.count(), Relaxed);
+        let pages = self.sum(|head| {
+            let len = head.len();
+            head.set_limit(len);
+            len
+        });
+        self.allowed.store(pages, Relaxed);
     }
 
     /// Puts a block, also above what the CPU should keep; false if the list has no room.
     pub(crate) fn push_beyond(&self, list: List, frame: u32) -> bool {
         let head = self.head(list);
         let len = head.len();
-        if len == head.limit.load(Relaxed) as usize && len < list.room() {
+        if len == head.limit() && len < list.room() {
             self.limit(list, len + 1);
         }
-        head.push(frame)
+        self.push(list, frame)
     }
 
     /// The first list from a number on that holds something, in turn.
@@ -352,15 +329,7 @@ impl ZoneCache {
 
     /// Takes the oldest `n` blocks of a list out; all, if it has fewer.
     pub(crate) fn drop_oldest(&self, list: List, n: usize) {
-        let head = self.head(list);
-        let len = head.len();
-        let out = n.min(len);
-        // SAFETY: below the length, so below the limit.
-        let entry = |i: usize| unsafe { head.entry(i) };
-        for i in out..len {
-            entry(i - out).store(entry(i).load(Relaxed), Relaxed);
-        }
-        head.len.store((len - out) as u32, Relaxed);
+        self.head(list).move_out_oldest(n);
     }
 
     /// Shows every block of every list to `f`. Nobody may use the cache meanwhile.
@@ -377,24 +346,24 @@ impl ZoneCache {
     /// Blocks that fast paths took from a list, and that they put.
     pub(super) fn passed_quickly(&self, list: List) -> (u64, u64) {
         let head = self.head(list);
-        (head.taken.get(), head.put.get())
+        (head.taken_count(), head.put_count())
     }
 
     /// Pages allocated from here, in all.
     pub(crate) fn alloc_pages(&self) -> u64 {
-        let quick = self.sum(|head| head.taken.get() as usize) as u64;
+        let quick = self.sum(|head| head.taken_count() as usize) as u64;
         self.events.alloc_pages.get().wrapping_add(quick)
     }
 
     /// Pages freed to here, in all.
     pub(crate) fn free_pages(&self) -> u64 {
-        let quick = self.sum(|head| head.put.get() as usize) as u64;
+        let quick = self.sum(|head| head.put_count() as usize) as u64;
         self.events.free_pages.get().wrapping_add(quick)
     }
 
     /// Requests served that wanted this node.
     pub(crate) fn numa_hit(&self) -> u64 {
-        let quick = self.heads.iter().map(|head| head.taken.get());
+        let quick = self.heads.iter().map(Stock::taken_count);
         quick.fold(self.events.numa_hit.get(), u64::wrapping_add)
     }
 }
@@ -418,10 +387,6 @@ pub(crate) struct Events {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    const fn new() -> Counter {
-        Counter(AtomicU64::new(0))
-    }
-
     /// Adds without a locked instruction: the section is held, so this CPU is the only writer.
     #[inline]
     pub(crate) fn add(&self, n: usize) {

@@ -20,6 +20,7 @@ use crate::flags::MigrateType;
 use crate::frame::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
 use crate::policy::compaction::Hints;
 use crate::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use crate::sync::stock;
 
 /// [`Block::class`] of a block with no free frame.
 pub(crate) const CLASS_FULL: u8 = 0xff;
@@ -57,7 +58,7 @@ const KINDS: [MigrateType; 16] = {
     kinds
 };
 
-const _: () = assert!(ISOLATED == 8 << KIND_SHIFT);
+const _: () = assert!(ISOLATED == 8 << KIND_SHIFT && stock::KEY == ZONE | KIND | ISOLATED);
 const _: () = assert!((CLASS_PAIR as u16) < RANK && MigrateType::COUNT <= 8);
 const _: () = assert!(PAGEBLOCK_PAGES < 1 << (16 - FREE_SHIFT));
 const _: () = assert!(PAGEBLOCK_PAGES / STEP <= (ZERO >> ZERO_SHIFT) as usize);
@@ -230,6 +231,12 @@ impl Block {
     pub(crate) fn zone_and_kind(&self) -> (u8, MigrateType) {
         let place = self.place.load(Relaxed);
         ((place & ZONE) as u8, Place(place).kind())
+    }
+
+    /// What [`Block::zone_and_kind`] reads: a key, of which the other bits say nothing.
+    #[inline(always)]
+    pub(crate) fn key(&self) -> &AtomicU16 {
+        &self.place
     }
 
     /// Type and known content at once.

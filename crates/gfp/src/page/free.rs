@@ -1,7 +1,7 @@
 //! Free: to this CPU's cache, to the zone, and put off from inside the allocator.
 
 use super::PageAllocator;
-use super::cache::{List, ZoneCache};
+use super::cache::{Front, List, ZoneCache};
 use super::shard::Shard;
 use super::zone::Zone;
 use crate::frame::{Dropped, FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
@@ -30,35 +30,22 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Safety
     /// Nobody may use the block any more through this reference.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn free(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
-        let word = self.frames.get_acquire(pfn);
-        if word.unmarked() != self.freed_at_once.of_order(order) || order > Order::PAGEBLOCK {
-            // SAFETY: promised by the caller.
-            return unsafe { self.free_counted(pfn, order, word) };
+        if self.put_quick(pfn, order) {
+            return Ok(());
         }
-        match Local::enter(&self.platform) {
-            Ok(local) if self.push_quick(&local, pfn, order) => local.leave(),
-            Ok(local) => self.free_inside(local, pfn, order),
-            Err(_) => self.defer(pfn, order),
-        }
-        Ok(())
+        // SAFETY: promised by the caller.
+        unsafe { self.free_long(pfn, order) }
     }
 
-    /// [`PageAllocator::free`] of the last reference, where no list takes it at once.
-    #[inline(never)]
-    fn free_inside(&self, local: Local<'_, P>, pfn: Pfn, order: Order) {
-        self.free_local(&local, pfn, order);
-        local.leave();
-    }
-
-    /// [`PageAllocator::free`] of what is not the last reference of a plain block that could be
-    /// cached as it is, by its frame's word.
+    /// [`PageAllocator::free`] of what is no plain block that the usual list takes at once.
     ///
     /// # Safety
     /// As there.
     #[inline(never)]
-    unsafe fn free_counted(&self, pfn: Pfn, order: Order, word: FrameWord) -> Result<(), Misuse> {
+    unsafe fn free_long(&self, pfn: Pfn, order: Order) -> Result<(), Misuse> {
+        let word = self.frames.get_acquire(pfn);
         // SAFETY: the caller gave up its reference; so here and for what follows from it.
         let again = |pfn, order| unsafe { self.free(pfn, order) };
         if !word.is_block(FrameKind::Page, order) {
@@ -70,6 +57,13 @@ impl<P: Platform> PageAllocator<P> {
         }
         self.give(pfn, order);
         Ok(())
+    }
+
+    /// [`PageAllocator::give`] inside a section.
+    #[inline(never)]
+    fn free_inside(&self, local: Local<'_, P>, pfn: Pfn, order: Order) {
+        self.free_local(&local, pfn, order);
+        local.leave();
     }
 
     /// Gives back a block that the caller owns alone.
@@ -143,13 +137,13 @@ impl<P: Platform> PageAllocator<P> {
             cache.events.free_pages.add(order.pages());
         }
         let word = self.clear_freed(pfn, order);
-        if let (Some(cache), Some(list)) = (cache, List::of(order, kind))
-            && self.make_room(local, zone, cache, list)
-        {
+        if let Some((cache, list)) = cache.zip(List::of(order, kind)) {
+            let frame = self.frame_index(pfn);
             self.frames.set(pfn, word);
-            let pushed = cache.push(list, self.frame_index(pfn));
-            debug_assert!(pushed, "room was made");
-            if pushed {
+            self.note_usual(local, frame, list.at(Front::lists_of(id)), order);
+            if cache.push(list, frame)
+                || self.make_room(local, zone, cache, list) && cache.push(list, frame)
+            {
                 return;
             }
         }

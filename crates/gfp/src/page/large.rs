@@ -1,6 +1,5 @@
 //! Blocks of whole pages that kmalloc gives out as its own: marked and counted in one section.
 
-use super::cache::List;
 use super::relief::Relief;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
@@ -23,8 +22,8 @@ impl<P: Platform> PageAllocator<P> {
     {
         self.check(req)?;
         let local = Local::enter(&self.platform)?;
-        let found = List::of(req.order, self.mobility(req.gfp))
-            .and_then(|list| self.pop_quick(&local, req, list))
+        let found = self
+            .take_inside(&local, req, self.mobility(req.gfp))
             .or_else(|| self.alloc_local(&local, req, AllocFlags::fast(req.gfp)));
         let Some(pfn) = found else {
             drop(local);
@@ -68,8 +67,8 @@ impl<P: Platform> PageAllocator<P> {
         match Local::enter(&self.platform) {
             Ok(local) => {
                 self.count_large(&local, -(order.pages() as isize));
-                let long = self.config.init_on_free || !List::has(order);
-                if long || !self.push_quick(&local, pfn, order) {
+                let long = self.config.init_on_free;
+                if long || !self.put_inside(&local, pfn, order) {
                     self.free_local(&local, pfn, order);
                 }
             }

@@ -7,25 +7,27 @@
 //! once more (P111, P205).
 
 use super::BootConfig;
+use super::cache::Front;
 use super::known::Known;
 use super::zone::Zone;
 use crate::flags::{Gfp, ZoneKind};
 use crate::frame::{MAX_NODES, NodeId};
-use crate::sync::atomic::AtomicU8;
-use crate::sync::atomic::Ordering::{Acquire, Release};
+#[cfg(test)]
+use crate::sync::atomic::Ordering::Acquire;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU8, AtomicU32};
+use crate::sync::stock::At;
 
 /// Zones that a machine can have.
 pub(super) const MAX_ZONES: usize = MAX_NODES * ZoneKind::COUNT;
 
 /// Zone selectors of a request, checked or not (P47).
 const SELECTORS: usize = 16;
-/// No zone has this id.
-const NO_ZONE: u8 = 0xff;
 
 /// One node's zonelist (P202).
 pub(super) struct ZoneList {
     /// See [`ZoneList::first`].
-    first: [[AtomicU8; SELECTORS]; 2],
+    first: [[AtomicU32; SELECTORS]; 2],
     known: Known<MAX_ZONES>,
     /// All zones, also those whose memory is to come, in order.
     places: [u8; MAX_ZONES],
@@ -35,7 +37,7 @@ pub(super) struct ZoneList {
 impl ZoneList {
     fn empty() -> ZoneList {
         ZoneList {
-            first: [const { [const { AtomicU8::new(NO_ZONE) }; SELECTORS] }; 2],
+            first: [const { [const { AtomicU32::new(At::NOWHERE.bytes()) }; SELECTORS] }; 2],
             known: Known::new(),
             places: [0; MAX_ZONES],
             nr_places: 0,
@@ -87,19 +89,21 @@ impl ZoneList {
                 let may = |id: &&u8| Some(zones[**id as usize].kind) <= highest;
                 let first = with_memory.clone().find(may);
                 let near = first.filter(|id| zones[**id as usize].node == node);
-                // Release: pairs with the Acquire in `first`, as in `Known::write`.
-                place.store(near.copied().unwrap_or(NO_ZONE), Release);
+                let lists = near.map_or(At::NOWHERE, |id| Front::lists_of(usize::from(*id)));
+                // Relaxed: blocks that are found there were put there by this very CPU.
+                place.store(lists.bytes(), Relaxed);
             }
         }
     }
 
-    /// The zone that a request looks at first, by its id, if it is on this very node; else an id
-    /// that no zone has.
+    /// Where each CPU has the lists of the zone that a request looks at first, if it is on this
+    /// very node; else [`At::NOWHERE`].
     #[inline(always)]
-    pub(super) fn first(&self, gfp: Gfp) -> u8 {
+    pub(super) fn first(&self, gfp: Gfp) -> At {
         let zero = gfp.contains(Gfp::ZERO) as usize;
-        // Acquire: pairs with the Release in `populate`.
-        self.first[zero][gfp.bits() as usize % SELECTORS].load(Acquire)
+        let place = &self.first[zero][gfp.bits() as usize % SELECTORS];
+        // Relaxed: as where it is written.
+        At::from_bytes(place.load(Relaxed))
     }
 
     /// The zones with memory, in order; each is to be loaded with `Acquire`.

@@ -85,12 +85,13 @@ mod zone;
 
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{FrameKind, FrameStack, FrameTable, FrameWord, MAX_NODES, NodeId, Order, Pfn};
+use crate::frame::{FrameStack, FrameTable, FrameWord, MAX_NODES, NodeId, Order, Pfn};
 use crate::platform::{DirectMap, Platform, caller_of};
 use crate::policy::fallback::Grouping;
 use crate::report::{OnMisuse, Report};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
-use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize};
+use crate::sync::stock::Shelves;
 use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
@@ -114,7 +115,6 @@ pub(crate) use verify::same;
 pub use view::{ZoneEvents, ZoneStats};
 
 use boot::Tables;
-use cache::ZoneCache;
 use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
 use mobile::Owners;
@@ -145,12 +145,15 @@ impl PageRequest {
         }
     }
 
-    /// One AND: false means that [`PageAllocator::admit`] would change and refuse nothing.
-    #[inline]
+    /// One AND: false means that [`PageAllocator::admit`] would change and refuse nothing, that the
+    /// pages are of the type `Unmovable`, and are not compound.
+    #[inline(always)]
     const fn is_special(&self) -> bool {
-        self.gfp.needs_check_or(Gfp::MOVABLE)
+        self.gfp.needs_check_or(SPECIAL)
     }
 }
+
+const SPECIAL: Gfp = Gfp::MOVABLE.with(Gfp::RECLAIMABLE).with(Gfp::COMP);
 
 /// The pages of one machine.
 #[repr(C)]
@@ -161,16 +164,17 @@ pub struct PageAllocator<P: Platform> {
     blocks: Blocks,
     zones: Carved<Zone>,
     lists: [ZoneList; MAX_NODES],
-    /// One entry a CPU id: its caches, one a zone; null until its first use.
-    cpus: Carved<AtomicPtr<ZoneCache>>,
+    /// One entry a CPU id: a [`Front`](cache::Front) and its caches, one a zone; null until its
+    /// first use.
+    cpus: Shelves,
     /// Sizes of the per-CPU caches, by zone id.
     sizing: [Sizing; MAX_ZONES],
     /// The highest zone of a request by what its flags select, with `ZERO` and without.
     highest: [[ZoneKind; ZoneKind::COUNT]; 2],
     /// P351: `ZERO` with `init_on_alloc`, else nothing.
     init: Gfp,
-    /// The word of a page that its owner frees without anything else to be done.
-    freed_at_once: FrameWord,
+    /// By order: the word of a block that its owner frees without anything else to be done.
+    freed_at_once: [FrameWord; 16],
     /// A [`Grouping`].
     grouping: AtomicU8,
     /// Bit n: node n has memory.
@@ -219,10 +223,7 @@ impl<P: Platform> PageAllocator<P> {
             cpus: tables.cpus,
             sizing: [const { Sizing::new() }; MAX_ZONES],
             highest: boot::highest_zones(config),
-            freed_at_once: match config.init_on_free {
-                true => FrameWord::NEVER,
-                false => FrameWord::new(FrameKind::Page, Order::ZERO, 1),
-            },
+            freed_at_once: quick::freed_at_once(config),
             init: match config.init_on_alloc {
                 true => Gfp::ZERO,
                 false => Gfp::NONE,

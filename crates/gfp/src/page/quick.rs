@@ -1,27 +1,55 @@
 //! What most requests and frees take: one block from, or to, a list of this CPU.
 //!
-//! 1. **Allocation.** The zone that the request would look at first is read from a table of the
-//!    node ([`ZoneList::first`](super::lists::ZoneList::first)), the list from a table of orders
-//!    and types. No watermark is looked at: the block was paid for when the list was filled.
-//! 2. **Free.** The block's zone and type are read from its pageblock.
-//! 3. **Everything else is left to the long way**, which looks anew: nothing was changed then. A
+//! 1. **Allocation.** Where each CPU has the list is read from a table of the node
+//!    ([`ZoneList::first`](super::lists::ZoneList::first)) and one of orders and types. No
+//!    watermark is looked at: the block was paid for when the list was filled.
+//! 2. **Free.** A block goes to the list that is usual for its order on this CPU
+//!    ([`stock`](crate::sync::stock)), if its pageblock is of the zone and type which that list is
+//!    for. Else the long way looks into the tables, and says what is usual from now on.
+//! 3. **Both are one operation on a stock**, the platform's ([`Platform::take_at_hand`],
+//!    [`Platform::put_at_hand`]), with no section around it: what comes before it holds on every
+//!    CPU, the pageblock's type is looked at inside, and what follows is done with a block that is
+//!    the caller's already. Until then its word says that it is cached, and who frees it meanwhile
+//!    is told so.
+//! 4. **Everything else is left to the long way**, which looks anew: nothing was changed then. A
 //!    list that is empty, or holds as many as it may; a request for another node; a zone that is
-//!    not this node's; orders and types that are not cached.
-//! 4. What is done here is counted by the list itself
-//!    ([`ZoneCache::pop_counted`](super::cache::ZoneCache::pop_counted)).
+//!    not this node's; orders and types that are not cached. Each of the other ways is a call at
+//!    the end, so that this one saves no registers.
+//! 5. What is done here is counted by the list itself.
 
-use super::cache::{List, ZoneCache};
+use super::cache::List;
 use super::relief::Relief;
-use super::{PageAllocator, PageRequest};
+use super::{BootConfig, PageAllocator, PageRequest};
 use crate::error::AllocError;
-use crate::flags::MigrateType;
+use crate::flags::{Gfp, MigrateType};
 use crate::frame::{FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
 use crate::policy::watermark::AllocFlags;
 use crate::sync::Local;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::stock::{At, Put};
+
+/// Why no block was taken.
+enum Missed {
+    /// No list takes part, or its list is empty.
+    NoneThere,
+    /// What was there was freed twice at once, and has another owner by now.
+    Twice(Pfn),
+}
+
+/// What [`PageAllocator`] has of that name.
+pub(super) fn freed_at_once(config: &BootConfig) -> [FrameWord; 16] {
+    core::array::from_fn(|order| match Order::new(order as u8) {
+        Some(order) if List::of(order, MigrateType::Movable).is_some() && !config.init_on_free => {
+            FrameWord::new(FrameKind::Page, order, 1)
+        }
+        _ => FrameWord::NEVER,
+    })
+}
 
 impl<P: Platform> PageAllocator<P> {
-    /// [`PageAllocator::alloc_with`] for a request that is to be admitted first.
+    /// [`PageAllocator::alloc_with`] for a request that is to be admitted first, or is served with
+    /// more than its pages.
     #[inline(never)]
     pub(super) fn alloc_special<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
     where
@@ -42,52 +70,39 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        let Some(list) = List::of(req.order, kind) else {
-            return self.alloc_long(req, relief);
-        };
-        let local = Local::enter(&self.platform)?;
-        let Some(pfn) = self.pop_quick(&local, req, list) else {
-            return self.alloc_missed(local, req, relief);
-        };
-        local.leave();
-        self.hand_out(pfn, req);
-        Ok(pfn)
+        // Each of the other ways is a call at the end, so that this one needs no stack.
+        match self.take_quick(req, kind) {
+            Ok(pfn) if self.needs_more(req.gfp) => Ok(self.handed_out(pfn, req)),
+            Ok(pfn) => {
+                let word = FrameWord::new(FrameKind::Page, req.order, 1);
+                self.frames.set(pfn, word);
+                Ok(pfn)
+            }
+            Err(Missed::NoneThere) => self.alloc_long(req, relief),
+            Err(Missed::Twice(pfn)) => self.alloc_after(pfn, req, relief),
+        }
     }
 
-    /// [`PageAllocator::alloc_admitted`] of what is not cached.
+    /// True if a block for such a request needs more than the word of a plain block.
+    #[inline(always)]
+    fn needs_more(&self, gfp: Gfp) -> bool {
+        (gfp | self.init).intersects(Gfp::ZERO.with(Gfp::COMP))
+    }
+
+    /// [`PageAllocator::hand_out`], not in place.
+    #[inline(never)]
+    fn handed_out(&self, pfn: Pfn, req: &PageRequest) -> Pfn {
+        self.hand_out(pfn, req);
+        pfn
+    }
+
+    /// Serves a request that was looked at, where no block is at hand.
     #[inline(never)]
     fn alloc_long<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
     where
         R: Relief<P> + ?Sized,
     {
         let local = Local::enter(&self.platform)?;
-        self.alloc_inside(local, req, relief)
-    }
-
-    /// [`PageAllocator::alloc_admitted`], where no block is at hand.
-    #[inline(never)]
-    fn alloc_missed<R>(
-        &self,
-        local: Local<'_, P>,
-        req: &PageRequest,
-        relief: &R,
-    ) -> Result<Pfn, AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
-        self.alloc_inside(local, req, relief)
-    }
-
-    #[inline(always)]
-    fn alloc_inside<R>(
-        &self,
-        local: Local<'_, P>,
-        req: &PageRequest,
-        relief: &R,
-    ) -> Result<Pfn, AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
         let found = self.alloc_local(&local, req, AllocFlags::fast(req.gfp));
         local.leave();
         match found {
@@ -99,53 +114,124 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Takes a block for a request that was admitted, from the list of its order and type.
+    /// [`PageAllocator::alloc_long`] after a block was at hand that has another owner.
+    #[cold]
+    #[inline(never)]
+    fn alloc_after<R>(&self, pfn: Pfn, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
+    where
+        R: Relief<P> + ?Sized,
+    {
+        self.complain_twice(pfn);
+        self.alloc_long(req, relief)
+    }
+
+    /// Takes a block of a type for a request that was looked at, from the list that is first. Its
+    /// words are to be set.
     #[inline(always)]
-    pub(super) fn pop_quick(
+    fn take_quick(&self, req: &PageRequest, kind: MigrateType) -> Result<Pfn, Missed> {
+        // SAFETY: [INV-PCPU-4] they were made at boot; the place is that of a list.
+        let take = |at| unsafe { self.platform.take_at_hand(&self.cpus, at) };
+        self.take_by(req, kind, take)
+    }
+
+    /// [`PageAllocator::take_quick`] for who is inside a section.
+    #[inline(always)]
+    pub(super) fn take_inside(
         &self,
         local: &Local<'_, P>,
         req: &PageRequest,
-        list: List,
+        kind: MigrateType,
     ) -> Option<Pfn> {
-        if req.node.is_some() {
-            return None;
-        }
-        let zones = self.lists.get(usize::from(self.platform.node().0))?;
-        let cache = self.cache_at(local, usize::from(zones.first(req.gfp)))?;
-        loop {
-            let frame = cache.pop_counted(list)?;
-            let pfn = Pfn(self.frames.base().0 + frame as usize);
-            let word = self.frames.get(pfn);
-            if word.is_block(FrameKind::Cached, req.order) {
-                return Some(pfn);
-            }
-            // It was freed twice at once, and has another owner by now.
+        // SAFETY: [INV-PCPU-1] the section's CPU; [INV-PCPU-4] as above.
+        let take = |at| unsafe { self.cpus.take(local.cpu(), at) };
+        let taken = self.take_by(req, kind, take);
+        if let Err(Missed::Twice(pfn)) = taken {
             self.complain_twice(pfn);
         }
+        taken.ok()
     }
 
-    /// Puts a block that nobody owns into a list as it is, not cleared; false, and nothing done, if
-    /// that is not a matter of a few instructions.
     #[inline(always)]
-    pub(super) fn push_quick(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) -> bool {
-        let Some((zone, kind)) = self.blocks.zone_and_kind_of(pfn) else {
+    fn take_by(
+        &self,
+        req: &PageRequest,
+        kind: MigrateType,
+        take: impl FnOnce(At) -> Option<u32>,
+    ) -> Result<Pfn, Missed> {
+        let zones = match req.node {
+            None => self.lists.get(usize::from(self.platform.node().0)),
+            Some(_) => None,
+        };
+        let at = zones.and_then(|zones| {
+            let lists = zones.first(req.gfp);
+            List::place_of(req.order, kind, lists).somewhere()
+        });
+        let Some(frame) = at.and_then(take) else {
+            return Err(Missed::NoneThere);
+        };
+        let pfn = Pfn(self.frames.base().0 + frame as usize);
+        // SAFETY: [INV-PAGE-3] what is in a list is a frame of the table.
+        let word = unsafe { self.frames.word_at(frame) }.load(Relaxed);
+        match FrameWord::from_bits(word).is_block(FrameKind::Cached, req.order) {
+            true => Ok(pfn),
+            false => Err(Missed::Twice(pfn)),
+        }
+    }
+
+    /// Frees a block that has one reference and needs nothing else, as it is, into the list that is
+    /// usual; false, and nothing done, if it is not such a block or that list does not take it.
+    #[inline(always)]
+    pub(super) fn put_quick(&self, pfn: Pfn, order: Order) -> bool {
+        let marked = FrameWord::new(FrameKind::Cached, order, 0);
+        let Some(put) = self.put_of(pfn, order, marked) else {
             return false;
         };
-        let list = List::or_nowhere(order, kind);
-        let pushed = match self.cache_at(local, zone) {
-            Some(cache) => cache.push_counted(list, self.frame_index(pfn)),
-            None => false,
-        };
-        if pushed {
-            let word = FrameWord::new(FrameKind::Cached, order, 0);
-            self.frames.set(pfn, word);
+        // Acquire: as in `FrameTable::get_acquire`.
+        let now = FrameWord::from_bits(put.word.load(Acquire));
+        if now.unmarked() != self.freed_at_once[order.index() & 15] {
+            return false;
         }
-        pushed
+        // SAFETY: [INV-PCPU-4] they were made at boot. The word is that of the caller's block.
+        unsafe { self.platform.put_at_hand(&self.cpus, put) }
     }
 
-    /// The cache of the section's CPU for a zone, if there is such a zone and the CPU has caches.
+    /// What is to be put for a block; `None` for what no zone has.
     #[inline(always)]
-    fn cache_at(&self, local: &Local<'_, P>, zone: usize) -> Option<&ZoneCache> {
-        self.caches_of(local.cpu())?.get(zone)
+    fn put_of(&self, pfn: Pfn, order: Order, marked: FrameWord) -> Option<Put<'_>> {
+        let frame = self.frames.index(pfn)? as u32;
+        Some(Put {
+            hint: order.index(),
+            // SAFETY: [INV-PAGE-3] a frame of the table.
+            key: unsafe { self.blocks.key_at(frame) },
+            number: frame,
+            // SAFETY: as above.
+            word: unsafe { self.frames.word_at(frame) },
+            marked: marked.bits(),
+        })
+    }
+
+    /// Puts a block that nobody owns into the list that is usual, as it is, not cleared; false, and
+    /// nothing done, if that list does not take it.
+    #[inline(always)]
+    pub(super) fn put_inside(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) -> bool {
+        let marked = FrameWord::new(FrameKind::Cached, order, 0);
+        let Some(put) = self.put_of(pfn, order, marked) else {
+            return false;
+        };
+        // SAFETY: [INV-PCPU-1] the section's CPU.
+        unsafe { self.cpus.put(local.cpu(), put) }
+    }
+
+    /// From now on blocks of the order from pageblocks like this frame's go to the list at once, on
+    /// the section's CPU.
+    #[inline]
+    pub(super) fn note_usual(&self, local: &Local<'_, P>, frame: u32, list: At, order: Order) {
+        // SAFETY: [INV-PCPU-2] null, or written and there.
+        let shelf = unsafe { self.cpus.of(local.cpu()).as_ref() };
+        if let Some(shelf) = shelf {
+            // SAFETY: [INV-PAGE-3] a frame of a zone.
+            let key = unsafe { self.blocks.key_at(frame) };
+            shelf.note(order.index(), key.load(Relaxed), list);
+        }
     }
 }

@@ -14,8 +14,8 @@ use crate::policy::shards;
 use crate::policy::watermark::{
     AllocFlags, FreeState, WatermarkLevel, Watermarks, order0_watermark_ok, zone_watermark_ok,
 };
-use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU16, AtomicUsize};
 use crate::sync::{Carved, LineBreak, Local};
 
 /// Mobility types that have free lists (all but `Isolate`).
@@ -53,6 +53,18 @@ impl Blocks {
     pub(crate) fn zone_and_kind_of(&self, pfn: Pfn) -> Option<(usize, MigrateType)> {
         let (zone, kind) = self.blocks[self.of(pfn)?].zone_and_kind();
         Some((zone as usize, kind))
+    }
+
+    /// [`Block::key`] of a frame's block, by the frame's index in the frame table.
+    ///
+    /// # Safety
+    /// [INV-PAGE-3] It is one of the frame table.
+    #[inline(always)]
+    pub(super) unsafe fn key_at(&self, frame: u32) -> &AtomicU16 {
+        let block = (frame >> PAGEBLOCK_ORDER) as usize;
+        debug_assert!(block < self.blocks.len());
+        // SAFETY: [INV-PAGE-3] the descriptors are those of the frame table's frames.
+        unsafe { self.blocks.get_unchecked(block) }.key()
     }
 
     /// [`Place::knows_zero`](super::descriptor::Place::knows_zero) of a frame's block.

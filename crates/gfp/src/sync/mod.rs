@@ -15,12 +15,14 @@
 //!    interrupted begins anew.
 //! 5. **Waiting.** [`WaitQueue`]: tasks that sleep until a condition holds, where the platform can
 //!    ([`Sleep`](crate::platform::Sleep)).
-//! 6. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
+//! 6. **Stocks**: `stock`. What one CPU takes from and puts to in a few instructions.
+//! 7. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
 
 mod carved;
 pub(crate) mod cell;
 mod local;
 mod lock;
+pub mod stock;
 mod wait;
 // Model checkers see atomics, not instructions: the module says what takes their place.
 #[cfg(all(target_arch = "x86_64", not(loom)))]

@@ -93,16 +93,30 @@ fn all_lists_together_may_hold_no_more_than_the_cpu_keeps() {
 }
 
 #[test]
-fn what_is_of_no_list_is_neither_put_nor_taken() {
-    let caches = caches();
-    let cache = &caches[0];
-    for (order, kind) in [(6, 1), (10, 1), (0, MigrateType::Isolate as u8), (15, 7)] {
-        let list = List(LIST_OF[order << 3 | usize::from(kind)].0);
-        assert_eq!(list, NOWHERE);
-        assert!(!cache.push_counted(list, 1));
-        assert_eq!(cache.pop_counted(list), None);
+fn what_is_of_no_list_has_no_place() {
+    let zone = Front::lists_of(1);
+    for (order, kind) in [
+        (6, MigrateType::Movable),
+        (10, MigrateType::Movable),
+        (0, MigrateType::Isolate),
+    ] {
+        let order = Order::new(order).unwrap();
+        assert_eq!(List::of(order, kind), None);
+        assert_eq!(List::place_of(order, kind, zone).somewhere(), None);
     }
-    assert_eq!((cache.alloc_pages(), cache.free_pages()), (0, 0));
+    let none = List::place_of(Order::MAX, MigrateType::Isolate, At::NOWHERE);
+    assert_eq!(none.somewhere(), None, "of no zone either");
+    for list in List::all() {
+        let kind = MigrateType::ALL
+            .into_iter()
+            .find(|kind| List::of(list.order(), *kind) == Some(list));
+        let place = List::place_of(list.order(), kind.unwrap(), zone).somewhere();
+        assert_eq!(place, Some(list.at(zone)));
+        assert_eq!(
+            List::place_of(list.order(), kind.unwrap(), At::NOWHERE).somewhere(),
+            None
+        );
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The quick way does what the long way does.
 
+use super::super::cache::Front;
 use super::plug::{BASE, MIB, boot, config, node};
 use crate::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, NodeId, Order, Pfn, PhysAddr};
 use crate::page::{BootConfig, PageAllocator, PageRequest, RegionKind};
+use crate::sync::stock::At;
 use crate::testing::{TestPlatform, pages};
 use std::vec::Vec;
 
@@ -35,7 +37,7 @@ fn it_looks_at_the_zone_that_the_zonelist_has_first() {
                 let gfp = Gfp::from_bits_retain(bits) | zero;
                 let quick = machine.lists[usize::from(node.0)].first(gfp);
                 if gfp.check().is_err() {
-                    assert!(machine.zones.get(usize::from(quick)).is_none(), "{gfp:?}");
+                    assert_eq!(quick, At::NOWHERE, "{gfp:?}");
                     continue;
                 }
                 let node = Some(node);
@@ -46,8 +48,8 @@ fn it_looks_at_the_zone_that_the_zonelist_has_first() {
                 };
                 let first = machine.candidates(&req).next().unwrap();
                 let near = Some(first.node) == node;
-                let zone = machine.zones.get(usize::from(quick));
-                assert_eq!(zone.map(|z| z.id), near.then_some(first.id), "{gfp:?}");
+                let its = near.then(|| Front::lists_of(usize::from(first.id)));
+                assert_eq!(quick, its.unwrap_or(At::NOWHERE), "{gfp:?}");
                 found[usize::from(near)] += 1;
             }
         }
@@ -114,4 +116,30 @@ fn what_it_put_is_what_it_takes() {
     assert_ne!(get(GFP_HIGHUSER_MOVABLE), b);
     assert_eq!(machine.zones[0].kind, ZoneKind::Normal);
     assert_eq!(machine.blocks.kind_of(a), MigrateType::Unmovable);
+}
+
+#[test]
+fn a_block_goes_where_its_pageblock_is_now_not_where_is_usual() {
+    // P327
+    let machine = pages(64);
+    let get = |gfp| machine.alloc(&PageRequest::new(gfp, O0)).unwrap();
+    // SAFETY: each is freed once, and used by nobody.
+    let put = |pfn| unsafe { machine.free(pfn, O0).unwrap() };
+    let held: Vec<Pfn> = (0..4).map(|_| get(GFP_KERNEL)).collect();
+    put(held[0]);
+    let block = machine.blocks.of(held[1]).unwrap();
+    let kinds = [MigrateType::Movable, MigrateType::Unmovable];
+    machine.blocks.blocks[block].set_kind(kinds[0]);
+    assert!(!machine.put_quick(held[1], O0), "not usual");
+    put(held[1]);
+    assert!(machine.put_quick(held[2], O0), "usual from now on");
+    assert_eq!(get(GFP_HIGHUSER_MOVABLE), held[2]);
+    assert_eq!(get(GFP_HIGHUSER_MOVABLE), held[1]);
+    machine.blocks.blocks[block].set_kind(kinds[1]);
+    assert!(!machine.put_quick(held[3], O0), "not usual any more");
+    assert_eq!(get(GFP_KERNEL), held[0]);
+    held[1..].iter().for_each(|pfn| put(*pfn));
+    put(held[0]);
+    machine.drain_all();
+    machine.verify().unwrap();
 }
