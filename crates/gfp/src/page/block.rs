@@ -11,6 +11,9 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Words of a [`Line`].
 pub(crate) const LINE_WORDS: usize = PAGEBLOCK_PAGES / 64;
 
+/// The order of a run of one word.
+const WORD_ORDER: u8 = 6;
+
 /// Bits that may start an aligned run of order 0..=5 inside a word.
 const STARTS: [u64; 7] = [
     u64::MAX,
@@ -168,17 +171,63 @@ impl Line {
         self.0[frame / 64].load(Relaxed) >> (frame % 64) & 1 != 0
     }
 
-    /// Marks a run free; the zone's lock is held.
+    /// Marks a run free, of which no frame is free. Returns the order of the run that it makes with
+    /// its free buddies; `None`, and nothing done, if a frame is free already. The zone's lock is
+    /// held.
     #[inline]
-    pub(crate) fn set(&self, start: usize, order: Order) {
-        if order.get() < 6 {
-            let word = &self.0[start / 64];
-            word.store(word.load(Relaxed) | mask(start, order), Relaxed);
+    pub(crate) fn set_merged(&self, start: usize, order: Order) -> Option<u8> {
+        let mut merged = order.get();
+        if merged < WORD_ORDER {
+            let word = &self.0[start / 64 % LINE_WORDS];
+            let (old, mut mask) = (word.load(Relaxed), mask(start, order));
+            if old & mask != 0 {
+                return None;
+            }
+            let new = old | mask;
+            word.store(new, Relaxed);
+            // The run and its buddy, twice as wide at each step.
+            let mut at = start % 64;
+            loop {
+                let width = 1 << merged;
+                let buddy = if at & width == 0 {
+                    mask << width
+                } else {
+                    mask >> width
+                };
+                if new & buddy != buddy {
+                    return Some(merged);
+                }
+                mask |= buddy;
+                at &= !width;
+                merged += 1;
+                if merged == WORD_ORDER {
+                    break;
+                }
+            }
         } else {
-            for word in &self.0[start / 64..][..order.pages() / 64] {
-                word.store(u64::MAX, Relaxed);
+            let words = match order {
+                Order::PAGEBLOCK => &self.0[..],
+                _ => &self.0[start / 64..][..order.pages() / 64],
+            };
+            if words.iter().fold(0, |some, word| some | word.load(Relaxed)) != 0 {
+                return None;
+            }
+            words.iter().for_each(|word| word.store(u64::MAX, Relaxed));
+            if order == Order::PAGEBLOCK {
+                return Some(merged);
             }
         }
+        let mut word = start / 64;
+        while merged < PAGEBLOCK_ORDER {
+            let words = 1 << (merged - WORD_ORDER);
+            let buddy = &self.0[(word ^ words) & (LINE_WORDS - 1)..][..words];
+            if buddy.iter().any(|word| word.load(Relaxed) != u64::MAX) {
+                break;
+            }
+            word &= !words;
+            merged += 1;
+        }
+        Some(merged)
     }
 
     /// Marks all frames free; the zone's lock is held.
@@ -316,6 +365,40 @@ mod tests {
                     naive_best(&bits, o),
                     "round {round} order {o}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_set_merges_as_far_as_its_buddies_are_free() {
+        // P301, P302
+        let mut state = 0x2545_f491_4f6c_dd1du64;
+        let mut random = move |n: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 33) as usize % n
+        };
+        let line = Line(core::array::from_fn(|_| AtomicU64::new(0)));
+        for _ in 0..200 {
+            line.clear_all();
+            let mut free = [false; 512];
+            // In the end every frame is free.
+            while free.contains(&false) {
+                let o = order(random(10) as u8);
+                let start = random(512) & !(o.pages() - 1);
+                let taken = free[start..start + o.pages()].contains(&true);
+                let merged = line.set_merged(start, o);
+                assert_eq!(merged.is_none(), taken);
+                if !taken {
+                    free[start..start + o.pages()].fill(true);
+                    let whole = |m: &u8| {
+                        let pages = 1 << m;
+                        let first = start & !(pages - 1);
+                        !free[first..first + pages].contains(&false)
+                    };
+                    let expected = (o.get()..=9).take_while(whole).last();
+                    assert_eq!(merged, expected, "{start} {o:?}");
+                }
+                assert!((0..512).all(|i| line.is_free(i) == free[i]));
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Free: to this CPU's cache, to the zone, and put off from inside the allocator.
 
 use super::PageAllocator;
+use super::block::largest_block;
 use super::cache::{Front, List, ZoneCache};
+use super::guard::ZoneGuard;
 use super::shard::Shard;
 use super::zone::Zone;
 use crate::frame::{Dropped, FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
@@ -19,6 +21,85 @@ const REPORT_MOST: usize = 64;
 pub(super) const HOLD_MOST: usize = 63;
 
 const _: () = assert!(HOLD_MOST < u64::BITS as usize, "a bit for each block");
+
+/// Blocks of one order that follow each other, from a frame up to another.
+pub(super) struct Row {
+    first: Pfn,
+    end: Pfn,
+}
+
+impl Row {
+    /// No block, and no block lies at its ends.
+    const EMPTY: Row = Row {
+        first: Pfn(usize::MAX),
+        end: Pfn(usize::MAX),
+    };
+
+    #[inline(always)]
+    fn new(pfn: Pfn, order: Order) -> Row {
+        Row {
+            first: pfn,
+            end: pfn.add(order.pages()),
+        }
+    }
+
+    /// Adds a block at an end, if that is where it lies.
+    #[inline(always)]
+    fn extend(&mut self, pfn: Pfn, order: Order) -> bool {
+        if pfn == self.end {
+            self.end = pfn.add(order.pages());
+            return true;
+        }
+        let before = pfn.add(order.pages()) == self.first;
+        if before {
+            self.first = pfn;
+        }
+        before
+    }
+}
+
+impl ZoneGuard<'_> {
+    /// Gives a row of blocks back, as the largest blocks that they make. Returns one of which a
+    /// frame is free already; it stays as it is.
+    #[inline(always)]
+    fn put_row(&mut self, row: &Row, order: Order) -> Option<Pfn> {
+        match row.end.0 - row.first.0 {
+            // The largest order is not cached.
+            pages if pages == order.pages() && order < Order::MAX => {
+                (!self.put_within(row.first, order)).then_some(row.first)
+            }
+            0 => None,
+            _ => self.put_several(row, order),
+        }
+    }
+
+    #[inline(never)]
+    fn put_several(&mut self, row: &Row, order: Order) -> Option<Pfn> {
+        let (mut at, end, mut twice) = (row.first, row.end, None);
+        while at < end {
+            let whole = largest_block(at, end);
+            if self.put(at, whole) {
+                self.worked((1 << (whole.get() - order.get())) - 1);
+            } else {
+                twice = twice.or(self.put_apart(at, whole, order));
+            }
+            at = at.add(whole.pages());
+        }
+        twice
+    }
+
+    /// [`ZoneGuard::put_row`] one by one.
+    #[cold]
+    fn put_apart(&mut self, first: Pfn, whole: Order, order: Order) -> Option<Pfn> {
+        let mut twice = None;
+        for at in (0..whole.pages()).step_by(order.pages()) {
+            if !self.put(first.add(at), order) {
+                twice = Some(first.add(at));
+            }
+        }
+        twice
+    }
+}
 
 impl<P: Platform> PageAllocator<P> {
     /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
@@ -192,6 +273,7 @@ impl<P: Platform> PageAllocator<P> {
             let shard = self.shard_of(zone, pfn(left.trailing_zeros() as usize));
             let mut guard = zone.lock_shard(&self.blocks, local, shard);
             let mut next = left;
+            let mut row = Row::EMPTY;
             while next != 0 {
                 let i = next.trailing_zeros() as usize;
                 next &= next - 1;
@@ -207,10 +289,12 @@ impl<P: Platform> PageAllocator<P> {
                     continue;
                 }
                 self.frames.set(pfn, FrameWord::NONE);
-                if !guard.put(pfn, order) {
-                    twice = Some(pfn);
+                if !row.extend(pfn, order) {
+                    twice = twice.or(guard.put_row(&row, order));
+                    row = Row::new(pfn, order);
                 }
             }
+            twice = twice.or(guard.put_row(&row, order));
         }
         twice
     }

@@ -74,7 +74,7 @@ impl ZoneGuard<'_> {
 
     /// Blocks went in or out. Lock holds are short (P805): tests look at this.
     #[inline]
-    fn worked(&self, _blocks: usize) {
+    pub(super) fn worked(&self, _blocks: usize) {
         #[cfg(test)]
         self.work.set(self.work.get() + _blocks as u32);
     }
@@ -251,10 +251,25 @@ impl ZoneGuard<'_> {
         if order == Order::MAX {
             return self.put_largest(pfn, false);
         }
-        if self.blocks.knows_zero(pfn) {
+        self.put_one(pfn, order)
+    }
+
+    #[inline(never)]
+    fn put_one(&mut self, pfn: Pfn, order: Order) -> bool {
+        self.put_within(pfn, order)
+    }
+
+    /// [`ZoneGuard::put`] of what lies in one pageblock.
+    #[inline(always)]
+    pub(super) fn put_within(&mut self, pfn: Pfn, order: Order) -> bool {
+        let Some(block) = self.blocks.of(pfn) else {
+            return false;
+        };
+        let place = self.blocks.blocks[block].place();
+        if place.knows_zero() {
             self.forget_zero(pfn, order);
         }
-        self.put_as(pfn, order, false)
+        self.put_in(block, place.kind(), pfn, order, false)
     }
 
     /// As [`ZoneGuard::put`]; `clean` memory is known to be with the operating system already, and
@@ -267,28 +282,30 @@ impl ZoneGuard<'_> {
         let Some(block) = self.blocks.of(pfn) else {
             return false;
         };
-        let line = &self.blocks.lines[block];
-        let start = pfn.0 % PAGEBLOCK_PAGES;
-        if !line.none_free(start, order) {
+        let kind = self.blocks.blocks[block].kind();
+        self.put_in(block, kind, pfn, order, clean)
+    }
+
+    /// [`ZoneGuard::put_as`] in a pageblock of a type.
+    #[inline(always)]
+    fn put_in(
+        &mut self,
+        block: usize,
+        kind: MigrateType,
+        pfn: Pfn,
+        order: Order,
+        clean: bool,
+    ) -> bool {
+        let Some(o) = self.blocks.lines[block].set_merged(pfn.0 % PAGEBLOCK_PAGES, order) else {
             return false;
-        }
-        line.set(start, order);
+        };
         self.worked(1);
         let b = &self.blocks.blocks[block];
-        let kind = b.kind();
         b.add_free(order.pages() as isize);
         self.account(kind, order.pages() as isize);
-        // Merge with free buddies, each step one order up (P301, P302).
-        let (mut start, mut o) = (start, order.get());
-        while o < PAGEBLOCK_ORDER {
-            let Some(step) = Order::new(o) else { break };
-            let buddy = start ^ step.pages();
-            if !line.all_free(buddy, step) {
-                break;
-            }
+        // Each step one order up (P301, P302).
+        for o in order.get()..o {
             self.count(o, kind, -1);
-            start &= !step.pages();
-            o += 1;
         }
         self.count(o, kind, 1);
         if b.is_class_below(o) {

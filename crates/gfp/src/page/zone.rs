@@ -67,13 +67,6 @@ impl Blocks {
         unsafe { self.blocks.get_unchecked(block) }.key()
     }
 
-    /// [`Place::knows_zero`](super::descriptor::Place::knows_zero) of a frame's block.
-    #[inline]
-    pub(crate) fn knows_zero(&self, pfn: Pfn) -> bool {
-        self.of(pfn)
-            .is_some_and(|b| self.blocks[b].place().knows_zero())
-    }
-
     /// The mobility type of a frame's block.
     #[inline]
     pub(crate) fn kind_of(&self, pfn: Pfn) -> MigrateType {

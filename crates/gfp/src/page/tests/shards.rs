@@ -397,3 +397,26 @@ fn memory_that_is_added_goes_to_the_shards_it_lies_in() {
     let shards: BTreeSet<_> = held.iter().map(|pfn| shard_of(&machine, *pfn)).collect();
     assert_eq!(shards.len(), 8);
 }
+
+#[test]
+fn of_a_row_that_goes_back_only_what_is_free_already_is_refused() {
+    // P302, P305
+    let machine = machine(1024, 1024);
+    let first = get(&machine, GFP_KERNEL, 4);
+    machine.split(first, order(4));
+    let pages: Vec<_> = (0..16).map(|i| first.add(i)).collect();
+    machine.drain_all();
+    let before = machine.free_page_count();
+    pages.iter().for_each(|pfn| put(&machine, *pfn, 0));
+    let local = Local::enter(machine.platform()).unwrap();
+    assert!(
+        machine.zones[0]
+            .lock(&machine.blocks, &local)
+            .put(pages[5], order(0))
+    );
+    drop(local);
+    machine.drain_all();
+    assert_eq!(machine.free_page_count(), before + 16);
+    assert_eq!(machine.misuses(), 1);
+    machine.verify().unwrap();
+}
