@@ -29,6 +29,8 @@ enum Benchmark {
     },
     /// The page allocator beside its peers and two floors
     Page(Page),
+    /// The CPUs that a process can have, side by side: slots, and places by restartable sequences
+    Percpu(Percpu),
     /// How far pages that cannot be moved spread over blocks of 2 MiB, after a long mixed load
     Frag(Frag),
     /// The instructions of the kernel's operations, beside the recorded ones
@@ -88,6 +90,39 @@ impl Page {
             }
         }
         args
+    }
+}
+
+#[derive(Args, Default)]
+struct Percpu {
+    /// One JSON object a row, number of threads, and side
+    #[arg(long)]
+    json: bool,
+    /// Only rows whose names have this text
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Numbers of threads, by default 1,2,4,16
+    #[arg(long, value_name = "LIST")]
+    threads: Option<String>,
+    /// Rounds, of which the median counts; by default 11
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Few rounds of little: shows that all works, measures nothing
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Percpu {
+    fn args(&self) -> Vec<String> {
+        let page = Page {
+            json: self.json,
+            filter: self.filter.clone(),
+            threads: self.threads.clone(),
+            rounds: self.rounds,
+            quick: self.quick,
+            ..Page::default()
+        };
+        page.args()
     }
 }
 
@@ -158,6 +193,7 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
         }
         Benchmark::Frag(frag) => example(repo, "gfp-host", "bench_frag", &frag.args(repo)),
         Benchmark::Page(page) => example(repo, "gfp-host", "bench_page", &page.args()),
+        Benchmark::Percpu(percpu) => example(repo, "gfp-host", "bench_percpu", &percpu.args()),
     };
     shell::run_without_limit(&mut command)
 }
@@ -197,6 +233,22 @@ pub(crate) fn page_smoke(repo: &Repo) -> Result<()> {
             let peer = format!("\"peer\":\"{peer}\"");
             ensure!(its().any(|line| line.contains(&peer)), "{row}: no {peer}");
         }
+    }
+    Ok(())
+}
+
+/// What the gate asks of `bench percpu`: slots do every row. (Sequences may be missing.)
+pub(crate) fn percpu_smoke(repo: &Repo) -> Result<()> {
+    let percpu = Percpu {
+        json: true,
+        quick: true,
+        ..Percpu::default()
+    };
+    let mut command = example(repo, "gfp-host", "bench_percpu", &percpu.args());
+    let lines = shell::run_and_keep(&mut command, |line| line.contains("\"side\":\"slots\""))?;
+    for row in ["section", "pair", "page", "held", "drain"] {
+        let name = format!("\"bench\":\"percpu/{row}\"");
+        ensure!(lines.iter().any(|line| line.contains(&name)), "no {row}");
     }
     Ok(())
 }

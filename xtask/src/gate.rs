@@ -86,6 +86,8 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
     }
     let smoke = "cargo xtask bench page --quick";
     step(smoke, smoke, || bench::page_smoke(repo))?;
+    let smoke = "cargo xtask bench percpu --quick";
+    step(smoke, smoke, || bench::percpu_smoke(repo))?;
     let machines = step("vm-test", "cargo xtask vm-test", || {
         vm::run(repo, &vm::Options::default())
     })?;

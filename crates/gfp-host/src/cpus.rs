@@ -1,9 +1,9 @@
 //! Which CPU ids a machine has, chosen when it is built.
 //!
-//! | | ids | a thread that comes in between |
+//! | | ids | who comes in between |
 //! |---|---|---|
 //! | [`PerCpu::Slots`] | one a thread, up to 1024 | has its own |
-//! | [`PerCpu::Rseq`] | one a processor, or as many as threads run at once | uses the guest's |
+//! | [`PerCpu::Rseq`] | one a processor, or as many as threads run | waits a turn, or is a guest |
 //!
 //! Both are the process's: machines of both kinds may stand side by side, and a thread is inside at
 //! most one section, of whatever machine.

@@ -117,10 +117,10 @@ fn storm_over(kind: PerCpu) {
     let stop = AtomicBool::new(false);
     let ready = std::sync::Barrier::new(THREADS + 1);
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
+        let (threads, handles): (Vec<_>, Vec<_>) = (0..THREADS)
             .map(|_| {
                 let (send, receive) = std::sync::mpsc::channel();
-                scope.spawn({
+                let handle = scope.spawn({
                     let (stop, ready) = (&stop, &ready);
                     move || {
                         // SAFETY: always valid to call.
@@ -135,9 +135,9 @@ fn storm_over(kind: PerCpu) {
                         }
                     }
                 });
-                receive.recv().unwrap()
+                (receive.recv().unwrap(), handle)
             })
-            .collect();
+            .unzip();
         ready.wait();
         // A signal that a thread has not seen yet swallows the next one: few CPUs, few handlers.
         for n in 0..SIGNALS_MAX {
@@ -154,6 +154,8 @@ fn storm_over(kind: PerCpu) {
         }
         stop.store(true, SeqCst);
         ready.wait();
+        // ThreadSanitizer sees a join, not the end of a scope.
+        handles.into_iter().for_each(|t| t.join().unwrap());
     });
     MM.store(null_mut(), SeqCst);
     let (given, refused) = (GIVEN.load(Relaxed), REFUSED.load(Relaxed));

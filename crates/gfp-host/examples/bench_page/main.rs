@@ -19,6 +19,7 @@
 mod floor;
 mod measure;
 mod options;
+mod pace;
 mod peers;
 mod report;
 mod rows;

@@ -1,22 +1,12 @@
 //! Rounds of all sides in turn, on threads that start each part together.
 
 use crate::floor;
+use crate::pace::{Clock, Line};
 use crate::peers::set_thread;
 use crate::report::{Measured, Times};
 use crate::side::{Side, Sides};
 use crate::work::Work;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
-
-/// What time is taken.
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub(crate) enum Clock {
-    /// Of the thread.
-    Cpu,
-    /// Of everybody.
-    Wall,
-}
 
 /// How much is done.
 #[derive(Copy, Clone)]
@@ -34,31 +24,6 @@ pub(crate) struct Scale {
     pub(crate) rare: usize,
     /// Requests that fail.
     pub(crate) failures: usize,
-}
-
-/// Where threads wait for each other. A sleeping wait would wake them one after the other, and what
-/// takes them microseconds would not be done at the same time.
-struct Line {
-    threads: usize,
-    arrived: AtomicUsize,
-}
-
-impl Line {
-    const SPINS: u32 = 10_000;
-
-    fn wait(&self) {
-        // Release and Acquire: what each thread did before is seen by all after.
-        let before = self.arrived.fetch_add(1, Ordering::AcqRel);
-        let all = (before / self.threads + 1) * self.threads;
-        let mut spins = 0;
-        while self.arrived.load(Ordering::Acquire) < all {
-            spins += 1;
-            match spins < Line::SPINS {
-                true => std::hint::spin_loop(),
-                false => std::thread::yield_now(),
-            }
-        }
-    }
 }
 
 /// What threads share.
@@ -108,24 +73,6 @@ impl Me<'_> {
     }
 }
 
-impl Clock {
-    fn now_ns(self) -> u64 {
-        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        match self {
-            Clock::Wall => START.get_or_init(Instant::now).elapsed().as_nanos() as u64,
-            Clock::Cpu => {
-                let mut now = libc::timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0,
-                };
-                // SAFETY: a place for the answer.
-                unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
-                now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-            }
-        }
-    }
-}
-
 /// Who takes a turn in a round, with what it does there.
 type Turn<'s> = (&'static str, &'s (dyn Fn(&mut Me<'_>) -> Vec<f64> + Sync));
 
@@ -150,10 +97,7 @@ pub(crate) fn measure(sides: &Sides, work: Work, scale: &Scale, bytes: usize) ->
         turns.push(("buddy_system_allocator", buddy));
     }
     let meeting = Meeting {
-        line: Line {
-            threads: scale.threads,
-            arrived: AtomicUsize::new(0),
-        },
+        line: Line::new(scale.threads),
         parcels: (0..scale.threads).map(|_| Mutex::default()).collect(),
     };
     let run = |index| rounds(index, scale, &meeting, &turns);

@@ -1,6 +1,7 @@
 //! The command line.
 
-use crate::measure::{Clock, Scale};
+use crate::measure::Scale;
+use crate::pace::Clock;
 use crate::side::Peers;
 use std::process::exit;
 

@@ -19,7 +19,8 @@
 //! begins anew. After the commit: c sees the owner and waits. Before: 1 sees `barred`.
 //! *Visibility*: 3 pairs with c, e with 1.
 //!
-//! Nobody waits for an owner but the stopper: who finds a place taken uses the guest slot.
+//! Nobody waits for an owner but the stopper: who finds a place taken, also when it has let others
+//! run for once, uses the guest slot.
 
 #[cfg(not(loom))]
 use core::sync::atomic::{AtomicUsize, Ordering};
