@@ -114,11 +114,8 @@ pub(in super::super) fn retries<P: Platform>(mm: &Mm<P>) -> [(Tried, Tried); ROW
             killed: expected.what == KILLED,
             ..Robbed::default()
         };
-        let request = PageRequest {
-            order: Order::new(order).unwrap_or(Order::ZERO),
-            gfp: gfp | Gfp::NOWARN,
-            node: None,
-        };
+        let size = Order::new(order).unwrap_or(Order::ZERO);
+        let request = PageRequest::new(gfp | Gfp::NOWARN, size);
         let block = mm.pages().alloc_with(&request, &script);
         let seen = Tried {
             what: expected.what,

@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use gfp::AllocError;
 use gfp::flags::{GFP_KERNEL, Gfp};
-use gfp::frame::{NodeId, Pfn};
+use gfp::frame::{NodeId, NodeMask, Pfn};
+use gfp::page::{MemPolicy, Weights};
 use gfp::platform::Platform;
 use gfp::slab::CacheArgs;
 
@@ -18,6 +19,7 @@ super::tests! { "numa":
     a_node_that_is_asked_for_gives,
     only_this_node_means_it,
     a_full_node_sends_its_requests_to_the_other,
+    policies_spread_and_bind,
     objects_that_come_home_are_not_mixed,
 }
 
@@ -112,6 +114,41 @@ fn only_this_node_means_it() {
         assert_eq!(place, other.map(Ok), "the other has some");
     }
     let none = mm().alloc_pages_node(NodeId(7), GFP_KERNEL | Gfp::THISNODE, 0);
+    assert_eq!(none, Err(AllocError::NoSuchNode));
+    books.close();
+    two_nodes();
+}
+
+fn policies_spread_and_bind() {
+    // P137
+    let books = Ledger::open();
+    let all: NodeMask = nodes().into_iter().collect();
+    let weights = Weights::new([3, 1, 2, 1, 1, 1, 1, 1]);
+    let policy = MemPolicy::weighted_interleave(all, weights);
+    let turn = weights.period(all) as usize;
+    let mut out = [None; 64];
+    let (many, one) = out[..2 * turn].split_at_mut(turn);
+    assert_eq!(mm().alloc_pages_bulk_mpol(&policy, GFP_KERNEL, many), turn);
+    one.fill_with(|| mm().alloc_pages_mpol(&policy, GFP_KERNEL, 0).ok());
+    let held: Vec<Pfn> = out.iter().flatten().copied().collect();
+    let on = |node| {
+        held.iter()
+            .filter(|pfn| mm().pages().node_of(**pfn) == node)
+            .count()
+    };
+    let exact = nodes()
+        .iter()
+        .all(|node| on(*node) == 2 * weights.of(*node) as usize);
+    free_all(&held, 0);
+    assert!(exact && held.len() == 2 * turn);
+    for node in nodes() {
+        let bound = MemPolicy::bind(NodeMask::of(node));
+        let pfn = mm().alloc_pages_mpol(&bound, GFP_KERNEL, 3).expect("pages");
+        assert_eq!(mm().pages().node_of(pfn), node);
+        free_all(&[pfn], 3);
+    }
+    let nowhere = MemPolicy::bind(NodeMask::of(NodeId(7)));
+    let none = mm().alloc_pages_mpol(&nowhere, GFP_KERNEL, 0);
     assert_eq!(none, Err(AllocError::NoSuchNode));
     books.close();
     two_nodes();

@@ -12,6 +12,7 @@
 //! 5. **What it does not do.** It does not know zones, lists or caches.
 
 mod movable;
+mod nodes;
 mod refs;
 mod stack;
 mod table;
@@ -21,6 +22,8 @@ mod types;
 
 #[cfg_attr(loom, allow(unused_imports))]
 pub(crate) use movable::{Freed, LetGo, MovableBlock, OWNERS, TAG_ARRIVING, Unfit};
+pub(crate) use nodes::Listed;
+pub use nodes::NodeMask;
 #[cfg_attr(loom, allow(unused_imports))]
 pub(crate) use refs::Dropped;
 pub(crate) use stack::FrameStack;

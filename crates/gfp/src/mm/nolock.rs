@@ -15,8 +15,8 @@ impl<P: Platform> Mm<P> {
     /// Context: any. Who came in the middle of another call on this CPU gets `None`.
     pub fn alloc_pages_nolock(&self, gfp: Gfp, node: Option<NodeId>, order: u8) -> Option<Pfn> {
         let order = Order::new(order)?;
-        self.pages()
-            .alloc_nolock(&crate::page::PageRequest { order, gfp, node })
+        let req = crate::page::PageRequest::new(gfp, order).at(node);
+        self.pages().alloc_nolock(&req)
     }
 
     /// Frees a block without waiting for anybody (`free_pages_nolock`; P173): what cannot be done

@@ -15,7 +15,7 @@ pub const fn nr_pages_of(bytes: usize) -> usize {
 }
 
 /// The largest block in bytes, for errors.
-const TOO_LARGE: AllocError = AllocError::TooLarge {
+pub(super) const TOO_LARGE: AllocError = AllocError::TooLarge {
     max: Order::MAX.bytes(),
 };
 
@@ -41,11 +41,8 @@ impl<P: Platform> Mm<P> {
     pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: u8) -> Result<Pfn, AllocError> {
         self.enters(gfp);
         let order = Order::new(order).ok_or(TOO_LARGE)?;
-        self.slabs().alloc_pages(&PageRequest {
-            order,
-            gfp,
-            node: Some(node),
-        })
+        let req = PageRequest::new(gfp, order).at(Some(node));
+        self.slabs().alloc_pages(&req)
     }
 
     /// [`Mm::alloc_pages`], as an address (`__get_free_pages`). `__GFP_HIGHMEM` is dropped: the

@@ -45,6 +45,7 @@ impl<P: Platform> Mm<P> {
             (NumaEvent::Hit, events.numa_hit),
             (NumaEvent::Miss, events.numa_miss),
             (NumaEvent::Foreign, events.numa_foreign),
+            (NumaEvent::Interleave, events.numa_interleave),
             (
                 NumaEvent::Local,
                 events.numa_hit + events.numa_miss - events.numa_other,

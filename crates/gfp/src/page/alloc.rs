@@ -10,7 +10,7 @@ use super::zone::Zone;
 use super::{Locking, PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{CpuId, FrameKind, FrameWord, Order, Pfn};
+use crate::frame::{CpuId, FrameKind, FrameWord, NodeId, Order, Pfn};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
@@ -72,10 +72,37 @@ impl<P: Platform> PageAllocator<P> {
         req: &PageRequest,
         flags: AllocFlags,
     ) -> Option<Pfn> {
+        let node = match req.place {
+            None => self.platform.node(),
+            Some(place) if place.is_limited() => return self.alloc_limited(local, req, flags),
+            Some(place) => place.node(),
+        };
+        self.alloc_among(local, req, flags, self.zones_near(node, req))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_limited(
+        &self,
+        local: &Local<'_, P>,
+        req: &PageRequest,
+        flags: AllocFlags,
+    ) -> Option<Pfn> {
+        self.alloc_among(local, req, flags, self.candidates(req))
+    }
+
+    #[inline(always)]
+    fn alloc_among<'z>(
+        &'z self,
+        local: &Local<'_, P>,
+        req: &PageRequest,
+        flags: AllocFlags,
+        zones: impl Iterator<Item = &'z Zone>,
+    ) -> Option<Pfn> {
         let highest = self.highest(req.gfp);
         let kind = self.mobility(req.gfp);
         let mut preferred: Option<&Zone> = None;
-        for zone in self.candidates(req) {
+        for zone in zones {
             let first = *preferred.get_or_insert(zone);
             if !core::ptr::eq(zone, first) && self.stays_near(zone, first, flags) {
                 continue;
@@ -91,8 +118,21 @@ impl<P: Platform> PageAllocator<P> {
     /// The zones that may serve a request, in the order in which they are looked at (P201, P202).
     #[inline]
     pub(super) fn candidates(&self, req: &PageRequest) -> impl Iterator<Item = &Zone> {
+        let nodes = req.nodes();
+        let node = req.node().unwrap_or_else(|| self.platform.node());
+        self.zones_near(node, req)
+            .filter(move |zone| nodes.has(zone.node))
+    }
+
+    /// [`PageAllocator::candidates`] of a request that wants this node most and is not limited to
+    /// some.
+    #[inline]
+    pub(super) fn zones_near(
+        &self,
+        node: NodeId,
+        req: &PageRequest,
+    ) -> impl Iterator<Item = &Zone> {
         let highest = self.highest(req.gfp);
-        let node = req.node.unwrap_or_else(|| self.platform.node());
         let only = req.gfp.contains(Gfp::THISNODE);
         let ids = self.lists.get(node.0 as usize).map_or(&[][..], |l| l.ids());
         ids.iter()

@@ -47,14 +47,14 @@ impl<P: Platform> PageAllocator<P> {
         let gfp = match req.is_special() {
             false => req.gfp,
             true => match self.admit(req) {
-                Ok(admitted) => admitted.gfp,
+                Ok(admitted) => admitted,
                 Err(_) => return prefix(out),
             },
         };
         let req = PageRequest {
             order: Order::ZERO,
             gfp,
-            node: req.node,
+            ..*req
         };
         let got = match gfp.contains(Gfp::ACCOUNT) {
             true => 0, // P59: never charged as a batch

@@ -19,7 +19,8 @@
 //!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
 //!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be
 //!    moved, `isolate` keeps pageblocks for who wants just these frames, `contig` empties and
-//!    takes them, `lend` has movable requests use the memory of areas.
+//!    takes them, `lend` has movable requests use the memory of areas. `mempolicy` makes ordinary
+//!    requests of what a policy of nodes says.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
 //!    each shard's under one hold of its lock, and no hold is longer than 63 blocks (P805,
 //!    P834). The bits merge with free buddies as they are set. A second free is seen by the
@@ -36,7 +37,7 @@
 //!    cache (unless the block was allocated and cached once more in between). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
 //! 7. **What it does not do yet.** Remote-free rings, placement by superblocks, stealing from the
-//!    caches of other CPUs, policies of nodes (issue 5).
+//!    caches of other CPUs (issue 5).
 
 mod alloc;
 mod balance;
@@ -62,6 +63,7 @@ mod large;
 mod lend;
 mod lists;
 mod map;
+mod mempolicy;
 mod mobile;
 mod near;
 mod nolock;
@@ -70,6 +72,7 @@ mod owners;
 mod plug;
 mod quick;
 mod relief;
+mod request;
 mod shard;
 mod sizing;
 mod slow;
@@ -85,7 +88,7 @@ mod zone;
 
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{FrameStack, FrameTable, FrameWord, MAX_NODES, NodeId, Order, Pfn};
+use crate::frame::{FrameStack, FrameTable, FrameWord, MAX_NODES, NodeId, Pfn};
 use crate::platform::{DirectMap, Platform, caller_of};
 use crate::policy::fallback::Grouping;
 use crate::report::{OnMisuse, Report};
@@ -95,12 +98,14 @@ use crate::sync::stock::Shelves;
 use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
+pub use crate::policy::mempolicy::Weights;
 pub(crate) use contig::Mover;
 pub use contig::{ContigError, Obstacle};
 pub use folio::Folio;
 pub(crate) use ground::{Contended, Ground, Locking};
 pub use isolate::{IsolateError, IsolateMode, IsolatedPages};
 pub use map::{BootConfig, BootError, MemoryRegion, RegionKind, SleepCheck};
+pub use mempolicy::MemPolicy;
 pub use mobile::{
     GivenUp, MigrateError, MigrateMode, Migrated, OWNERS_MAX, OwnerId, PageOwner, PageOwnerError,
     ReclaimMode,
@@ -108,6 +113,7 @@ pub use mobile::{
 pub(crate) use mobile::{Held, Moved};
 pub use plug::{AddMemoryError, AddedMemory};
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief, WakeUp};
+pub use request::{PageRequest, Place};
 pub use tuning::Tuning;
 pub use unplug::{MemoryAnswer, MemoryEvent, RemoveMemoryError, RemovedMemory};
 pub use verify::VerifyError;
@@ -122,38 +128,6 @@ pub(crate) use sizing::STAT_INTERVAL_NS;
 use sizing::Sizing;
 use tuning::Tuned;
 use zone::{Blocks, Zone};
-
-/// One request for pages: everything that decides how it is served.
-#[derive(Copy, Clone, Debug)]
-pub struct PageRequest {
-    /// How many: 2^order pages.
-    pub order: Order,
-    /// How hard to try, and from where.
-    pub gfp: Gfp,
-    /// The node that is wanted; `None`: the one of this CPU.
-    pub node: Option<NodeId>,
-}
-
-impl PageRequest {
-    /// A request with no wish for a node.
-    #[inline]
-    pub const fn new(gfp: Gfp, order: Order) -> PageRequest {
-        PageRequest {
-            order,
-            gfp,
-            node: None,
-        }
-    }
-
-    /// One AND: false means that [`PageAllocator::admit`] would change and refuse nothing, that the
-    /// pages are of the type `Unmovable`, and are not compound.
-    #[inline(always)]
-    const fn is_special(&self) -> bool {
-        self.gfp.needs_check_or(SPECIAL)
-    }
-}
-
-const SPECIAL: Gfp = Gfp::MOVABLE.with(Gfp::RECLAIMABLE).with(Gfp::COMP);
 
 /// The pages of one machine.
 #[repr(C)]
@@ -429,19 +403,19 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Looks at a request before it is served, if [`PageRequest::is_special`] says so: refuses
-    /// flags that make no sense, and answers what to serve. That is not movable if the task pins
-    /// what it allocates (P150); other scopes matter on the slow path only, which sees them itself.
+    /// flags that make no sense, and answers them as they count. They are not movable if the task
+    /// pins what it allocates (P150); other scopes matter on the slow path only, which sees them
+    /// itself.
     ///
     /// # Errors
     /// [`AllocError::BadFlags`].
     #[inline(never)]
-    fn admit(&self, req: &PageRequest) -> Result<PageRequest, AllocError> {
+    fn admit(&self, req: &PageRequest) -> Result<Gfp, AllocError> {
         self.check(req)?;
-        let gfp = match req.gfp.contains(Gfp::MOVABLE) {
+        Ok(match req.gfp.contains(Gfp::MOVABLE) {
             true => caller_of(&self.platform).scopes.apply_pin(req.gfp),
             false => req.gfp,
-        };
-        Ok(PageRequest { gfp, ..*req })
+        })
     }
 
     /// The highest zone that a request may use (P47, P201).

@@ -55,7 +55,8 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        let req = self.admit(req)?;
+        let mut req = *req;
+        req.gfp = self.admit(&req)?;
         self.alloc_admitted(&req, self.mobility(req.gfp), relief)
     }
 
@@ -158,7 +159,7 @@ impl<P: Platform> PageAllocator<P> {
         kind: MigrateType,
         take: impl FnOnce(At) -> Option<u32>,
     ) -> Result<Pfn, Missed> {
-        let zones = match req.node {
+        let zones = match req.place {
             None => self.lists.get(usize::from(self.platform.node().0)),
             Some(_) => None,
         };

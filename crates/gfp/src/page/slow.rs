@@ -245,13 +245,15 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 });
                 Event::Done
             }
-            Step::Pass { rights, .. } => match pages.pass(need.request, rights, relief)? {
-                Some(pfn) if rights.contains(AllocFlags::NO_WATERMARKS) => {
-                    return Ok(Outcome::Found(pfn, Source::Reserve));
+            Step::Pass { rights, reach } => {
+                match pages.pass(&need.request.within(reach), rights, relief)? {
+                    Some(pfn) if rights.contains(AllocFlags::NO_WATERMARKS) => {
+                        return Ok(Outcome::Found(pfn, Source::Reserve));
+                    }
+                    Some(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
+                    None => Event::Missed,
                 }
-                Some(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
-                None => Event::Missed,
-            },
+            }
             Step::CheckStall => {
                 relief.check_stall(pages, need, self.since_ns);
                 Event::Done

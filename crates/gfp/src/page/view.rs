@@ -7,6 +7,7 @@ use crate::frame::{CpuId, NR_ORDERS, NodeId, Pfn};
 use crate::platform::Platform;
 use crate::policy::pcp::PcpLimits;
 use crate::policy::watermark::{FreeState, Watermarks};
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// One zone at about one moment; in pages.
 #[derive(Copy, Clone, Debug)]
@@ -60,6 +61,8 @@ pub struct ZoneEvents {
     pub numa_foreign: u64,
     /// Requests served from another node than that of the CPU that asked.
     pub numa_other: u64,
+    /// Requests of interleaving policies served by the node whose turn it was.
+    pub numa_interleave: u64,
 }
 
 impl<P: Platform> PageAllocator<P> {
@@ -90,7 +93,10 @@ impl<P: Platform> PageAllocator<P> {
                 blocks_by_type[block.kind() as usize] += 1;
             }
         }
-        let mut events = ZoneEvents::default();
+        let mut events = ZoneEvents {
+            numa_interleave: zone.interleaved.load(Relaxed),
+            ..ZoneEvents::default()
+        };
         for cpu in 0..self.cpus.len() {
             let caches = self.caches_of(CpuId(cpu as u32)).unwrap_or(&[]);
             if let Some(cache) = caches.get(zone.id as usize) {

@@ -15,7 +15,7 @@ use crate::policy::watermark::{
     AllocFlags, FreeState, WatermarkLevel, Watermarks, order0_watermark_ok, zone_watermark_ok,
 };
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicU16, AtomicUsize};
+use crate::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize};
 use crate::sync::{Carved, LineBreak, Local};
 
 /// Mobility types that have free lists (all but `Isolate`).
@@ -114,6 +114,8 @@ pub(crate) struct Zone {
     reserve: [AtomicUsize; ZoneKind::COUNT],
     _written: LineBreak,
     pub(super) counts: Counts,
+    /// P615: blocks that interleaving policies got from where they wanted them.
+    pub(super) interleaved: AtomicU64,
     _end: LineBreak,
 }
 
@@ -167,6 +169,7 @@ impl Zone {
             hope: AtomicUsize::new(usize::MAX),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
             counts: Counts::new(),
+            interleaved: AtomicU64::new(0),
             _written: LineBreak,
             _end: LineBreak,
         }

@@ -15,8 +15,8 @@
 //!    caller may wait for), [`effort`] (how hard to try), [`reclaim`] (who gives memory back),
 //!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`pressure`] (what to tell
 //!    those who could use less), [`stall`] (the time lost to reclaim), [`boost`] and [`highatomic`]
-//!    (what is kept for later), [`shards`] (how a zone is cut), [`tunable`] (what an administrator
-//!    may set).
+//!    (what is kept for later), [`shards`] (how a zone is cut), [`mempolicy`] (on which nodes
+//!    memory is to lie), [`tunable`] (what an administrator may set).
 #![forbid(unsafe_code)]
 
 pub mod boost;
@@ -25,6 +25,7 @@ pub mod context;
 pub mod effort;
 pub mod fallback;
 pub mod highatomic;
+pub mod mempolicy;
 pub mod oom;
 pub mod order;
 pub mod pcp;

@@ -18,7 +18,7 @@ fn mover<P: Platform>(slabs: &Slabs<P>, gfp: Gfp, node: Option<NodeId>) -> impl 
     let gfp = target_flags(gfp);
     slabs
         .reclaim()
-        .mover(move |order| slabs.alloc_pages(&PageRequest { order, gfp, node }))
+        .mover(move |order| slabs.alloc_pages(&PageRequest::new(gfp, order).at(node)))
 }
 
 /// Exactly these frames.
@@ -49,10 +49,7 @@ pub(crate) fn alloc_pages<P: Platform>(
 ) -> Result<Pfn, ContigError> {
     gfp.check_for(Entry::Contig)
         .map_err(ContigError::BadFlags)?;
-    let req = PageRequest {
-        node,
-        ..PageRequest::new(gfp, crate::frame::Order::ZERO)
-    };
+    let req = PageRequest::new(gfp, crate::frame::Order::ZERO).at(node);
     let mover = mover(slabs, gfp, node);
     slabs.pages().alloc_contig_pages(pages, &req, &mover)
 }

@@ -121,7 +121,7 @@ impl<P: Platform> Reclaim<P> {
     /// task to wait for.
     fn throttle(&self, need: &Need<'_>, highest: ZoneKind) -> AfterWait {
         let platform = self.pages.platform();
-        let id = need.request.node.unwrap_or(platform.node());
+        let id = need.request.node().unwrap_or(platform.node());
         let node = match self.nodes.get(usize::from(id.0)) {
             Some(node) if node.has_task() && platform.sleep().is_some() => node,
             _ => return AfterWait::Reclaim,
@@ -172,10 +172,10 @@ impl<P: Platform> Reclaim<P> {
     /// The nodes that a request could take memory from.
     fn nodes_of(&self, need: &Need<'_>) -> impl Iterator<Item = NodeId> {
         let only = need.effort.gfp.contains(Gfp::THISNODE);
-        let wanted = need.request.node;
-        let here = self.pages.platform().node();
-        let node = wanted.unwrap_or(here);
-        self.pages.nodes().filter(move |n| !only || *n == node)
+        let nodes = need.request.nodes();
+        let node = need.request.node().unwrap_or(self.pages.platform().node());
+        let may = move |n: &NodeId| nodes.has(*n) && (!only || *n == node);
+        self.pages.nodes().filter(may)
     }
 
     /// Asks everybody once: owners of pages on the lists, then shrinkers.

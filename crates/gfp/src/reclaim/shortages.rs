@@ -1,7 +1,7 @@
 //! Why no zone served a request (P606).
 
 use crate::flags::{MigrateType, ZoneKind};
-use crate::frame::NodeId;
+use crate::frame::{NodeId, NodeMask};
 use crate::page::{Need, PageAllocator, ZoneStats};
 use crate::platform::Platform;
 use crate::policy::oom::{Shortage, ZoneShortage, shortage};
@@ -13,6 +13,7 @@ pub(super) struct Looked<'a, P: Platform> {
     pages: &'a PageAllocator<P>,
     order: u32,
     highest: ZoneKind,
+    nodes: NodeMask,
     rights: AllocFlags,
 }
 
@@ -23,6 +24,7 @@ impl<'a, P: Platform> Looked<'a, P> {
             pages,
             order: effort.order,
             highest: effort.highest,
+            nodes: need.request.nodes(),
             rights: effort.slow.unwrap_or(effort.fast),
         }
     }
@@ -47,7 +49,7 @@ impl<'a, P: Platform> Looked<'a, P> {
 
 impl<P: Platform> Reasons for Looked<'_, P> {
     fn for_each(&self, visit: &mut dyn FnMut(NodeId, ZoneKind, Shortage)) {
-        let usable = |zone: &ZoneStats| zone.kind <= self.highest;
+        let usable = |z: &ZoneStats| z.kind <= self.highest && self.nodes.has(z.node);
         for zone in self.pages.zone_stats().filter(usable) {
             visit(zone.node, zone.kind, self.why(&zone));
         }

@@ -59,6 +59,7 @@ impl<P: Platform> Reclaim<P> {
         platform.report_failure(&AllocFailure {
             gfp: need.effort.gfp,
             order: need.effort.order,
+            nodemask: need.request.nodemask(),
             suppressed,
             scopes: Snapshot::take(platform),
             shortages: Looked::at(&self.pages, need).shortages(),
@@ -80,6 +81,7 @@ impl<P: Platform> Reclaim<P> {
         platform.report_stall(&AllocStall {
             gfp: need.effort.gfp,
             order: need.effort.order,
+            nodemask: need.request.nodemask(),
             seconds: stalled / 1_000_000_000,
             suppressed,
             scopes: Snapshot::take(platform),

@@ -1,7 +1,7 @@
 //! Requests that ended without memory, and why (P600, P601, P606).
 
 use crate::flags::{Gfp, ZoneKind};
-use crate::frame::NodeId;
+use crate::frame::{Listed, NodeId, NodeMask};
 use crate::platform::Snapshot;
 use crate::policy::effort::Scopes;
 use crate::policy::oom::Shortage;
@@ -72,6 +72,8 @@ pub struct AllocFailure<'a> {
     pub gfp: Gfp,
     /// Its order.
     pub order: u32,
+    /// The nodes that it was limited to, if it was.
+    pub nodemask: Option<NodeMask>,
     /// Failures since the last report that were to be reported, and were not (P600).
     pub suppressed: u32,
     /// The scopes that took bits from it or gave it rights, and why they are open.
@@ -96,8 +98,9 @@ impl fmt::Display for Text<'_> {
         let (order, gfp) = (failure.order, failure.gfp);
         writeln!(
             f,
-            "{comm}: page allocation failure: order:{order}, mode:0x{:x}({gfp}), nodemask=(null)",
-            gfp.bits()
+            "{comm}: page allocation failure: order:{order}, mode:0x{:x}({gfp}), nodemask={}",
+            gfp.bits(),
+            Listed(failure.nodemask)
         )?;
         write!(f, "{}", InScopes(failure.scopes))?;
         if failure.suppressed != 0 {
@@ -114,6 +117,8 @@ pub struct AllocStall {
     pub gfp: Gfp,
     /// Its order.
     pub order: u32,
+    /// The nodes that it was limited to, if it was.
+    pub nodemask: Option<NodeMask>,
     /// For how long it has tried.
     pub seconds: u64,
     /// Stalls since the last report that were not reported.
@@ -139,8 +144,9 @@ impl fmt::Display for StallText<'_> {
         writeln!(
             f,
             "{comm}: page allocation stall for {seconds} secs: order:{order}, \
-             mode:0x{:x}({gfp}), nodemask=(null)",
-            gfp.bits()
+             mode:0x{:x}({gfp}), nodemask={}",
+            gfp.bits(),
+            Listed(stall.nodemask)
         )?;
         write!(f, "{}", InScopes(stall.scopes))
     }

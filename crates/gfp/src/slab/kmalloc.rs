@@ -6,7 +6,7 @@ use crate::error::AllocError;
 use crate::flags::{Entry, GFP_SLAB_BUG_MASK, Gfp};
 use crate::frame::{NodeId, Order, PAGE_SIZE};
 use crate::overflow::{SIZE_MAX, size_mul};
-use crate::page::PageRequest;
+use crate::page::{PageRequest, Place};
 use crate::platform::Platform;
 use crate::policy::size_class::{
     KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KmallocFamily, ZERO_SIZE_ADDR, class_align,
@@ -141,9 +141,10 @@ impl<P: Platform> Slabs<P> {
         };
         let order = Order::for_bytes(size).ok_or(too_large)?;
         let gfp = gfp.without(Gfp::COMP.with(Gfp::MOVABLE).with(Gfp::ACCOUNT));
+        let place = node.map(Place::near);
         let pfn = self
             .reclaim
-            .alloc_large(&PageRequest { order, gfp, node }, self)?;
+            .alloc_large(&PageRequest { order, gfp, place }, self)?;
         Ok(self.pages().ptr_of(pfn))
     }
 

@@ -94,14 +94,9 @@ impl<P: Platform> Slabs<P> {
     fn slab_nolock(&self, local: &Local<'_, P>, cache: &Cache, node: usize) -> Option<SlabPtr> {
         let plan = Plan::of(cache);
         let (order, objects) = (plan.shape.min_order, plan.shape.min_objects);
-        let pfn = self.pages().take_nolock(
-            local,
-            &PageRequest {
-                order,
-                gfp: plan.page_gfp.with(Gfp::THISNODE),
-                node: Some(NodeId(node as u8)),
-            },
-        )?;
+        let gfp = plan.page_gfp.with(Gfp::THISNODE);
+        let req = PageRequest::new(gfp, order).at(Some(NodeId(node as u8)));
+        let pfn = self.pages().take_nolock(local, &req)?;
         let start = self.pages().ptr_of(pfn);
         let (desc, base) = match plan.shape.place {
             DescPlace::OnSlab => {

@@ -11,7 +11,7 @@ use super::{DESC_SIZES, INTERNAL_CACHE, SHEAF_CAPACITIES, Slabs};
 use crate::error::AllocError;
 use crate::flags::{GFP_CONSTRAINT_MASK, GFP_NOWAIT, GFP_RECLAIM_MASK, Gfp};
 use crate::frame::{FrameKind, FrameWord, MAX_NODES, NodeId, Order, Pfn};
-use crate::page::PageRequest;
+use crate::page::{PageRequest, Place};
 use crate::platform::Platform;
 use crate::reclaim::Above;
 use crate::report::Misuse;
@@ -121,13 +121,13 @@ impl<P: Platform> Slabs<P> {
         gfp: Gfp,
         node: Option<NodeId>,
     ) -> Result<(Pfn, Order, usize), AllocError> {
-        let shape = &plan.shape;
+        let (shape, place) = (&plan.shape, node.map(Place::near));
         if shape.order > shape.min_order {
             let light = gfp.without(EFFORT).with(FIRST_TRY);
             let req = PageRequest {
                 order: shape.order,
                 gfp: light,
-                node,
+                place,
             };
             if let Ok(pfn) = self.alloc_pages(&req) {
                 return Ok((pfn, shape.order, shape.objects));
@@ -136,7 +136,7 @@ impl<P: Platform> Slabs<P> {
         let pfn = self.alloc_pages(&PageRequest {
             order: shape.min_order,
             gfp,
-            node,
+            place,
         })?;
         Ok((pfn, shape.min_order, shape.min_objects))
     }

@@ -8,7 +8,7 @@ use crate::flags::{Entry, GFP_KERNEL, Gfp};
 use crate::frame::{
     FrameKind, FrameWord, MAX_PAGE_ORDER, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, Pfn,
 };
-use crate::page::PageRequest;
+use crate::page::{PageRequest, Place};
 use crate::platform::{FrameRun, Mapped, Paging, Protection};
 use crate::report::Caller;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -304,7 +304,7 @@ impl<P: Paging> Vmalloc<P> {
         let request = |gfp, order| PageRequest {
             order,
             gfp,
-            node: req.node,
+            place: req.node.map(Place::near),
         };
         let mut taken = 0;
         let mut limit = MAX_PAGE_ORDER;

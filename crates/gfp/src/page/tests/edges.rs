@@ -4,7 +4,8 @@
 use crate::error::AllocError;
 use crate::flags::{GFP_DMA, GFP_HIGHUSER, GFP_KERNEL, GFP_NOWAIT, Gfp, MigrateType, ZoneKind};
 use crate::frame::{FrameKind, FrameWord, NodeId, Order, PAGEBLOCK_PAGES, Pfn, PhysAddr};
-use crate::page::{Alone, BootConfig, BootError, MemoryRegion, PageAllocator, PageRequest, Relief};
+use crate::page::{Alone, BootConfig, BootError, MemoryRegion};
+use crate::page::{PageAllocator, PageRequest, Place, Relief};
 use crate::policy::effort::Machine as Abilities;
 use crate::report::{Misuse, OnMisuse};
 use crate::sync::Local;
@@ -198,9 +199,9 @@ fn no_request_fails_because_its_memory_is_being_reported() {
 fn a_request_that_no_zone_can_serve_is_told_so_at_once() {
     let machine = pages(16);
     let mut req = PageRequest::new(GFP_KERNEL | Gfp::NOFAIL, O0);
-    req.node = Some(NodeId(200));
+    req.place = Some(Place::near(NodeId(200)));
     assert_eq!(machine.alloc(&req), Err(AllocError::NoSuchNode));
-    req.node = Some(NodeId(3));
+    req.place = Some(Place::near(NodeId(3)));
     assert!(machine.alloc(&req).is_ok(), "the nearest node with memory");
     req.gfp |= Gfp::THISNODE;
     assert_eq!(machine.alloc(&req), Err(AllocError::NoSuchNode));
@@ -225,7 +226,7 @@ fn a_request_that_no_zone_can_serve_ends_though_zones_change_meanwhile() {
     // P111: a change that brought it no zone is none to wait for.
     let machine = pages(16);
     let mut req = PageRequest::new(GFP_KERNEL | Gfp::NOFAIL | Gfp::THISNODE, O0);
-    req.node = Some(NodeId(3));
+    req.place = Some(Place::near(NodeId(3)));
     let got = machine.alloc_with(&req, &Busy);
     assert_eq!(got, Err(AllocError::NoSuchNode));
 }

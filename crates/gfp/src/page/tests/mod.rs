@@ -10,6 +10,7 @@ mod folio;
 mod growth;
 mod isolate;
 mod maps;
+mod mempolicy;
 mod model;
 mod nolock;
 mod plug;

@@ -226,10 +226,8 @@ fn a_node_without_memory_becomes_one_with_memory() {
     assert_eq!(nodes(&machine), [0, 2]);
     assert_eq!(machine.lists[1].known(), [2, 0]);
     assert_eq!(machine.zone_stats().count(), 2);
-    let near = PageRequest {
-        node: Some(NodeId(1)),
-        ..PageRequest::new(GFP_KERNEL | Gfp::THISNODE, Order::ZERO)
-    };
+    let gfp = GFP_KERNEL | Gfp::THISNODE;
+    let near = PageRequest::new(gfp, Order::ZERO).at(Some(NodeId(1)));
     assert_eq!(machine.alloc(&near), Err(AllocError::NoSuchNode));
     let far = PageRequest {
         gfp: GFP_KERNEL,

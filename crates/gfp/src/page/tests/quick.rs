@@ -41,11 +41,7 @@ fn it_looks_at_the_zone_that_the_zonelist_has_first() {
                     continue;
                 }
                 let node = Some(node);
-                let req = PageRequest {
-                    order: O0,
-                    gfp,
-                    node,
-                };
+                let req = PageRequest::new(gfp, O0).at(node);
                 let first = machine.candidates(&req).next().unwrap();
                 let near = Some(first.node) == node;
                 let its = near.then(|| Front::lists_of(usize::from(first.id)));

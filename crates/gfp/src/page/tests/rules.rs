@@ -135,12 +135,7 @@ fn thisnode_never_leaves_its_node() {
     map[1].node = NodeId(1);
     let platform = TestPlatform::new(base, 64 << 20);
     let machine = PageAllocator::boot(platform, &map, &BootConfig::default()).unwrap();
-    let on = |node, gfp| {
-        machine.alloc(&PageRequest {
-            node: Some(NodeId(node)),
-            ..PageRequest::new(gfp, O0)
-        })
-    };
+    let on = |node, gfp| machine.alloc(&PageRequest::new(gfp, O0).at(Some(NodeId(node))));
     for _ in 0..100 {
         assert_eq!(machine.node_of(on(1, GFP_KERNEL).unwrap()), NodeId(1));
     }

@@ -8,6 +8,7 @@ use core::fmt;
 
 use super::Constraint;
 use crate::flags::Gfp;
+use crate::frame::{Listed, NodeMask};
 use crate::policy::order::PAGE_SIZE;
 
 /// KiB in a page.
@@ -109,8 +110,8 @@ pub enum Constrained<'a> {
 pub struct KilledBy<'a> {
     /// The constraint.
     pub constraint: Constraint,
-    /// The nodes of the request, as text; `None` prints `(null)`.
-    pub nodemask: Option<&'a str>,
+    /// The nodes that the request was limited to; `None` prints `(null)`.
+    pub nodemask: Option<NodeMask>,
     /// The caller's cpuset.
     pub cpuset: &'a str,
     /// The nodes that it allows.
@@ -133,7 +134,7 @@ impl fmt::Display for KilledBy<'_> {
             f,
             "oom-kill:constraint=CONSTRAINT_{},nodemask={},cpuset={},mems_allowed={},",
             self.constraint.name(),
-            self.nodemask.unwrap_or("(null)"),
+            Listed(self.nodemask),
             self.cpuset,
             self.mems_allowed
         )?;

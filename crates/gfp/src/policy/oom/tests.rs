@@ -2,6 +2,7 @@ extern crate std;
 
 use super::*;
 use crate::flags::{GFP_KERNEL, GFP_NOFS, Gfp, MigrateType};
+use crate::frame::NodeId;
 use crate::policy::watermark::{AllocFlags, FreeState};
 use std::string::ToString;
 
@@ -401,7 +402,7 @@ fn the_lines_of_the_report() {
     );
     let group = KilledBy {
         constraint: Constraint::Memcg,
-        nodemask: Some("0-1"),
+        nodemask: Some([NodeId(0), NodeId(1)].into_iter().collect()),
         scope: Constrained::Group("/user"),
         ..killed
     };

@@ -53,11 +53,8 @@ pub fn alloc_coherent<P: Platform>(
         if !zones.any(|(_, frames)| device.reaches_into(frames.start.phys(), frames.end.phys())) {
             continue;
         }
-        let pfn = slabs.alloc_pages(&PageRequest {
-            order,
-            gfp: gfp | select | Gfp::ZERO,
-            node: device.node(),
-        })?;
+        let req = PageRequest::new(gfp | select | Gfp::ZERO, order).at(device.node());
+        let pfn = slabs.alloc_pages(&req)?;
         if let Some(dma) = device.address_of(pfn.phys(), order.bytes()) {
             let word = FrameWord::new(FrameKind::DmaCoherent, order, size as u64);
             pages.set_word(pfn, word);

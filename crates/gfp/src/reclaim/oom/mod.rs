@@ -16,7 +16,8 @@
 //!    killed and none has ended.
 //! 5. **Fork.** The copy of a machine in a child may have a lock whose holder was not copied, amid
 //!    a change. There nobody is killed any more, and requests end as without a source.
-//! 6. **Not done.** Shortages of groups (issue 8), of cpusets and of memory policies.
+//! 6. **Not done.** Shortages of groups (issue 8) and of cpusets. Of a policy of nodes it is known,
+//!    but who is killed may have his memory elsewhere: candidates have no nodes.
 
 mod lock;
 mod report;
@@ -47,9 +48,6 @@ pub use victims::VICTIMS_MAX;
 
 /// Notifiers that a machine can have.
 pub const NOTIFIERS_MAX: usize = 16;
-
-/// What a shortage of the whole machine is limited by.
-const CONSTRAINT: Constraint = Constraint::None;
 
 /// Why a source or a notifier was not registered.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -302,7 +300,7 @@ impl<P: Platform> Reclaim<P> {
         if inside.victims.advance(call.source, call.now_ns) {
             return true; // the memory of one who died is there
         }
-        let freed = match runs_notifiers(Trigger::Request, CONSTRAINT) {
+        let freed = match runs_notifiers(Trigger::Request, call.constraint()) {
             true => notify(&inside.notifiers),
             false => 0,
         };
@@ -318,6 +316,16 @@ fn notify(notifiers: &[Option<NonNull<dyn OomNotifier>>]) -> usize {
 }
 
 impl<P: Platform> Call<'_, P> {
+    /// P432: what limits where the memory may come from: a policy that leaves out nodes which have
+    /// some.
+    fn constraint(&self) -> Constraint {
+        let nodes = self.need.request.nodes();
+        match self.reclaim.pages.nodes().all(|node| nodes.has(node)) {
+            true => Constraint::None,
+            false => Constraint::MemoryPolicy,
+        }
+    }
+
     fn kill(&self, victims: &mut Victims, notifiers_freed: usize) -> bool {
         let caller = self.source.caller();
         let settings = self.source.settings();
@@ -326,7 +334,7 @@ impl<P: Platform> Call<'_, P> {
         let facts = ScanFacts {
             trigger: Trigger::Request,
             gfp: self.need.effort.gfp,
-            constraint: CONSTRAINT,
+            constraint: self.constraint(),
             notifiers_freed,
             current_is_dying: caller.is_dying,
             panic_on_oom: settings.panic_on_oom,
@@ -353,7 +361,7 @@ impl<P: Platform> Call<'_, P> {
             true => Verdict::SomebodyIsDying,
             false => self.scan(victims, &mut chosen),
         };
-        match after_scan(verdict, Trigger::Request, CONSTRAINT) {
+        match after_scan(verdict, Trigger::Request, self.constraint()) {
             Outcome::Kill(who) => self.execute(victims, who, chosen),
             Outcome::Wait => true,
             Outcome::Panic => self.deadlocked(OomEnd::Nobody),
@@ -436,7 +444,8 @@ impl<P: Platform> Call<'_, P> {
                 OomEnd::Nobody | OomEnd::PanicWanted => Default::default(),
             },
             tasks: (self.source.settings().dumps_tasks).then_some(OomTasks(self.source)),
-            constraint: CONSTRAINT,
+            constraint: self.constraint(),
+            nodemask: self.need.request.nodemask(),
             managed: pages.managed_pages(),
             free: pages.free_page_count(),
             shortages: Looked::at(pages, self.need).shortages(),

@@ -2,6 +2,7 @@
 
 use super::source::{OomId, OomSource};
 use crate::flags::Gfp;
+use crate::frame::NodeMask;
 use crate::policy::oom::{
     Candidate, Constrained, Constraint, Invocation, KilledBy, TABLE_HEADER, TaskRow, VictimLine,
 };
@@ -93,6 +94,8 @@ pub struct OomReport<'a> {
     pub tasks: Option<OomTasks<'a>>,
     /// What limits where the memory may come from.
     pub constraint: Constraint,
+    /// The nodes that the request was limited to, if it was.
+    pub nodemask: Option<NodeMask>,
     /// Pages that the machine manages.
     pub managed: usize,
     /// Pages that are free.
@@ -121,7 +124,7 @@ impl fmt::Display for OomReport<'_> {
             OomEnd::Killed { .. } => {
                 let killed = KilledBy {
                     constraint,
-                    nodemask: None,
+                    nodemask: self.nodemask,
                     cpuset: "/",
                     mems_allowed: "",
                     scope: Constrained::Global,

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod mempolicy;
 mod notifiers;
 mod script;
 mod table;

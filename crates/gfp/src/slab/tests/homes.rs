@@ -207,10 +207,8 @@ fn a_preference_for_a_node_without_memory_is_none() {
 fn a_full_node_costs_no_slab_of_another_for_each_object() {
     // S77, S78: objects and descriptors alike.
     let slabs = two_nodes();
-    let near = PageRequest {
-        node: Some(NodeId(0)),
-        ..PageRequest::new(GFP_NOWAIT | Gfp::THISNODE | Gfp::MEMALLOC, Order::ZERO)
-    };
+    let gfp = GFP_NOWAIT | Gfp::THISNODE | Gfp::MEMALLOC;
+    let near = PageRequest::new(gfp, Order::ZERO).at(Some(NodeId(0)));
     // What is made once is made before.
     let mut held = Vec::from([64, 192, 2048].map(|size| take(&slabs, size)));
     let pages: Vec<_> = core::iter::from_fn(|| slabs.pages().alloc(&near).ok()).collect();

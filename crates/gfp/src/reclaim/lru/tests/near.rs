@@ -74,10 +74,7 @@ fn node_reclaims(mm: &Machine) -> (u64, u64) {
 
 /// The node that serves such a request for one page, which is given back at once.
 fn served_by(mm: &Machine, gfp: Gfp, node: Option<NodeId>) -> u8 {
-    let request = PageRequest {
-        node,
-        ..PageRequest::new(gfp | Gfp::NOWARN, Order::ZERO)
-    };
+    let request = PageRequest::new(gfp | Gfp::NOWARN, Order::ZERO).at(node);
     let reclaim = mm.slabs().reclaim();
     let page = reclaim.alloc(&request, mm.slabs()).unwrap();
     let node = mm.pages().node_of(page).0;

@@ -4,8 +4,8 @@ extern crate std;
 
 use crate::Mm;
 use crate::flags::{GFP_KERNEL, Gfp};
-use crate::frame::Order;
-use crate::page::{BootConfig, PageRequest};
+use crate::frame::{NodeId, Order};
+use crate::page::{BootConfig, MemoryRegion, PageRequest};
 use crate::platform::{Fact, Platform};
 use crate::policy::oom::{Candidate, TaskRow};
 use crate::reclaim::Nobody;
@@ -216,10 +216,20 @@ impl Drop for Script<'_> {
 }
 
 pub(super) fn boot() -> TestMm {
+    boot_nodes(1)
+}
+
+/// A machine of 16 MiB, cut into nodes.
+pub(super) fn boot_nodes(nodes: u8) -> TestMm {
     const START: u64 = 4 << 30;
     const BYTES: u64 = 16 << 20;
     let platform = TestPlatform::new(START, BYTES as usize);
-    let map = [region(START, START + BYTES)];
+    let each = BYTES / u64::from(nodes);
+    let node = |n: u8| MemoryRegion {
+        node: NodeId(n),
+        ..region(START + u64::from(n) * each, START + u64::from(n + 1) * each)
+    };
+    let map: Vec<_> = (0..nodes).map(node).collect();
     Mm::boot(platform, &map, &BootConfig::default()).unwrap()
 }
 
