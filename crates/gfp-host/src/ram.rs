@@ -118,8 +118,8 @@ impl HostConfig {
     /// What the CPUs of the machine are. Where that is not there the answer is
     /// [`HostError::NoRseq`]; nothing falls back by itself.
     ///
-    /// Not [`PerCpu::Slots`]: the machine must not be built inside `malloc`, as the dynamic linker
-    /// is asked.
+    /// A machine with anything but [`PerCpu::Slots`] must not be built inside `malloc`: the dynamic
+    /// linker is asked, which also changes `errno`.
     #[must_use]
     pub const fn per_cpu(mut self, per_cpu: PerCpu) -> HostConfig {
         self.per_cpu = per_cpu;

@@ -129,7 +129,8 @@ impl Drop for ExitHook {
 }
 
 /// Has `call(data, cpu)` called on each thread that ends, while `cpu` is still its slot: the moment
-/// to give the slot's caches back. Without a hook the caches stay for the slot's next owner.
+/// to give the slot's caches back. Without a hook the caches stay for the slot's next owner. (Of a
+/// machine with [`PerCpu::Rseq`](crate::PerCpu) caches are no thread's, and `cpu` means nothing.)
 ///
 /// The hook is called outside any section and may enter. Hooks run one at a time in the process; a
 /// hook must not register, drop a hook, or fork.
