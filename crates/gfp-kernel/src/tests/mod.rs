@@ -18,6 +18,7 @@ mod bytes;
 mod chain;
 mod compact;
 mod context;
+mod contig;
 mod death;
 pub mod disturb;
 mod faults;
@@ -107,6 +108,7 @@ const TESTS: &[&[Test]] = &[
     compact::TESTS,
     levels::TESTS,
     virtio::TESTS,
+    contig::TESTS,
 ];
 
 /// The longest that a test may take. An emulator on a busy host needs many times what it needs
