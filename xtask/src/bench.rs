@@ -31,6 +31,12 @@ enum Benchmark {
     Page(Page),
     /// The CPUs that a process can have, side by side: slots, and places by restartable sequences
     Percpu(Percpu),
+    /// How long the page allocator takes to boot, from 4 MiB to 1 TiB
+    Boot {
+        /// One JSON object a row: bench, ours_us, table_pages, target_us
+        #[arg(long)]
+        json: bool,
+    },
     /// How far pages that cannot be moved spread over blocks of 2 MiB, after a long mixed load
     Frag(Frag),
     /// The instructions of the kernel's operations, beside the recorded ones
@@ -190,6 +196,10 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
         Benchmark::Malloc { json, all, quick } => {
             let flags = [(*json, "--json"), (*all, "--all"), (*quick, "--quick")];
             example(repo, "gfp-malloc", "bench_malloc", &chosen(&flags))
+        }
+        Benchmark::Boot { json } => {
+            let flags = [(*json, "--json")];
+            example(repo, "gfp-host", "bench_boot", &chosen(&flags))
         }
         Benchmark::Frag(frag) => example(repo, "gfp-host", "bench_frag", &frag.args(repo)),
         Benchmark::Page(page) => example(repo, "gfp-host", "bench_page", &page.args()),
