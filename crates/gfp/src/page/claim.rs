@@ -1,18 +1,20 @@
 //! Memory of another type, when the type that is wanted is used up (P314-P319).
 //!
-//! A shard that has nothing is passed by without its lock. Of several the CPU's home is first. What
-//! comes free in a shard that was passed by already is not seen: as what comes free just after a
-//! failure.
+//! Where it is looked for, and what is claimed, `policy::placement` says (P825). A shard that has
+//! nothing is passed by without its lock. What comes free in a shard that was passed by already is
+//! not seen: as what comes free just after a failure.
 
 use super::PageAllocator;
 use super::ground::Locking;
 use super::guard::{Taken, ZoneGuard};
+use super::shard::Shard;
 use super::zone::Zone;
 use crate::flags::MigrateType;
-use crate::frame::{Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
+use crate::frame::{CpuId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
 use crate::policy::fallback::{self, BlockUse, Claim, Grouping};
+use crate::policy::placement::{self, Pass, Shards};
 use crate::sync::Local;
 
 /// What is wanted of a zone.
@@ -46,7 +48,7 @@ impl<P: Platform> PageAllocator<P> {
         Some((found, wake))
     }
 
-    /// P317, P318: the largest block of all shards first.
+    /// P317, P318, P825: look by look, the largest block of all shards that belong to it.
     fn claim_block<'z>(
         &'z self,
         local: &'z Local<'_, P>,
@@ -54,17 +56,38 @@ impl<P: Platform> PageAllocator<P> {
         want: &Want,
         wake: &mut MayWake,
     ) -> Option<Found<'z>> {
+        let mut passes = placement::passes(want.kind).iter();
+        passes.find_map(|pass| self.claim_in(local, zone, want, pass, wake))
+    }
+
+    /// [`PageAllocator::claim_block`] in one look.
+    fn claim_in<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+        pass: &Pass,
+        wake: &mut MayWake,
+    ) -> Option<Found<'z>> {
         let (&Want { order, kind, .. }, grouping) = (want, self.grouping());
         let runs = zone.runs();
+        // Which shard is to get some of the type next is decided for the whole zone.
+        let cpu = match pass.shards {
+            Shards::Tainted => local.cpu(),
+            Shards::Any => CpuId(0),
+        };
         let orders = (order.get()..=Order::MAX.get()).rev();
+        let orders = orders.filter(|order| pass.orders.contains(&(*order).into()));
         for found in orders.filter(|o| fallback::should_try_claim((*o).into(), kind, grouping)) {
             let types = fallback::fallbacks(kind).iter();
             for &from in types.filter(|from| runs.has(**from, found)) {
-                let shards = zone.shards_from(local.cpu());
+                let mine = |shard: &&Shard| pass.shards.include(shard.fixed());
+                let shards = zone.shards_from(cpu, kind).filter(mine);
                 for shard in shards.filter(|shard| shard.runs().has(from, found)) {
                     let guard = zone.lock_in(&self.blocks, local, shard, want.locking);
                     let Some(mut guard) = guard else { continue };
-                    let Some(block) = shard.first(from, found) else {
+                    let end = placement::end_of(kind);
+                    let Some(block) = shard.at_end(end, from, found) else {
                         continue;
                     };
                     if found < PAGEBLOCK_ORDER && zone.boost.raise(zone) == MayWake::Yes {
@@ -82,23 +105,37 @@ impl<P: Platform> PageAllocator<P> {
         None
     }
 
-    /// P319: the smallest block of all shards first.
+    /// P319: the smallest block of all shards first, and what cannot be moved where such memory is
+    /// (P825).
     fn steal<'z>(
         &'z self,
         local: &'z Local<'_, P>,
         zone: &'z Zone,
         want: &Want,
     ) -> Option<Found<'z>> {
+        let mut places = placement::steals_from(want.kind).iter();
+        places.find_map(|shards| self.steal_in(local, zone, want, *shards))
+    }
+
+    /// [`PageAllocator::steal`] in some of the shards.
+    fn steal_in<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+        which: Shards,
+    ) -> Option<Found<'z>> {
         let &Want { order, kind, .. } = want;
-        let runs = zone.runs();
+        let (runs, end) = (zone.runs(), placement::end_of(kind));
         for found in order.get()..=Order::MAX.get() {
             let types = fallback::fallbacks(kind).iter();
             for &from in types.filter(|from| runs.has(**from, found)) {
-                let shards = zone.shards_from(local.cpu());
-                for shard in shards.filter(|shard| shard.runs().has(from, found)) {
+                let shards = zone.shards_from(local.cpu(), kind);
+                let mine = |shard: &&Shard| which.include(shard.fixed());
+                for shard in shards.filter(mine).filter(|s| s.runs().has(from, found)) {
                     let guard = zone.lock_in(&self.blocks, local, shard, want.locking);
                     let Some(mut guard) = guard else { continue };
-                    if let Some(block) = shard.first(from, found) {
+                    if let Some(block) = shard.at_end(end, from, found) {
                         let taken = guard.take_from(block, order, 1);
                         return Some((guard, taken));
                     }
@@ -140,7 +177,7 @@ impl ZoneGuard<'_> {
             free: b.free(),
             movable: movable(),
         };
-        match fallback::claim(found.into(), kind, b.kind(), grouping, usage) {
+        match placement::claim(found.into(), kind, b.kind(), grouping, usage) {
             Claim::LeaveBlock => return false,
             Claim::RetypeBlock | Claim::WholeBlocks { count: 1 } => _ = self.retype(block, kind),
             Claim::WholeBlocks { .. } => {

@@ -124,8 +124,9 @@ impl ZoneGuard<'_> {
         (b.zone() == self.zone.id).then_some(partner)
     }
 
-    /// Takes a block of `order` from the free memory of `kind`, the smallest run that fits, lowest
-    /// first; and up to `wanted - 1` blocks that follow it in the same run.
+    /// Takes a block of `order` from the free memory of `kind`, the smallest run that fits, at the
+    /// type's end of the shard (P825); and up to `wanted - 1` blocks that follow it in the same
+    /// run.
     pub(crate) fn take(&mut self, order: Order, kind: MigrateType, wanted: usize) -> Option<Taken> {
         let block = self.shard.best(kind, order.get())?;
         Some(self.take_from(block, order, wanted))
@@ -430,6 +431,7 @@ impl ZoneGuard<'_> {
         self.count_runs(block, old, -1);
         self.account(old, -(b.free() as isize));
         self.reclass(block, CLASS_FULL);
+        self.shard.note_type(b.kind_beneath(), kind);
         b.set_kind(kind);
         self.count_runs(block, kind, 1);
         self.account(kind, b.free() as isize);
@@ -460,7 +462,7 @@ impl ZoneGuard<'_> {
     }
 
     /// Takes one wholly free block that the operating system could have back, if more than `keep`
-    /// such blocks of the zone wait. Highest address first: allocation prefers low addresses. The
+    /// such blocks of the zone wait. Highest address first: most allocations prefer low ones. The
     /// block is hidden until [`ZoneGuard::put_reported`].
     pub(crate) fn take_reportable(&mut self, keep: usize) -> Option<Taken> {
         if self.zone.nr_dirty() <= keep {

@@ -2,7 +2,8 @@
 //!
 //! 1. **Concepts.** A *zone* is one kind of memory on one node. Its memory is cut into
 //!    *pageblocks* of 2 MiB; a block has 512 bits that say which frames are free, and a mobility
-//!    *type*, so that memory that can be moved lies apart from memory that cannot.
+//!    *type*, so that memory that can be moved lies apart from memory that cannot; the two grow
+//!    from the two ends of a zone ([`placement`](crate::policy::placement)).
 //! 2. **Structures.** `block`: the bits and the descriptor of a pageblock. `index`: for each
 //!    (type, order) the set of blocks whose largest free run has that order, as a 64-ary bitmap:
 //!    any order is found in a few loads, smallest fit first, also when memory is fragmented.
@@ -36,8 +37,8 @@
 //!    succeed: the block is then cached twice, which is seen when its second copy leaves the
 //!    cache (unless the block was allocated and cached once more in between). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
-//! 7. **What it does not do yet.** Remote-free rings, placement by superblocks, stealing from the
-//!    caches of other CPUs (issue 5).
+//! 7. **What it does not do yet.** Remote-free rings, stealing from the caches of other CPUs
+//!    (issue 5).
 
 mod alloc;
 mod balance;

@@ -7,6 +7,7 @@ use crate::flags::MigrateType;
 use crate::frame::{NR_ORDERS, PAGEBLOCK_ORDER};
 use crate::platform::Platform;
 use crate::policy::fallback::is_mergeable;
+use crate::policy::placement::{self, End};
 use crate::policy::shards;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Carved, LineBreak, Local, Lock, LockGuard, Rank};
@@ -89,6 +90,8 @@ pub(crate) struct Shard {
     _written: LineBreak,
     lock: Lock<(), { Rank::Zone as u8 }>,
     pub(super) nr_free: [[AtomicU32; MigrateType::COUNT]; NR_ORDERS],
+    /// Blocks whose type is fixed ([`placement::is_fixed`]).
+    fixed: AtomicU32,
     /// The most blocks that went in and out under one hold of the lock.
     #[cfg(test)]
     pub(crate) most_work: AtomicU32,
@@ -111,6 +114,7 @@ impl Shard {
             stander: Stander::new(),
             lock: Lock::new(()),
             nr_free: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
+            fixed: AtomicU32::new(0),
             #[cfg(test)]
             most_work: AtomicU32::new(0),
             _read: LineBreak,
@@ -138,6 +142,20 @@ impl Shard {
     pub(super) fn note_none(&self, kind: MigrateType, order: u8) {
         let runs = self.runs.load(Relaxed) & !Runs::bit(kind, order);
         self.runs.store(runs, Relaxed);
+    }
+
+    /// Blocks whose type is fixed. Without its lock: a moment ago.
+    #[inline]
+    pub(crate) fn fixed(&self) -> usize {
+        self.fixed.load(Relaxed) as usize
+    }
+
+    /// Notes that a block of one type is of another from now on. The lock is held.
+    pub(super) fn note_type(&self, old: MigrateType, new: MigrateType) {
+        let (lost, won) = (placement::is_fixed(old), placement::is_fixed(new));
+        let fixed = self.fixed.load(Relaxed) + u32::from(won);
+        debug_assert!(fixed >= u32::from(lost));
+        self.fixed.store(fixed - u32::from(lost), Relaxed);
     }
 
     /// Free blocks of an order and type.
@@ -188,11 +206,29 @@ impl Shard {
         Some(self.index(kind, order)?.first()? + self.first_block)
     }
 
-    /// The lowest block with a run of this type that is at least of this order, the smallest fit
-    /// first. The lock is held.
+    /// The block at one end of those whose largest free run has this type and order.
+    #[inline]
+    pub(super) fn at_end(&self, end: End, kind: MigrateType, order: u8) -> Option<usize> {
+        let index = self.index(kind, order)?;
+        let member = match end {
+            End::Low => index.first(),
+            End::High => index.last(),
+        };
+        Some(member? + self.first_block)
+    }
+
+    /// A block with a run of this type that is at least of this order, the smallest fit first, and
+    /// of several the one at the type's end (P825). The lock is held.
     #[inline]
     pub(super) fn best(&self, kind: MigrateType, order: u8) -> Option<usize> {
-        self.first(kind, self.runs().smallest(kind, order)?)
+        let order = self.runs().smallest(kind, order)?;
+        // Of isolated ones there are no runs.
+        let index = self.sets.set(kind as usize * NR_ORDERS + order as usize);
+        let member = match placement::end_of(kind) {
+            End::Low => index.first(),
+            End::High => index.last(),
+        };
+        Some(member? + self.first_block)
     }
 
     #[inline]

@@ -10,7 +10,10 @@
 //!    ([`shards::is_scarce`](crate::policy::shards::is_scarce)). While there are plenty, a whole
 //!    block of another type is claimed (P317, P318) rather than pieces taken where another CPU
 //!    stands.
-//! 4. What stands, and who does, is a hint: each may be wrong, and costs time then.
+//! 4. What cannot be moved is claimed in shards that have such memory, whoever stands there, before
+//!    another one gets some (P825): the lowest. But CPUs that disturb each other there part
+//!    ([`Crowd`]): then a CPU claims at home.
+//! 5. What stands, and who does, is a hint: each may be wrong, and costs time then.
 
 use super::PageAllocator;
 use super::claim::{Found, Want};
@@ -22,6 +25,7 @@ use crate::flags::MigrateType;
 use crate::frame::{CpuId, Order, PAGEBLOCK_ORDER};
 use crate::platform::Platform;
 use crate::policy::fallback::fallbacks;
+use crate::policy::placement::{self, Crowd, WasHeld};
 use crate::policy::shards::SHARDS_MAX;
 use crate::sync::Local;
 use crate::sync::atomic::AtomicU32;
@@ -31,20 +35,35 @@ const _: () = assert!(SHARDS_MAX <= u64::BITS as usize, "a bit for each shard");
 
 /// The stands of one CPU in one zone; only who holds the CPU's section changes them.
 #[derive(Default)]
-pub(crate) struct Stands([AtomicU32; MigrateType::COUNT]);
+pub(crate) struct Stands {
+    /// By type: the shard's number and 1; 0: nothing of the type was taken yet.
+    shards: [AtomicU32; MigrateType::COUNT],
+    /// A [`Crowd`].
+    crowd: AtomicU32,
+}
 
 impl Stands {
     /// The shard of a type, by its number; `None`: nothing of the type was taken yet.
     #[inline]
     fn get(&self, kind: MigrateType) -> Option<usize> {
-        self.0[kind as usize]
+        self.shards[kind as usize]
             .load(Relaxed)
             .checked_sub(1)
             .map(|n| n as usize)
     }
 
     fn set(&self, kind: MigrateType, shard: usize) {
-        self.0[kind as usize].store(shard as u32 + 1, Relaxed);
+        self.shards[kind as usize].store(shard as u32 + 1, Relaxed);
+    }
+
+    /// How crowded it is where this CPU takes what cannot be moved and another one stands.
+    fn crowd(&self) -> Crowd {
+        Crowd::from_bits(self.crowd.load(Relaxed))
+    }
+
+    /// Notes whether the lock was somebody's there.
+    pub(super) fn note_lock(&self, was: WasHeld) {
+        self.crowd.store(self.crowd().after(was).bits(), Relaxed);
     }
 }
 
@@ -111,8 +130,16 @@ impl Shard {
             Some(_) if self.is_scarce() => Some(Service::Wastes),
             Some(_) => Some(Service::Breaks),
             None if self.claimable(order, kind).is_none() => None,
-            None => (whole || !self.is_scarce()).then_some(Service::Claims),
+            None if self.is_tainted_by(kind) => Some(Service::Claims),
+            None if whole || !self.is_scarce() => Some(Service::Claims),
+            None => None,
         }
+    }
+
+    /// True if it has memory that cannot be moved, as this is: all of it goes before another shard
+    /// gets some (P825).
+    fn is_tainted_by(&self, kind: MigrateType) -> bool {
+        placement::is_fixed(kind) && self.fixed() > 0
     }
 
     /// The type and order of the whole blocks that a request may claim (P317). What is movable may
@@ -141,6 +168,9 @@ struct Rank {
     distance: usize,
 }
 
+/// [`Rank::class`] of who claims where nothing is of its type.
+const TAINTS: u8 = 5;
+
 /// A shard by its number, and how well it suits.
 type Choice = (Rank, usize);
 
@@ -162,14 +192,14 @@ impl<P: Platform> PageAllocator<P> {
         if let Some(at) = stand
             && let Some(shard) = zone.shards().get(at)
             && shard.serves(want.order, want.kind)
-            && let Some(found) = self.take_at_stand(local, zone, shard, want)
+            && let Some(found) = self.take_at_stand(local, zone, shard, want, stands)
         {
             return Some(found);
         }
         self.take_elsewhere(local, zone, want, stand)
     }
 
-    fn stands(&self, local: &Local<'_, P>, zone: &Zone) -> Option<&Stands> {
+    pub(super) fn stands(&self, local: &Local<'_, P>, zone: &Zone) -> Option<&Stands> {
         let caches = self.caches_of(local.cpu())?;
         Some(&caches.get(zone.id as usize)?.stands)
     }
@@ -183,10 +213,22 @@ impl<P: Platform> PageAllocator<P> {
         zone: &'z Zone,
         shard: &'z Shard,
         want: &Want,
+        stands: Option<&Stands>,
     ) -> Option<Found<'z>> {
-        let mine = want.locking == Locking::Wait && shard.stander.is(local.cpu());
-        let locking = if mine { Locking::Wait } else { Locking::Try };
-        self.take_from_shard(local, zone, shard, &Want { locking, ..*want })
+        if want.locking == Locking::Wait && shard.stander.is(local.cpu()) {
+            return self.take_from_shard(local, zone, shard, want);
+        }
+        let locking = Locking::Try;
+        let found = self.take_from_shard(local, zone, shard, &Want { locking, ..*want });
+        if let Some(stands) = stands
+            && placement::is_fixed(want.kind)
+        {
+            stands.note_lock(match found {
+                Some(_) => WasHeld::No,
+                None => WasHeld::Yes,
+            });
+        }
+        found
     }
 
     /// [`PageAllocator::take_own`] away from where the CPU took from last.
@@ -211,19 +253,25 @@ impl<P: Platform> PageAllocator<P> {
             }
             Some(found)
         };
-        let mut tried = 0u64;
-        while let Some(at) = zone.best_shard(local.cpu(), want, stand, tried) {
+        let stands = self.stands(local, zone);
+        let crowd = stands.map_or(Crowd::default(), Stands::crowd);
+        let (mut tried, mut tainted) = (0u64, false);
+        while let Some((rank, at)) = zone.best_shard(local.cpu(), want, stand, tried, crowd) {
+            if rank.class == TAINTS && tainted && !crowd.is_too_large() {
+                break; // it is worth a moment
+            }
             if let Some(found) = attempt(at, Locking::Try) {
                 return Some(found);
             }
             tried |= 1 << at;
+            tainted |= rank.class < TAINTS && want.locking == Locking::Wait;
         }
         if want.locking == Locking::Try {
             return None;
         }
         // All that serve are locked: wait.
         let mut waited = 0u64;
-        while let Some(at) = zone.best_shard(local.cpu(), want, stand, waited) {
+        while let Some((_, at)) = zone.best_shard(local.cpu(), want, stand, waited, crowd) {
             if let Some(found) = attempt(at, Locking::Wait) {
                 return Some(found);
             }
@@ -260,7 +308,7 @@ impl<P: Platform> PageAllocator<P> {
         let &Want { order, kind, .. } = want;
         let taken: Option<Taken> = guard.take(order, kind, want.blocks).or_else(|| {
             let (from, found) = shard.claimable(order, kind)?;
-            let block = shard.first(from, found)?;
+            let block = shard.at_end(placement::end_of(kind), from, found)?;
             let whole = || 0; // it has no used pages
             let claimed = guard.claim(block, found, kind, self.grouping(), whole);
             debug_assert!(claimed, "whole blocks always may be");
@@ -278,23 +326,30 @@ impl Zone {
         want: &Want,
         stand: Option<usize>,
         tried: u64,
-    ) -> Option<usize> {
-        let (n, home) = (self.shards().len(), self.home_of(cpu));
-        let stand = stand.unwrap_or(home);
-        let choices = (0..n).filter_map(|distance| -> Option<Choice> {
-            let at = (home + distance) % n;
+        crowd: Crowd,
+    ) -> Option<Choice> {
+        let kind = want.kind;
+        let stand = stand.unwrap_or(self.nth_shard(cpu, kind, 0));
+        let choices = (0..self.shards().len()).filter_map(|distance| -> Option<Choice> {
+            let at = self.nth_shard(cpu, kind, distance);
             let shard = &self.shards()[at];
-            let service = shard.service(want.order, want.kind)?;
-            let disturbs = shard.stander.is_other(cpu);
+            let service = shard.service(want.order, kind)?;
+            let mut disturbs = shard.stander.is_other(cpu);
+            let mut distance = distance;
             let large = want.order >= Order::PAGEBLOCK;
             let class = match service {
+                Service::Claims if !shard.is_tainted_by(kind) => TAINTS,
                 Service::Fits | Service::Breaks if at == stand => 0,
                 Service::Fits if !disturbs => 1,
                 Service::Claims if at == stand => 2,
                 Service::Fits if !large => 3,
-                Service::Wastes => 5,
+                Service::Wastes if !shard.is_tainted_by(kind) => TAINTS + 1,
                 _ => 4,
             };
+            if class == TAINTS && !crowd.is_too_large() {
+                // Decided once for the zone: the lowest.
+                (disturbs, distance) = (false, at);
+            }
             let rank = Rank {
                 class,
                 disturbs,
@@ -303,6 +358,6 @@ impl Zone {
             };
             (tried >> at & 1 == 0).then_some((rank, at))
         });
-        choices.min().map(|(_, at)| at)
+        choices.min()
     }
 }

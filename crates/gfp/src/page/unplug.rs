@@ -212,6 +212,7 @@ impl ZoneGuard<'_> {
         self.zone.reduce(PAGEBLOCK_PAGES);
         self.account(MigrateType::Isolate, -(PAGEBLOCK_PAGES as isize));
         b.set_isolated(0);
+        self.shard.note_type(b.kind_beneath(), MigrateType::Movable);
         b.set_kind(MigrateType::Movable);
         b.set_plug(self.zone.id);
     }

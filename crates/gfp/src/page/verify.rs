@@ -8,6 +8,7 @@ use super::{OWNERS_MAX, PageAllocator};
 use crate::flags::MigrateType;
 use crate::frame::{CpuId, FrameKind, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
+use crate::policy::placement;
 use core::fmt;
 
 /// What [`PageAllocator::verify`] found wrong.
@@ -98,7 +99,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Checks one shard's blocks, indexes and counts.
     fn verify_shard(&self, zone: &Zone, shard: &Shard) -> Result<Found, VerifyError> {
         let mut counts = [[0usize; MigrateType::COUNT]; NR_ORDERS];
-        let mut sum = Found::default();
+        let (mut sum, mut fixed) = (Found::default(), 0);
         for i in shard.first_block..shard.first_block + shard.nr_blocks {
             let block = &self.blocks.blocks[i];
             if block.zone() != zone.id {
@@ -114,6 +115,7 @@ impl<P: Platform> PageAllocator<P> {
                 true => sum.isolated += frames,
                 false => sum.free += frames,
             }
+            fixed += usize::from(placement::is_fixed(block.kind_beneath()));
             let kind = block.kind() as usize;
             if block.class() == CLASS_PAIR {
                 let whole = PAGEBLOCK_PAGES;
@@ -133,6 +135,8 @@ impl<P: Platform> PageAllocator<P> {
             sum.dirty += self.verify_report(shard, i, frames)?;
             self.verify_words(i)?;
         }
+        let id = zone.id.into();
+        same("fixed blocks are counted", id, shard.fixed(), fixed)?;
         for (order, kinds) in counts.iter().enumerate() {
             for kind in MigrateType::ALL {
                 let (found, expected) = (shard.nr_free(order, kind), kinds[kind as usize]);

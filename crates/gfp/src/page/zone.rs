@@ -10,6 +10,7 @@ use super::urgent::Urgent;
 use crate::flags::{MigrateType, ZoneKind};
 use crate::frame::{CpuId, NodeId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
+use crate::policy::placement;
 use crate::policy::shards;
 use crate::policy::watermark::{
     AllocFlags, FreeState, WatermarkLevel, Watermarks, order0_watermark_ok, zone_watermark_ok,
@@ -195,10 +196,19 @@ impl Zone {
         }
     }
 
-    /// All shards in the order in which a CPU takes from them: its home first.
-    pub(crate) fn shards_from(&self, cpu: CpuId) -> impl Iterator<Item = &Shard> {
-        let (before, from) = self.shards.split_at(self.home_of(cpu));
-        from.iter().chain(before)
+    /// The number of the `nth` shard that a CPU takes a type from ([`placement::shard`]).
+    #[inline]
+    pub(super) fn nth_shard(&self, cpu: CpuId, kind: MigrateType, nth: usize) -> usize {
+        placement::shard(kind, self.home_of(cpu), nth, self.shards.len())
+    }
+
+    /// All shards in the order in which a CPU takes a type from them: its home first.
+    pub(crate) fn shards_from(
+        &self,
+        cpu: CpuId,
+        kind: MigrateType,
+    ) -> impl Iterator<Item = &Shard> {
+        (0..self.shards.len()).map(move |nth| &self.shards[self.nth_shard(cpu, kind, nth)])
     }
 
     /// What its shards have.

@@ -15,8 +15,9 @@
 //!    caller may wait for), [`effort`] (how hard to try), [`reclaim`] (who gives memory back),
 //!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`pressure`] (what to tell
 //!    those who could use less), [`stall`] (the time lost to reclaim), [`boost`] and [`highatomic`]
-//!    (what is kept for later), [`shards`] (how a zone is cut), [`mempolicy`] (on which nodes
-//!    memory is to lie), [`tunable`] (what an administrator may set).
+//!    (what is kept for later), [`shards`] (how a zone is cut), [`placement`] (which end of a zone
+//!    is whose), [`mempolicy`] (on which nodes memory is to lie), [`tunable`] (what an
+//!    administrator may set).
 #![forbid(unsafe_code)]
 
 pub mod boost;
@@ -29,6 +30,7 @@ pub mod mempolicy;
 pub mod oom;
 pub mod order;
 pub mod pcp;
+pub mod placement;
 pub mod pressure;
 pub mod reclaim;
 pub mod shards;

@@ -13,6 +13,7 @@ mod maps;
 mod mempolicy;
 mod model;
 mod nolock;
+mod placement;
 mod plug;
 mod quick;
 mod rules;
@@ -23,3 +24,13 @@ mod stand;
 pub(crate) mod tenant;
 mod urgent;
 mod zero;
+
+use super::PageAllocator;
+use crate::flags::MigrateType;
+use crate::frame::Pfn;
+use crate::testing::TestPlatform;
+
+/// True if the pageblock of a page is one of what can be moved.
+pub(crate) fn is_movable(machine: &PageAllocator<TestPlatform>, pfn: Pfn) -> bool {
+    machine.blocks.kind_of(pfn) == MigrateType::Movable
+}

@@ -5,6 +5,7 @@ extern crate std;
 use crate::Mm;
 use crate::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp, ZoneKind};
 use crate::frame::{NodeId, Order, PAGEBLOCK_PAGES, Pfn};
+use crate::page::tests::is_movable;
 use crate::page::tests::tenant::{During, Renting};
 use crate::page::{
     BootConfig, Compacted, Ground, Locking, MigrateMode, Migrated, Need, PageRequest,
@@ -41,11 +42,10 @@ pub(super) fn fragment(tenant: &Renting<'_>, top: u8) {
     let easy = GFP_HIGHUSER_MOVABLE.without(Gfp::DIRECT_RECLAIM) | Gfp::NOWARN;
     while tenant.take_with(easy, order()).is_some() || tenant.take_with(easy, 0).is_some() {}
     let frames = tenant.frames();
-    frames
-        .iter()
-        .skip(1)
-        .step_by(2)
-        .for_each(|pfn| tenant.give(*pfn));
+    // What was borrowed from blocks of another type would be that type's again.
+    let own = |pfn: &&Pfn| is_movable(tenant.mm.pages(), **pfn);
+    let own = frames.iter().filter(own).skip(1).step_by(2);
+    own.for_each(|pfn| tenant.give(*pfn));
     tenant.mm.pages().drain_all();
     // What is below min is in one piece.
     assert!(largest_free(tenant.mm) < 9, "fragmented");

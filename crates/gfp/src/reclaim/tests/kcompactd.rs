@@ -210,19 +210,24 @@ fn background_reclaim_that_worked_off_a_boost_has_whole_blocks_made() {
     mm.slabs().reclaim().compactors[0]
         .post
         .play(TaskState::Asleep);
-    let mut mixed = None;
+    let mut mixed = Vec::new();
+    let boost = || mm.pages().boosts(NODE, ZoneKind::Normal).pages();
     kswapd::run(&mm, |asleep| {
-        if asleep && mixed.is_none() {
+        if asleep && mixed.is_empty() {
             let request = PageRequest::new(GFP_NOWAIT, Order::ZERO);
-            mixed = mm.slabs().reclaim().alloc(&request, &Nobody).ok();
-            assert!(mm.pages().boosts(NODE, ZoneKind::Normal).pages() >= 512);
+            while boost() < 512 {
+                let pfn = mm.slabs().reclaim().alloc(&request, &Nobody).ok();
+                mixed.push(pfn.unwrap());
+            }
             assert!(!wanted(&mm).1);
         }
         asleep && mm.slabs().reclaim().events().runs != 0
     });
     assert_eq!(wanted(&mm), (demand(9), true));
-    // SAFETY: freed once.
-    mixed.map(|pfn| unsafe { mm.free_frames(pfn, 0) }).unwrap();
+    for pfn in mixed {
+        // SAFETY: freed once.
+        unsafe { mm.free_frames(pfn, 0) };
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{Cache, boot, with};
 use crate::Mm;
 use crate::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp, ZoneKind};
 use crate::frame::{NodeId, Order};
+use crate::page::tests::is_movable;
 use crate::page::{PageRequest, WakeUp};
 use crate::platform::Context;
 use crate::policy::reclaim::kswapd::{Balance, Demand, TaskState, Wake};
@@ -277,8 +278,9 @@ fn it_is_woken_for_a_boost_though_there_is_enough_and_takes_it_off() {
         // SAFETY: freed once.
         unsafe { mm.pages().free(pfn, Order::ZERO) }.unwrap();
     };
-    // The lower half of each pageblock.
-    held.extract_if(.., |pfn| pfn.0 & 256 == 0).for_each(free);
+    // The lower half of each pageblock of their type.
+    held.extract_if(.., |pfn| pfn.0 & 256 == 0 && is_movable(mm.pages(), *pfn))
+        .for_each(free);
     mm.trim();
     assert_eq!(balance(&mm), Balance::Balanced);
     let mut mixed = Vec::new();
