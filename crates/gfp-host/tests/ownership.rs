@@ -13,11 +13,13 @@
 //!    whole blocks out and puts them back, and isolates pageblocks. While one is isolated and all
 //!    of it is free, its frames are on record as that thread's: whoever is given one is caught.
 //!    Blocks go round: each thread frees some of its neighbour's.
-//! 4. **Shards.** All of it once with memory in one piece, and once cut into as many as there can
+//! 4. **Thieves.** Some requests make believe that they reclaim, so that they take what other CPUs
+//!    have cached, of their order, or else all of it.
+//! 5. **Shards.** All of it once with memory in one piece, and once cut into as many as there can
 //!    be, so that blocks are freed under another lock than that of the CPU's own shard.
-//! 5. **CPUs.** And with machines whose CPUs are claimed by restartable sequences, where there are
+//! 6. **CPUs.** And with machines whose CPUs are claimed by restartable sequences, where there are
 //!    such, so that a thread is preempted or moved in the middle of a section that others want.
-//! 6. **At the end** all is freed and as many pages are free as before, or caches of a CPU.
+//! 7. **At the end** all is freed and as many pages are free as before, or caches of a CPU.
 //!
 //! `GFP_OWNERSHIP_SEED` repeats a run's choices (not its interleaving), `GFP_OWNERSHIP_OPS` is the
 //! number of steps a thread does in each phase.
@@ -32,9 +34,11 @@ mod per_cpu;
 #[path = "common/shared.rs"]
 mod shared;
 
-use gfp::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_NOWAIT, Gfp};
+use gfp::flags::{GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp};
 use gfp::frame::{NR_ORDERS, Order, PAGEBLOCK_PAGES, Pfn};
-use gfp::page::{BootConfig, IsolateMode, PageAllocator, PageRequest};
+use gfp::page::{
+    Alone, BootConfig, IsolateMode, Need, PageAllocator, PageRequest, Reclaimed, Relief,
+};
 use gfp_host::{HostConfig, HostPlatform, PerCpu};
 use shared::Shared;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -123,6 +127,15 @@ impl Drop for Watched<'_> {
     }
 }
 
+/// Says that it reclaims, which makes a large request take back what CPUs have cached (P118).
+struct MakeBelieve;
+
+impl Relief<HostPlatform> for MakeBelieve {
+    fn reclaim(&self, _: &PageAllocator<HostPlatform>, _: &Need<'_>, _: u32) -> Reclaimed {
+        Reclaimed { pages: 1, left: 0 }
+    }
+}
+
 struct Arena {
     pages: PageAllocator<HostPlatform>,
     record: Record,
@@ -170,12 +183,36 @@ impl Arena {
             GFP_HIGHUSER_MOVABLE.without(Gfp::RECLAIM) | Gfp::NOWARN,
             GFP_ATOMIC | Gfp::NOWARN,
             GFP_NOWAIT | Gfp::COMP,
-        ][rng.below(5)];
-        let pfn = self.pages.alloc(&PageRequest::new(gfp, order)).ok()?;
+            GFP_KERNEL | Gfp::NORETRY | Gfp::NOWARN,
+            GFP_HIGHUSER_MOVABLE | Gfp::NORETRY | Gfp::NOWARN,
+        ][rng.below(7)];
+        self.ask(name, gfp, order)
+    }
+
+    fn ask(&self, name: u32, gfp: Gfp, order: Order) -> Option<Held> {
+        let request = PageRequest::new(gfp, order);
+        let pfn = match gfp.contains(Gfp::NORETRY) {
+            true => self.pages.alloc_with(&request, &MakeBelieve).ok()?,
+            false => self.pages.alloc_with(&request, &Alone).ok()?,
+        };
         assert!(pfn.is_aligned(order), "{pfn:?} of {order:?}");
         let block = Held { pfn, order, name };
         self.record.change(block, NOBODY, name);
         Some(block)
+    }
+
+    /// One thread takes all memory, single page by single page, while all others wait: what they
+    /// have cached as well.
+    fn steal_all(&self, name: u32, per_cpu: PerCpu) {
+        let gfp = GFP_KERNEL | Gfp::NORETRY | Gfp::NOWARN;
+        let page = || self.ask(name, gfp, Order::ZERO);
+        let all: Vec<Held> = std::iter::from_fn(page).collect();
+        // Else several threads share the caches of one CPU.
+        if per_cpu == PerCpu::Slots {
+            assert_eq!(self.pages.cached_page_count(), 0);
+            assert!(self.pages.stolen_blocks() >= THREADS - 1);
+        }
+        all.into_iter().for_each(|block| self.free(block));
     }
 
     fn free(&self, block: Held) {
@@ -308,10 +345,11 @@ fn fight(shard_bytes: Option<u64>, per_cpu: PerCpu) {
                 let mut rng = Rng(seed.wrapping_mul(me as u64 * 2 + 1) | 1);
                 // Every thread has its caches, whose memory stays away, before others are
                 // everywhere: else they would stand in each of the largest blocks.
-                let page = arena.alloc(&mut rng, me as u32 + 1, Order::ZERO);
+                let page = arena.ask(me as u32 + 1, GFP_NOWAIT, Order::ZERO);
                 page.into_iter().for_each(|block| arena.free(block));
                 arena.line.wait();
                 if me == 0 {
+                    arena.steal_all(1, per_cpu);
                     before.store(arena.free_pages(), Ordering::Release);
                 }
                 arena.line.wait();
@@ -357,8 +395,10 @@ fn fight(shard_bytes: Option<u64>, per_cpu: PerCpu) {
         .collect();
     let refused = arena.refused.load(Ordering::Relaxed);
     let isolated = arena.isolated.load(Ordering::Relaxed);
+    let stolen = arena.pages.stolen_blocks();
     println!(
-        "granted by phase {granted:?}, refused {refused}; isolated {isolated} free pageblocks"
+        "granted by phase {granted:?}, refused {refused}, stolen {stolen}; isolated {isolated} free \
+         pageblocks"
     );
     // A page of each CPU's caches stays away, and there are few blocks of the largest order: each
     // may have one. Processors that a thread comes to later have them anywhere.

@@ -158,7 +158,7 @@ unsafe impl Platform for TestPlatform {
 
     fn enter_remote(&self, cpu: CpuId) -> Option<TestSection<'_>> {
         let inside = self.inside.get(cpu.0 as usize)?;
-        (!inside.swap(true, Ordering::Acquire)).then_some(TestSection(inside))
+        (!inside.swap(true, Ordering::Acquire)).then(|| TestSection(inside))
     }
 
     fn node(&self) -> NodeId {

@@ -90,10 +90,10 @@ fn line(step: &Step, effort: &Effort, reclaimed: bool) -> Option<Said> {
         ),
         Step::DirectReclaim { .. } => said("reclaims 32 pages by itself", "P118, P405"),
         Step::TakeBack if matches!(effort.rounds, Rounds::None(_)) => {
-            said("takes back what all CPUs have cached", "P821")
+            said("takes what other CPUs have cached", "P821")
         }
         Step::TakeBack => said(
-            "takes back what all CPUs have cached and a HIGHATOMIC block",
+            "takes what other CPUs have cached and a HIGHATOMIC block",
             "P118, P335",
         ),
         Step::Compact { priority: p, .. } => {

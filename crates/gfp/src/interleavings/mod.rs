@@ -15,4 +15,5 @@ mod movable;
 mod oom_lock;
 mod post;
 mod postponed;
+mod steal;
 mod wait;

@@ -37,8 +37,7 @@
 //!    succeed: the block is then cached twice, which is seen when its second copy leaves the
 //!    cache (unless the block was allocated and cached once more in between). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
-//! 7. **What it does not do yet.** Remote-free rings, stealing from the caches of other CPUs
-//!    (issue 5).
+//! 7. **What it does not do yet.** Remote-free rings (issue 5).
 
 mod alloc;
 mod balance;
@@ -78,6 +77,7 @@ mod shard;
 mod sizing;
 mod slow;
 mod stand;
+mod steal;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tuning;
@@ -170,6 +170,8 @@ pub struct PageAllocator<P: Platform> {
     failures: [AtomicUsize; crate::frame::NR_ORDERS],
     /// P29: the bits that requests may carry now.
     allowed: AtomicU32,
+    /// Blocks that were taken out of other CPUs' caches.
+    stolen: AtomicUsize,
     /// Nodes that are being reclaimed in the background, one bit each.
     reclaimed_nodes: AtomicUsize,
     /// Zones whose boost rose and whose background is still to be woken, one bit each.
@@ -215,6 +217,7 @@ impl<P: Platform> PageAllocator<P> {
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
             allowed: AtomicU32::new(Gfp::ALL.bits()),
             metadata_pages: tables.pages,
+            stolen: AtomicUsize::new(0),
             reclaimed_nodes: AtomicUsize::new(0),
             boosted: AtomicUsize::new(0),
             deferred: FrameStack::new(),

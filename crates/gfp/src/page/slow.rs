@@ -3,14 +3,13 @@
 //! What a request may do, and in which order, is decided by `policy::effort`; here it is done. What
 //! this room cannot do itself is asked of the rooms above ([`Relief`]).
 
-use super::cache::List;
 use super::relief::{Compacted, Need, Relief, WakeUp};
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::frame::{CpuId, Order, Pfn};
 use crate::platform::Platform;
-use crate::policy::effort::{Effort, Event, Plan, Question, Rounds, Step};
+use crate::policy::effort::{Effort, Event, Plan, Question, Reach, Rounds, Step};
 use crate::policy::highatomic;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
@@ -175,13 +174,7 @@ impl<P: Platform> PageAllocator<P> {
             if self.cached_pages(cpu) == 0 {
                 continue;
             }
-            pages += match Local::enter(&self.platform) {
-                Ok(local) if local.cpu() == cpu => self.drain(&local),
-                Ok(_) | Err(_) => 0,
-            };
-            if self.cached_pages(cpu) != 0
-                && let Some(local) = Local::enter_remote(&self.platform, cpu)
-            {
+            if let Some(local) = self.enter_any(cpu) {
                 pages += self.drain(&local);
             }
         }
@@ -198,14 +191,10 @@ impl<P: Platform> PageAllocator<P> {
     pub fn drain(&self, local: &Local<'_, P>) -> usize {
         self.take_deferred(local);
         let caches = self.caches_of(local.cpu()).unwrap_or(&[]);
-        let mut pages = 0;
-        for (zone, cache) in self.zones.iter().zip(caches) {
-            pages += cache.count();
-            for list in List::all().filter(|list| cache.blocks(*list) != 0) {
-                self.flush(local, zone, cache, list, usize::MAX);
-            }
-        }
-        pages
+        let zones = self.zones.iter().zip(caches);
+        zones
+            .map(|(zone, cache)| self.empty_cache(local, zone, cache))
+            .sum()
     }
 
     /// Gives all free memory that the platform could use back to it, now. Returns the pages.
@@ -245,15 +234,13 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 });
                 Event::Done
             }
-            Step::Pass { rights, reach } => {
-                match pages.pass(&need.request.within(reach), rights, relief)? {
-                    Some(pfn) if rights.contains(AllocFlags::NO_WATERMARKS) => {
-                        return Ok(Outcome::Found(pfn, Source::Reserve));
-                    }
-                    Some(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
-                    None => Event::Missed,
+            Step::Pass { rights, reach } => match self.pass(rights, reach)? {
+                Some(pfn) if rights.contains(AllocFlags::NO_WATERMARKS) => {
+                    return Ok(Outcome::Found(pfn, Source::Reserve));
                 }
-            }
+                Some(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
+                None => Event::Missed,
+            },
             Step::CheckStall => {
                 relief.check_stall(pages, need, self.since_ns);
                 Event::Done
@@ -263,14 +250,10 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 self.left = reclaimed.left;
                 Event::Reclaimed(reclaimed.pages)
             }
-            Step::TakeBack => {
-                if !matches!(need.effort.rounds, Rounds::None(_)) {
-                    pages.unreserve_one(need.request);
-                }
-                relief.take_back(pages, need);
-                pages.drain_all();
-                Event::Done
-            }
+            Step::TakeBack => match self.take_back()? {
+                Some(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
+                None => Event::Done,
+            },
             Step::Compact { order, priority } => {
                 match relief.compact(pages, need, order, priority) {
                     Compacted::Captured(pfn) => return Ok(Outcome::Found(pfn, Source::Free)),
@@ -300,6 +283,42 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
             Step::Fail { .. } => Event::Done,
         };
         Ok(Outcome::Next(event))
+    }
+
+    /// A pass, and what CPUs have cached if a mark would be passed with it (P821).
+    fn pass(&self, rights: AllocFlags, reach: Reach) -> Result<Option<Pfn>, AllocError> {
+        let (pages, request) = (self.pages, self.need.request.within(reach));
+        let mut pass = || pages.pass(&request, rights, self.relief);
+        match pass()? {
+            None if self.need.effort.take_back.may_steal() => {
+                pages.take_cached(&request, rights, &mut pass)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// P118: what others have that the request could use: a block that fits, or one block of the
+    /// reserve, what the rooms above keep, and what CPUs have cached.
+    fn take_back(&self) -> Result<Option<Pfn>, AllocError> {
+        let (pages, need) = (self.pages, &self.need);
+        let rights = need.effort.slow.unwrap_or(need.effort.fast);
+        if let Some(pfn) = pages.steal_cached(need.request, rights) {
+            return Ok(Some(pfn));
+        }
+        if !matches!(need.effort.rounds, Rounds::None(_)) {
+            pages.unreserve_one(need.request);
+        }
+        self.relief.take_back(pages, need);
+        let mut pass = || pages.pass(need.request, rights, self.relief);
+        pages.empty_caches_for(need.request, &mut pass)
+    }
+
+    /// Pages of a zone that are cached where the request may take them from.
+    fn cached_in(&self, zone: &Zone) -> usize {
+        match self.need.effort.take_back.may_steal() {
+            true => self.pages.cached_in(zone),
+            false => 0,
+        }
     }
 
     /// P123, and beyond it: what withholds memory is given up before a request ends or kills. True
@@ -341,9 +360,11 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
             Question::HaveZonesChanged => self.have_zones_changed(),
             Question::WouldReclaimSuffice => self.would_pass(need.request.order, |zone| {
                 let lists = self.relief.reclaimable(pages, zone.id.into());
-                lists.saturating_add(self.left)
+                lists
+                    .saturating_add(self.left)
+                    .saturating_add(self.cached_in(zone))
             }),
-            Question::IsOnePageLeft => self.would_pass(Order::ZERO, |_| 0),
+            Question::IsOnePageLeft => self.would_pass(Order::ZERO, |zone| self.cached_in(zone)),
             Question::WouldCompactionBeSuitable => self.relief.could_suit_compaction(pages, need),
         }
     }

@@ -21,6 +21,7 @@ mod scopes;
 mod shards;
 mod sizing;
 mod stand;
+mod steal;
 pub(crate) mod tenant;
 mod urgent;
 mod zero;

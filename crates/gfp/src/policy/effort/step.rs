@@ -58,7 +58,7 @@ pub enum Step {
         order: u32,
     },
     /// P118: give back one HIGHATOMIC block (never the last one of a zone, P335) if the request
-    /// reclaims, and what all CPUs have cached. Answer: [`Event::Done`].
+    /// reclaims, and what other CPUs have cached, as much as is needed. Answer: [`Event::Done`].
     TakeBack,
     /// P119: compact at this priority, inside a noreclaim scope (P133), with capture (P320).
     /// Answer: [`Event::Compacted`].

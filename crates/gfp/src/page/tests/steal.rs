@@ -1,0 +1,224 @@
+//! What other CPUs have cached serves a request in need.
+
+use crate::error::AllocError;
+use crate::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp};
+use crate::frame::{CpuId, FrameWord, Order, Pfn};
+use crate::page::{Alone, Need, PageAllocator, PageRequest, Reclaimed, Relief};
+use crate::platform::Context;
+use crate::testing::{CPUS, Rng, TestPlatform, pages};
+use std::cell::Cell;
+use std::vec::Vec;
+
+type Machine = PageAllocator<TestPlatform>;
+
+/// Counts how often it is asked to reclaim.
+#[derive(Default)]
+struct Asked(Cell<usize>);
+
+impl Relief<TestPlatform> for Asked {
+    fn reclaim(&self, _: &Machine, _: &Need<'_>, _: u32) -> Reclaimed {
+        self.0.set(self.0.get() + 1);
+        Reclaimed::default()
+    }
+}
+
+fn ask<R>(machine: &Machine, gfp: Gfp, order: u8, relief: &R) -> Result<Pfn, AllocError>
+where
+    R: Relief<TestPlatform>,
+{
+    let gfp = gfp | Gfp::NOWARN;
+    machine.alloc_with(&PageRequest::new(gfp, Order::new(order).unwrap()), relief)
+}
+
+fn put(machine: &Machine, pfn: Pfn, order: u8) {
+    // SAFETY: tests free what they own, once.
+    unsafe { machine.free(pfn, Order::new(order).unwrap()).unwrap() }
+}
+
+fn cached(machine: &Machine) -> [usize; CPUS] {
+    core::array::from_fn(|cpu| machine.cached_pages(CpuId(cpu as u32)))
+}
+
+/// A machine whose CPUs have caches, and whose free memory is used up by CPU 0 down to min, by who
+/// may wait for no other CPU. `held` are blocks of an order that are not used up.
+fn used_up(held: &[u8]) -> (Machine, Vec<Pfn>) {
+    let machine = pages(64);
+    for cpu in (0..CPUS as u32).rev() {
+        machine.platform().on(cpu);
+        put(&machine, ask(&machine, GFP_KERNEL, 0, &Alone).unwrap(), 0);
+    }
+    let block = |order: &u8| ask(&machine, GFP_KERNEL, *order, &Alone).unwrap();
+    let held = held.iter().map(block).collect();
+    machine.drain_all();
+    machine.platform().play(Context::HardIrq);
+    while ask(&machine, GFP_NOWAIT, 0, &Alone).is_ok() {}
+    machine.platform().play(Context::Task);
+    machine.drain_all();
+    let zone = &machine.zones[0];
+    assert_eq!(zone.free_pages(), zone.watermarks().min);
+    (machine, held)
+}
+
+/// Frees the first pages of a block one by one on a CPU.
+fn cache_pages(machine: &Machine, cpu: u32, block: Pfn, pages: usize) {
+    machine.platform().on(cpu);
+    machine.split(block, Order::new(4).unwrap());
+    for i in 0..pages {
+        put(machine, block.add(i), 0);
+    }
+    machine.platform().on(0);
+}
+
+#[test]
+fn a_request_takes_what_it_needs_of_the_fullest_cache_and_leaves_the_rest() {
+    // P118, P821
+    let (machine, held) = used_up(&[4, 4]);
+    cache_pages(&machine, 1, held[0], 5);
+    cache_pages(&machine, 2, held[1], 9);
+    assert_eq!(cached(&machine), [0, 5, 9, 0]);
+    let asked = Asked::default();
+    for (left, gfp) in [
+        ([0, 5, 8, 0], GFP_KERNEL),
+        ([0, 5, 7, 0], GFP_NOWAIT),
+        ([0, 5, 6, 0], GFP_KERNEL | Gfp::NORETRY),
+    ] {
+        ask(&machine, gfp, 0, &asked).unwrap();
+        assert_eq!(cached(&machine), left);
+    }
+    // Each goes to the fullest; of two the one with the lower number.
+    for _ in 0..3 {
+        ask(&machine, GFP_KERNEL, 0, &asked).unwrap();
+    }
+    assert_eq!(cached(&machine), [0, 4, 4, 0]);
+    for _ in 0..8 {
+        ask(&machine, GFP_KERNEL, 0, &asked).unwrap();
+    }
+    assert_eq!(cached(&machine), [0; CPUS]);
+    assert_eq!(
+        (machine.stolen_blocks(), asked.0.get()),
+        (14, 0),
+        "nobody reclaimed"
+    );
+    let zone = &machine.zones[0];
+    assert_eq!(
+        zone.free_pages(),
+        zone.watermarks().min,
+        "what is kept is still there"
+    );
+    // Now there is nothing anywhere.
+    ask(&machine, GFP_KERNEL | Gfp::NORETRY, 0, &asked).unwrap_err();
+    assert_eq!(asked.0.get(), 1);
+    machine.verify().unwrap();
+}
+
+#[test]
+fn who_may_not_wait_for_other_cpus_takes_nothing_of_theirs() {
+    let (machine, held) = used_up(&[4]);
+    cache_pages(&machine, 1, held[0], 5);
+    machine.platform().play(Context::HardIrq);
+    ask(&machine, GFP_NOWAIT, 0, &Alone).unwrap_err();
+    assert_eq!(cached(&machine), [0, 5, 0, 0]);
+}
+
+#[test]
+fn what_is_cached_of_another_type_goes_back_and_serves() {
+    // P821: a single page, before anybody reclaims
+    let (machine, held) = used_up(&[4, 4]);
+    cache_pages(&machine, 1, held[0], 2);
+    cache_pages(&machine, 3, held[1], 3);
+    let asked = Asked::default();
+    // What is given back may be of use for no one: so it is one CPU's.
+    ask(&machine, GFP_KERNEL | Gfp::RECLAIMABLE, 0, &asked).unwrap();
+    let left = cached(&machine);
+    assert_eq!((left[1], left[3], asked.0.get()), (2, 0, 0));
+    machine.verify().unwrap();
+}
+
+#[test]
+fn pieces_that_are_cached_make_a_larger_block_after_reclaim() {
+    // P118
+    let (machine, held) = used_up(&[4, 4]);
+    cache_pages(&machine, 1, held[0], 7);
+    cache_pages(&machine, 2, held[1], 16);
+    let asked = Asked::default();
+    let block = ask(&machine, GFP_KERNEL, 4, &asked).unwrap();
+    assert_eq!((block, asked.0.get()), (held[1], 1));
+    assert_eq!(cached(&machine), [0, 7, 0, 0], "the other's stays");
+    assert_eq!(machine.stolen_blocks(), 0);
+    // There is no other: all is given back, and it fails.
+    ask(&machine, GFP_KERNEL | Gfp::RETRY_MAYFAIL, 4, &asked).unwrap_err();
+    assert_eq!(cached(&machine), [0; CPUS]);
+    machine.verify().unwrap();
+}
+
+#[test]
+fn a_block_that_was_freed_twice_is_not_given_to_a_thief() {
+    let (machine, held) = used_up(&[4]);
+    cache_pages(&machine, 1, held[0], 3);
+    // Its second copy was taken out of another cache before.
+    let word = machine.frames.get(held[0].add(2));
+    machine.frames.set(held[0].add(2), FrameWord::NONE);
+    assert_eq!(ask(&machine, GFP_KERNEL, 0, &Alone), Ok(held[0].add(1)));
+    assert_eq!(machine.misuses(), 1);
+    assert_eq!(cached(&machine), [0, 1, 0, 0]);
+    assert!(word.is_block(crate::frame::FrameKind::Cached, Order::ZERO));
+}
+
+#[test]
+fn a_cpu_that_cannot_be_kept_out_keeps_what_it_has() {
+    let (machine, held) = used_up(&[4, 4]);
+    cache_pages(&machine, 1, held[0], 7);
+    cache_pages(&machine, 2, held[1], 3);
+    let inside = crate::Platform::enter_remote(machine.platform(), CpuId(1));
+    ask(&machine, GFP_KERNEL, 0, &Alone).unwrap();
+    assert_eq!(cached(&machine), [0, 7, 2, 0]);
+    for _ in 0..2 {
+        ask(&machine, GFP_KERNEL, 0, &Alone).unwrap();
+    }
+    ask(&machine, GFP_KERNEL | Gfp::NORETRY, 0, &Alone).unwrap_err();
+    drop(inside);
+    ask(&machine, GFP_KERNEL | Gfp::NORETRY, 0, &Alone).unwrap();
+}
+
+#[test]
+fn a_single_page_is_had_as_long_as_it_is_cached_anywhere() {
+    // P821: from CPUs in any turn, types and orders in caches mixed
+    let machine = pages(32);
+    let mut rng = Rng::new(821);
+    let mut held: Vec<(Pfn, u8)> = Vec::new();
+    let (mut refused, mut served) = (0, 0);
+    for step in 0..40_000 {
+        machine.platform().on(rng.below(CPUS) as u32);
+        let gfp = [
+            GFP_KERNEL,
+            GFP_KERNEL | Gfp::MOVABLE,
+            GFP_KERNEL | Gfp::RECLAIMABLE,
+            GFP_NOWAIT,
+        ][rng.below(4)];
+        // It fills up, and empties again.
+        let fills = step % 8000 < 5000;
+        if rng.below(100) < if fills { 90 } else { 10 } {
+            let order = [0, 0, 0, 1, 2, 3][rng.below(6)];
+            let gfp = gfp | Gfp::NORETRY;
+            match ask(&machine, gfp, order, &Alone) {
+                Ok(pfn) => held.push((pfn, order)),
+                Err(_) if order == 0 => {
+                    let zone = &machine.zones[0];
+                    let (free, cached) = (zone.free_pages(), machine.cached_page_count());
+                    let min = zone.watermarks().min + zone.boost();
+                    assert!(free + cached <= min, "step {step}: {free}, {cached} cached");
+                    refused += 1;
+                }
+                Err(_) => (),
+            }
+        } else if !held.is_empty() {
+            let (pfn, order) = held.swap_remove(rng.below(held.len()));
+            put(&machine, pfn, order);
+            served += 1;
+        }
+    }
+    assert!(refused > 20 && served > 1000, "{refused} {served}");
+    assert!(machine.stolen_blocks() > 20, "{}", machine.stolen_blocks());
+    machine.verify().unwrap();
+    assert_eq!(machine.misuses(), 0);
+}
