@@ -59,9 +59,10 @@ impl Options {
 
 /// Of the test command: many seeds of the scenarios with the most that can go wrong. The others run
 /// with `cargo test`, some hundred seeds of each.
-pub(crate) const GATE: [[&str; 4]; 2] = [
+pub(crate) const GATE: [[&str; 4]; 3] = [
     ["--scenario", "reclaim", "--seeds", "1000"],
     ["--scenario", "compaction", "--seeds", "1000"],
+    ["--scenario", "contig", "--seeds", "500"],
 ];
 
 /// Runs it with assertions on.
@@ -107,7 +108,8 @@ mod tests {
             typed,
             [
                 "--seeds 1000 --scenario reclaim",
-                "--seeds 1000 --scenario compaction"
+                "--seeds 1000 --scenario compaction",
+                "--seeds 500 --scenario contig",
             ]
         );
         assert_eq!(arguments("--seeds 5 --first 9"), "--seeds 5 --from 9");

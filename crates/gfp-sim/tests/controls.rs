@@ -145,3 +145,27 @@ fn while_pages_are_moved_all_happens_that_is_to_be_tested() {
     // One for each node.
     assert!(marks["large: made"] > 100, "{marks:?}");
 }
+
+#[test]
+fn frames_side_by_side_that_are_lost_are_found() {
+    let failure = first("contig", 4, |config| config.planting(Planted::LostPage));
+    assert!(said(&failure).contains("were at the start"), "{failure}");
+}
+
+#[test]
+fn while_frames_are_wanted_all_happens_that_is_to_be_tested() {
+    let marks = marks_of("contig", 40);
+    for what in [
+        "contig: had",
+        "contig: refused",
+        "cma: had",
+        "cma: refused",
+        "isolated",
+        "isolated: refused",
+    ] {
+        assert!(
+            marks.get(what).is_some_and(|times| *times > 10),
+            "{what}: {marks:?}"
+        );
+    }
+}

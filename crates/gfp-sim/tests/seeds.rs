@@ -40,6 +40,7 @@ scenarios! {
     oom: 10,
     reclaim: 40,
     compaction: 40,
+    contig: 60,
     lists: 80,
     mixed: 60,
 }

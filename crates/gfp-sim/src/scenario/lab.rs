@@ -8,6 +8,7 @@ use gfp::Mm;
 use gfp::flags::GFP_KERNEL;
 use gfp::frame::{FrameKind, PAGE_SIZE, Pfn};
 use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
+use gfp::pool::cma::CmaId;
 use gfp::reclaim::{ShrinkControl, Shrinker};
 use gfp::slab::CacheRef;
 use std::cell::{Cell, RefCell};
@@ -35,6 +36,12 @@ pub enum Block {
     /// Of `kvmalloc`.
     #[non_exhaustive]
     Either(*mut u8),
+    /// Of `alloc_contig_pages`: first frame and pages.
+    #[non_exhaustive]
+    Contig(Pfn, usize),
+    /// Of `cma_alloc`: area, first frame, pages.
+    #[non_exhaustive]
+    Cma(CmaId, Pfn, usize),
 }
 
 /// A cache of the lab.
@@ -57,7 +64,7 @@ pub struct Lab {
     pub(super) caches: RefCell<Vec<CacheEntry>>,
     refused: Cell<u64>,
     marks: RefCell<BTreeMap<&'static str, u64>>,
-    pages_at_start: usize,
+    pages_at_start: Cell<usize>,
 }
 
 impl Lab {
@@ -69,7 +76,7 @@ impl Lab {
     /// [`Lab::new`] with so many nodes, and bytes that can be plugged in.
     pub(super) fn with_nodes(sim: &Sim, bytes: usize, nodes: u8, plug_bytes: usize) -> Rc<Lab> {
         let mm = sim.boot_with_plug(bytes, nodes, plug_bytes);
-        let mut lab = Lab {
+        let lab = Lab {
             sim: sim.clone(),
             mm,
             owners: RefCell::default(),
@@ -78,13 +85,18 @@ impl Lab {
             caches: RefCell::default(),
             refused: Cell::new(0),
             marks: RefCell::default(),
-            pages_at_start: 0,
+            pages_at_start: Cell::new(0),
         };
         lab.touch_all_cpus();
         lab.touch_shrinkers();
-        lab.give_back();
-        lab.pages_at_start = lab.pages_in_use();
+        lab.start_here();
         Rc::new(lab)
+    }
+
+    /// What is in use now stays so.
+    pub(super) fn start_here(&self) {
+        self.give_back();
+        self.pages_at_start.set(self.pages_in_use());
     }
 
     /// The tables of a CPU are made at its first use.
@@ -228,7 +240,9 @@ impl Lab {
 
     pub(super) fn address(&self, block: Block) -> *mut u8 {
         match block {
-            Block::Pages(pfn, _) => self.mm.page_address(pfn).as_ptr(),
+            Block::Pages(pfn, _) | Block::Contig(pfn, _) | Block::Cma(_, pfn, _) => {
+                self.mm.page_address(pfn).as_ptr()
+            }
             Block::Exact(ptr, _)
             | Block::Object(ptr)
             | Block::OfCache(_, ptr)
@@ -255,6 +269,8 @@ impl Lab {
                 }
                 Block::Area(ptr) => mm.vfree(ptr),
                 Block::Either(ptr) => mm.kvfree(ptr),
+                Block::Contig(pfn, pages) => mm.free_contig_range(pfn, pages),
+                Block::Cma(id, pfn, pages) => assert!(mm.cma_release(id, pfn, pages)),
             }
         }
     }
@@ -313,7 +329,7 @@ impl Lab {
         assert!(reports.is_empty(), "reported: {reports:#?}");
         assert_eq!(mm.pages().cached_page_count(), 0);
         assert_eq!(mm.platform().mapped_pages(), 0, "areas that nobody has");
-        let (in_use, at_start) = (self.pages_in_use(), self.pages_at_start);
+        let (in_use, at_start) = (self.pages_in_use(), self.pages_at_start.get());
         assert!(
             in_use == at_start,
             "{in_use} pages are in use, {at_start} were at the start: {}",

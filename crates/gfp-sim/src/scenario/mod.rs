@@ -9,6 +9,7 @@
 
 mod caches;
 mod compaction;
+mod contig;
 mod lab;
 mod lists;
 mod ops;
@@ -115,6 +116,14 @@ pub const ALL: &[Scenario] = &[
         nodes: reclaim::NODES,
         plug_bytes: compaction::PLUG_BYTES,
         set_up: compaction::compaction,
+    },
+    Scenario {
+        name: "contig",
+        about: "frames side by side, isolated blocks and an area, while others allocate and free",
+        bytes: 24 << 20,
+        nodes: 1,
+        plug_bytes: 0,
+        set_up: contig::contig,
     },
     Scenario {
         name: "lists",
