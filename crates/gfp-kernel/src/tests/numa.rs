@@ -141,6 +141,7 @@ fn policies_spread_and_bind() {
         .all(|node| on(*node) == 2 * weights.of(*node) as usize);
     free_all(&held, 0);
     assert!(exact && held.len() == 2 * turn);
+    drop(held); // the books are of all memory
     for node in nodes() {
         let bound = MemPolicy::bind(NodeMask::of(node));
         let pfn = mm().alloc_pages_mpol(&bound, GFP_KERNEL, 3).expect("pages");
