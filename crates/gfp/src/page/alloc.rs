@@ -72,12 +72,32 @@ impl<P: Platform> PageAllocator<P> {
         req: &PageRequest,
         flags: AllocFlags,
     ) -> Option<Pfn> {
+        if self.is_reclaimed_somewhere()
+            && let Some(pfn) = self.alloc_at_rest(local, req, flags)
+        {
+            return Some(pfn);
+        }
         let node = match req.place {
             None => self.platform.node(),
             Some(place) if place.is_limited() => return self.alloc_limited(local, req, flags),
             Some(place) => place.node(),
         };
-        self.alloc_among(local, req, flags, self.zones_near(node, req))
+        self.alloc_among(local, req, flags, None, self.zones_near(node, req))
+    }
+
+    /// P276: a pass over the zones of nodes that nobody reclaims in the background just now.
+    #[cold]
+    #[inline(never)]
+    fn alloc_at_rest(
+        &self,
+        local: &Local<'_, P>,
+        req: &PageRequest,
+        flags: AllocFlags,
+    ) -> Option<Pfn> {
+        let preferred = self.candidates(req).next();
+        let at_rest = |zone: &&Zone| !self.is_reclaimed(zone);
+        let zones = self.candidates(req).filter(at_rest);
+        self.alloc_among(local, req, flags, preferred, zones)
     }
 
     #[cold]
@@ -88,20 +108,21 @@ impl<P: Platform> PageAllocator<P> {
         req: &PageRequest,
         flags: AllocFlags,
     ) -> Option<Pfn> {
-        self.alloc_among(local, req, flags, self.candidates(req))
+        self.alloc_among(local, req, flags, None, self.candidates(req))
     }
 
+    /// A pass over some zones; the preferred one is the first of them, if not said otherwise.
     #[inline(always)]
     fn alloc_among<'z>(
         &'z self,
         local: &Local<'_, P>,
         req: &PageRequest,
         flags: AllocFlags,
+        mut preferred: Option<&'z Zone>,
         zones: impl Iterator<Item = &'z Zone>,
     ) -> Option<Pfn> {
         let highest = self.highest(req.gfp);
         let kind = self.mobility(req.gfp);
-        let mut preferred: Option<&Zone> = None;
         for zone in zones {
             let first = *preferred.get_or_insert(zone);
             if !core::ptr::eq(zone, first) && self.stays_near(zone, first, flags) {

@@ -179,7 +179,8 @@ impl Drop for Reclaiming<'_> {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// P329: from now on, until the result is dropped, caches of the node's zones keep little.
+    /// P329, P276: from now on, until the result is dropped, caches of the node's zones keep little,
+    /// and requests look at other nodes first.
     pub(crate) fn reclaiming(&self, node: NodeId) -> Reclaiming<'_> {
         let nodes = &self.reclaimed_nodes;
         // Relaxed: a hint, as all that reads it is.
@@ -187,12 +188,24 @@ impl<P: Platform> PageAllocator<P> {
         Reclaiming { nodes, node }
     }
 
-    /// P329: whether the zone is being reclaimed in the background.
+    /// Whether a node is being reclaimed in the background.
+    #[inline(always)]
+    pub(super) fn is_reclaimed_somewhere(&self) -> bool {
+        self.reclaimed_nodes.load(Relaxed) != 0
+    }
+
+    /// Whether the zone is being reclaimed in the background.
+    #[inline]
+    pub(super) fn is_reclaimed(&self, zone: &Zone) -> bool {
+        self.reclaimed_nodes.load(Relaxed) >> zone.node.0 & 1 != 0
+    }
+
+    /// P329.
     #[inline]
     fn reclaimed(&self, zone: &Zone) -> Pressure {
-        match self.reclaimed_nodes.load(Relaxed) >> zone.node.0 & 1 {
-            0 => Pressure::None,
-            _ => Pressure::Reclaimed,
+        match self.is_reclaimed(zone) {
+            false => Pressure::None,
+            true => Pressure::Reclaimed,
         }
     }
 

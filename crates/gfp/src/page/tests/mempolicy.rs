@@ -317,3 +317,26 @@ fn threads_that_share_a_policy_spread_exactly_together() {
     assert_eq!(all, 4 * 100 * 3);
     assert_eq!(taken, [all / 4; 4]);
 }
+
+#[test]
+fn nodes_at_rest_are_looked_at_before_those_that_are_reclaimed() {
+    // P276
+    let machine = nodes_of(&[16, 16, 16]);
+    let node_of = |gfp| {
+        machine.drain_all(); // what a CPU has cached was paid for
+        let pfn = machine.alloc(&PageRequest::new(gfp, O0)).unwrap();
+        machine.node_of(pfn).0
+    };
+    assert_eq!(node_of(GFP_NOWAIT), 0);
+    let first = machine.reclaiming(NodeId(0));
+    assert_eq!(node_of(GFP_NOWAIT), 1);
+    assert_eq!(node_of(GFP_NOWAIT | Gfp::THISNODE), 0);
+    let second = machine.reclaiming(NodeId(1));
+    assert_eq!(node_of(GFP_NOWAIT), 2);
+    use_up(&machine, 2, GFP_NOWAIT);
+    assert_eq!(node_of(GFP_NOWAIT), 0, "the second pass leaves none out");
+    drop(first);
+    assert_eq!(node_of(GFP_NOWAIT), 0);
+    drop(second);
+    machine.verify().unwrap();
+}
