@@ -179,8 +179,8 @@ impl Drop for Reclaiming<'_> {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// P329, P276: from now on, until the result is dropped, caches of the node's zones keep little,
-    /// and requests look at other nodes first.
+    /// P329, P276: from now on, until the result is dropped, caches of the node's zones keep
+    /// little, and requests look at other nodes first.
     pub(crate) fn reclaiming(&self, node: NodeId) -> Reclaiming<'_> {
         let nodes = &self.reclaimed_nodes;
         // Relaxed: a hint, as all that reads it is.
