@@ -10,7 +10,7 @@
 //!    interrupts or preemption are off.
 
 use crate::arch::percpu::{self, INSIDE, MAX_CPUS, OUTSIDE, PerCpu, TAKEN};
-use crate::arch::{DIRECT_MAP, cpu, smp, time};
+use crate::arch::{DIRECT_MAP, cpu, smp, stock, time};
 use crate::controls::{Control, broken};
 use crate::{print, println, sched};
 use core::marker::PhantomData;
@@ -20,6 +20,7 @@ use gfp::frame::{CpuId, NodeId, PhysAddr};
 use gfp::platform::{Context, DirectMap, Nested, Platform, Sleep, ThisTask};
 use gfp::policy::reclaim::manual::DropCaches;
 use gfp::report::{AllocStall, Report};
+use gfp::sync::stock::{At, Put, Shelf, Shelves};
 
 /// The machine that this kernel runs on.
 pub struct Machine {
@@ -177,6 +178,26 @@ unsafe impl Platform for Machine {
         ManuallyDrop::new(section).end();
     }
 
+    fn has_shelf(&self, cpu: CpuId, shelf: *mut Shelf) {
+        if let Some(there) = percpu::of(cpu) {
+            there.set_shelf(shelf);
+        }
+    }
+
+    /// Without a section: [`arch::stock`](crate::arch::stock). There is one machine, whose shelves
+    /// [`Platform::has_shelf`] told us.
+    #[inline(always)]
+    unsafe fn take_at_hand(&self, _shelves: &Shelves, at: At) -> Option<u32> {
+        // SAFETY: promised by the caller.
+        unsafe { stock::take(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn put_at_hand(&self, _shelves: &Shelves, put: Put<'_>) -> bool {
+        // SAFETY: promised by the caller.
+        unsafe { stock::put(put) }
+    }
+
     /// `None` too where interrupts are off: two CPUs could then wait for each other.
     fn enter_remote(&self, cpu: CpuId) -> Option<Section<'_>> {
         // One that is installed but not counted takes no messages yet, and has not been inside.
@@ -210,8 +231,9 @@ unsafe impl Platform for Machine {
         }
     }
 
+    #[inline(always)]
     fn node(&self) -> NodeId {
-        NodeId(percpu::this().node.load(Relaxed) as u8)
+        NodeId(percpu::node() as u8)
     }
 
     fn context(&self) -> Context {

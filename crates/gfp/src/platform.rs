@@ -9,7 +9,7 @@
 
 use crate::frame::{CpuId, NodeId, Pfn, PhysAddr};
 use crate::report::{AllocFailure, AllocStall, Report};
-use crate::sync::stock::{At, Put, Shelves};
+use crate::sync::stock::{At, Put, Shelf, Shelves};
 use core::ptr::NonNull;
 
 pub use crate::policy::context::Context;
@@ -136,6 +136,12 @@ pub unsafe trait Platform: Sync + Sized {
         let taken = unsafe { shelves.take(cpu, at) };
         Self::leave(section);
         taken
+    }
+
+    /// A CPU has a shelf from now on, for as long as the machine lives. Called inside a section of
+    /// that CPU, once for each.
+    fn has_shelf(&self, cpu: CpuId, shelf: *mut Shelf) {
+        let _ = (cpu, shelf);
     }
 
     /// Puts a number to the stock of this CPU that is usual for it, counted, and then writes its

@@ -133,6 +133,14 @@ const CONTROLS: &[Control] = &[
         ],
     },
     one(
+        "restart",
+        &["at_hand::a_page_stopped_at_each_instruction_has_one_owner"],
+    ),
+    one(
+        "restart",
+        &["at_hand::pages_have_one_owner_each_whatever_comes_between"],
+    ),
+    one(
         "protection",
         &["faults::text_and_constants_cannot_be_written_by_any_address"],
     ),

@@ -9,6 +9,7 @@
 //! | [`smp`] | starting the other CPUs |
 //! | `nmi` | what must hold around NMIs, and is looked at |
 //! | [`time`] | the clock |
+//! | [`stock`] | this CPU's page lists, by restartable sequences |
 //! | [`serial`] | the console |
 //! | [`exit`] | the end of the virtual machine |
 
@@ -19,6 +20,7 @@ mod nmi;
 pub mod percpu;
 pub mod serial;
 pub mod smp;
+pub mod stock;
 pub mod time;
 pub mod traps;
 

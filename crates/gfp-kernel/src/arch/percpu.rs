@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 use gfp::frame::CpuId;
 use gfp::platform::TaskWord;
 use gfp::sync::restart::{Area, Current};
+use gfp::sync::stock::Shelf;
 
 /// CPUs that this kernel can start.
 pub const MAX_CPUS: usize = 64;
@@ -95,6 +96,8 @@ pub struct PerCpu {
     pub task: AtomicPtr<u8>,
     /// The restart area of the running task; the scheduler's.
     area: AtomicPtr<Area>,
+    /// What the allocator has for this CPU; null until its first use. Written in its section.
+    shelf: AtomicPtr<Shelf>,
     /// The restart area of what runs here before there are tasks.
     boot_area: Area,
     /// What is true of what runs here before there are tasks.
@@ -117,6 +120,11 @@ pub struct PerCpu {
 /// Where the stubs find the entry of IST2.
 pub const IST2: usize = offset_of!(PerCpu, tss) + offset_of!(Tss, ist) + 8;
 
+/// Where sequences find the running task's area, the allocator's state, and what it has.
+pub(super) const AREA: usize = offset_of!(PerCpu, area);
+pub(super) const INSIDE_AT: usize = offset_of!(PerCpu, inside);
+pub(super) const SHELF: usize = offset_of!(PerCpu, shelf);
+
 static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 
@@ -135,6 +143,7 @@ impl PerCpu {
             locks: AtomicU32::new(0),
             task: AtomicPtr::new(core::ptr::null_mut()),
             area: AtomicPtr::new(core::ptr::null_mut()),
+            shelf: AtomicPtr::new(core::ptr::null_mut()),
             boot_area: Area::new(),
             boot_word: TaskWord::new(),
             node: AtomicU32::new(0),
@@ -248,6 +257,12 @@ impl PerCpu {
         self.inside.store(state, Relaxed);
     }
 
+    /// Says what the allocator has for this CPU, for ever; for the platform, inside its section.
+    pub fn set_shelf(&self, shelf: *mut Shelf) {
+        // Relaxed: sequences of this CPU come after the section.
+        self.shelf.store(shelf, Relaxed);
+    }
+
     /// What [`PerCpu::set_inside`] said.
     #[inline]
     pub fn inside(&self) -> u32 {
@@ -314,6 +329,18 @@ pub fn cpu() -> u32 {
             options(nostack, preserves_flags, readonly));
     }
     cpu
+}
+
+/// The node whose memory is nearest to this CPU, in one load.
+#[inline(always)]
+pub fn node() -> u32 {
+    let node: u32;
+    // SAFETY: [INV-KERNEL-2].
+    unsafe {
+        asm!("mov {:e}, gs:[{}]", out(reg) node, const offset_of!(PerCpu, node),
+            options(nostack, preserves_flags, readonly));
+    }
+    node
 }
 
 /// The running task, in one load: the answer holds wherever the task is moved.

@@ -14,6 +14,7 @@
 
 mod alloc;
 mod areas;
+mod at_hand;
 mod bytes;
 mod chain;
 mod compact;
@@ -89,6 +90,7 @@ const TESTS: &[&[Test]] = &[
     death::TESTS,
     restart::TESTS,
     restart_owned::TESTS,
+    at_hand::TESTS,
     paging::TESTS,
     shootdown::TESTS,
     faults::TESTS,

@@ -41,10 +41,10 @@ impl<P: Platform> PageAllocator<P> {
     where
         R: Relief<P> + ?Sized,
     {
-        if req.is_special() {
-            return self.alloc_special(req, relief);
+        match self.alloc_at_hand(req) {
+            Ok(pfn) => Ok(pfn),
+            Err(missed) => self.alloc_missed(*req, missed, relief),
         }
-        self.alloc_admitted(req, MigrateType::Unmovable, relief)
     }
 
     /// Makes a block that was just taken the caller's: its word, and zeroes if they are wanted and
@@ -386,6 +386,7 @@ impl<P: Platform> PageAllocator<P> {
                 (*caches.add(i)).settle();
             }
             self.cpus.publish(local.cpu(), front.cast());
+            self.platform.has_shelf(local.cpu(), front.cast());
         }
         self.caches_of(local.cpu())
     }

@@ -80,9 +80,11 @@ pub(crate) enum Content {
 /// | [`NO_ZONE`] | [`NO_ZONE`] | a hole | |
 /// | [`NO_ZONE`] | a zone | absent; its memory may be plugged in | present |
 /// | a zone | the same zone | present since it was plugged in | absent |
+#[repr(C)]
 pub(crate) struct Block {
-    state: AtomicU16,
+    /// First: fast paths read it alone, by the block's address.
     place: AtomicU16,
+    state: AtomicU16,
 }
 
 #[cfg(not(loom))]

@@ -113,6 +113,7 @@ pub use mobile::{
 };
 pub(crate) use mobile::{Held, Moved};
 pub use plug::{AddMemoryError, AddedMemory};
+pub(crate) use quick::Missed;
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief, WakeUp};
 pub use request::{PageRequest, Place};
 pub use tuning::Tuning;

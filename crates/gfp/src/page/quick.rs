@@ -22,7 +22,7 @@ use super::relief::Relief;
 use super::{BootConfig, PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType};
-use crate::frame::{FrameKind, FrameWord, Order, Pfn};
+use crate::frame::{FrameKind, FrameWord, MAX_NODES, Order, Pfn};
 use crate::platform::Platform;
 use crate::policy::watermark::AllocFlags;
 use crate::sync::Local;
@@ -30,7 +30,8 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::stock::{At, Put};
 
 /// Why no block was taken.
-enum Missed {
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Missed {
     /// No list takes part, or its list is empty.
     NoneThere,
     /// What was there was freed twice at once, and has another owner by now.
@@ -48,57 +49,55 @@ pub(super) fn freed_at_once(config: &BootConfig) -> [FrameWord; 16] {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// [`PageAllocator::alloc_with`] for a request that is to be admitted first, or is served with
-    /// more than its pages.
-    #[inline(never)]
-    pub(super) fn alloc_special<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
-        let mut req = *req;
-        req.gfp = self.admit(&req)?;
-        self.alloc_admitted(&req, self.mobility(req.gfp), relief)
+    /// A plain block that is at hand, for a request that asks for nothing else.
+    ///
+    /// # Errors
+    /// What [`PageAllocator::alloc_missed`] wants to know.
+    #[inline(always)]
+    pub(crate) fn alloc_at_hand(&self, req: &PageRequest) -> Result<Pfn, Missed> {
+        if req.is_special() || self.needs_more(req.gfp) {
+            return Err(Missed::NoneThere);
+        }
+        let pfn = self.take_quick(req, MigrateType::Unmovable)?;
+        let word = FrameWord::new(FrameKind::Page, req.order, 1);
+        self.frames.set(pfn, word);
+        Ok(pfn)
     }
 
-    /// Serves a request that was looked at, of a type.
-    #[inline(always)]
-    pub(super) fn alloc_admitted<R>(
+    /// [`PageAllocator::alloc_with`] after [`PageAllocator::alloc_at_hand`] had nothing. A call at
+    /// the end, so that the common way needs no stack.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(never)]
+    pub(crate) fn alloc_missed<R>(
         &self,
-        req: &PageRequest,
-        kind: MigrateType,
+        req: PageRequest,
+        missed: Missed,
         relief: &R,
     ) -> Result<Pfn, AllocError>
     where
         R: Relief<P> + ?Sized,
     {
-        // Each of the other ways is a call at the end, so that this one needs no stack.
-        match self.take_quick(req, kind) {
-            Ok(pfn) if self.needs_more(req.gfp) => Ok(self.handed_out(pfn, req)),
-            Ok(pfn) => {
-                let word = FrameWord::new(FrameKind::Page, req.order, 1);
-                self.frames.set(pfn, word);
-                Ok(pfn)
+        if let Missed::Twice(pfn) = missed {
+            self.complain_twice(pfn);
+        } else if req.is_special() || self.needs_more(req.gfp) {
+            let mut req = req;
+            req.gfp = self.admit(&req)?;
+            match self.take_quick(&req, self.mobility(req.gfp)) {
+                Ok(pfn) => {
+                    self.hand_out(pfn, &req);
+                    return Ok(pfn);
+                }
+                Err(Missed::Twice(pfn)) => self.complain_twice(pfn),
+                Err(Missed::NoneThere) => (),
             }
-            Err(Missed::NoneThere) => self.alloc_long(req, relief),
-            Err(Missed::Twice(pfn)) => self.alloc_after(pfn, req, relief),
+            return self.alloc_long(&req, relief);
         }
-    }
-
-    /// True if a block for such a request needs more than the word of a plain block.
-    #[inline(always)]
-    fn needs_more(&self, gfp: Gfp) -> bool {
-        (gfp | self.init).intersects(Gfp::ZERO.with(Gfp::COMP))
-    }
-
-    /// [`PageAllocator::hand_out`], not in place.
-    #[inline(never)]
-    fn handed_out(&self, pfn: Pfn, req: &PageRequest) -> Pfn {
-        self.hand_out(pfn, req);
-        pfn
+        self.alloc_long(&req, relief)
     }
 
     /// Serves a request that was looked at, where no block is at hand.
-    #[inline(never)]
     fn alloc_long<R>(&self, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
     where
         R: Relief<P> + ?Sized,
@@ -115,15 +114,10 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// [`PageAllocator::alloc_long`] after a block was at hand that has another owner.
-    #[cold]
-    #[inline(never)]
-    fn alloc_after<R>(&self, pfn: Pfn, req: &PageRequest, relief: &R) -> Result<Pfn, AllocError>
-    where
-        R: Relief<P> + ?Sized,
-    {
-        self.complain_twice(pfn);
-        self.alloc_long(req, relief)
+    /// True if a block for such a request needs more than the word of a plain block.
+    #[inline(always)]
+    fn needs_more(&self, gfp: Gfp) -> bool {
+        (gfp | self.init).intersects(Gfp::ZERO.with(Gfp::COMP))
     }
 
     /// Takes a block of a type for a request that was looked at, from the list that is first. Its
@@ -159,14 +153,13 @@ impl<P: Platform> PageAllocator<P> {
         kind: MigrateType,
         take: impl FnOnce(At) -> Option<u32>,
     ) -> Result<Pfn, Missed> {
-        let zones = match req.place {
-            None => self.lists.get(usize::from(self.platform.node().0)),
-            Some(_) => None,
-        };
-        let at = zones.and_then(|zones| {
-            let lists = zones.first(req.gfp);
-            List::place_of(req.order, kind, lists).somewhere()
-        });
+        if req.place.is_some() {
+            return Err(Missed::NoneThere);
+        }
+        // The platform's nodes are below `MAX_NODES`: a mask costs less than a look.
+        let node = usize::from(self.platform.node().0) % MAX_NODES;
+        let lists = self.lists[node].first(req.gfp);
+        let at = List::place_of(req.order, kind, lists).somewhere();
         let Some(frame) = at.and_then(take) else {
             return Err(Missed::NoneThere);
         };
@@ -183,12 +176,10 @@ impl<P: Platform> PageAllocator<P> {
     /// usual; false, and nothing done, if it is not such a block or that list does not take it.
     #[inline(always)]
     pub(super) fn put_quick(&self, pfn: Pfn, order: Order) -> bool {
-        let marked = FrameWord::new(FrameKind::Cached, order, 0);
-        let Some(put) = self.put_of(pfn, order, marked) else {
+        let Some(put) = self.put_of(pfn, order) else {
             return false;
         };
-        // Acquire: as in `FrameTable::get_acquire`.
-        let now = FrameWord::from_bits(put.word.load(Acquire));
+        let now = FrameWord::from_bits(put.unmarked);
         if now.unmarked() != self.freed_at_once[order.index() & 15] {
             return false;
         }
@@ -198,16 +189,19 @@ impl<P: Platform> PageAllocator<P> {
 
     /// What is to be put for a block; `None` for what no zone has.
     #[inline(always)]
-    fn put_of(&self, pfn: Pfn, order: Order, marked: FrameWord) -> Option<Put<'_>> {
+    fn put_of(&self, pfn: Pfn, order: Order) -> Option<Put<'_>> {
         let frame = self.frames.index(pfn)? as u32;
+        // SAFETY: it is one of the table.
+        let word = unsafe { self.frames.word_at(frame) };
         Some(Put {
-            hint: order.index(),
+            hint: order.index() & 15,
             // SAFETY: [INV-PAGE-3] a frame of the table.
             key: unsafe { self.blocks.key_at(frame) },
             number: frame,
-            // SAFETY: as above.
-            word: unsafe { self.frames.word_at(frame) },
-            marked: marked.bits(),
+            word,
+            // Acquire: as in `FrameTable::get_acquire`.
+            unmarked: word.load(Acquire),
+            marked: FrameWord::new(FrameKind::Cached, order, 0).bits(),
         })
     }
 
@@ -215,8 +209,7 @@ impl<P: Platform> PageAllocator<P> {
     /// nothing done, if that list does not take it.
     #[inline(always)]
     pub(super) fn put_inside(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) -> bool {
-        let marked = FrameWord::new(FrameKind::Cached, order, 0);
-        let Some(put) = self.put_of(pfn, order, marked) else {
+        let Some(put) = self.put_of(pfn, order) else {
             return false;
         };
         // SAFETY: [INV-PCPU-1] the section's CPU.

@@ -47,7 +47,8 @@ mod warn;
 use crate::error::AllocError;
 use crate::flags::Gfp;
 use crate::frame::{MAX_NODES, NodeId, Pfn};
-use crate::page::{Alone, Compacted, Need, PageAllocator, PageRequest, Reclaimed, Relief, WakeUp};
+use crate::page::WakeUp;
+use crate::page::{Alone, Compacted, Missed, Need, PageAllocator, PageRequest, Reclaimed, Relief};
 use crate::platform::Platform;
 use crate::policy::effort::{Backoff, CompactPriority, Machine, TICK_NS};
 use crate::sync::WaitQueue;
@@ -240,18 +241,33 @@ impl<P: Platform> Reclaim<P> {
     ///
     /// # Errors
     /// As there.
-    #[inline]
+    #[inline(always)]
     pub fn alloc<A>(&self, req: &PageRequest, above: &A) -> Result<Pfn, AllocError>
     where
         A: Above + ?Sized,
     {
-        self.pages.alloc_with(
-            req,
-            &Way {
-                reclaim: self,
-                above,
-            },
-        )
+        match self.pages.alloc_at_hand(req) {
+            Ok(pfn) => Ok(pfn),
+            Err(missed) => self.alloc_missed(*req, missed, above),
+        }
+    }
+
+    /// [`Reclaim::alloc`] where no block is at hand.
+    #[inline(never)]
+    fn alloc_missed<A>(
+        &self,
+        req: PageRequest,
+        missed: Missed,
+        above: &A,
+    ) -> Result<Pfn, AllocError>
+    where
+        A: Above + ?Sized,
+    {
+        let way = Way {
+            reclaim: self,
+            above,
+        };
+        self.pages.alloc_missed(req, missed, &way)
     }
 
     /// [`PageAllocator::alloc_large`] with everything that can free memory.

@@ -95,7 +95,7 @@ impl<P: Platform> Slabs<P> {
     ///
     /// # Errors
     /// As [`PageAllocator::alloc`](crate::page::PageAllocator::alloc).
-    #[inline]
+    #[inline(always)]
     pub fn alloc_pages(&self, req: &PageRequest) -> Result<Pfn, AllocError> {
         self.reclaim.alloc(req, self)
     }

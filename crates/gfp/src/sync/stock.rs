@@ -232,6 +232,29 @@ impl Stock {
     }
 }
 
+/// Where things are, for machines that have sequences of their own for the two operations.
+pub mod layout {
+    use super::{Shelf, Stock, Usual};
+    use core::mem::offset_of;
+
+    /// In a stock, 8 bytes: numbers that were put. The store that commits a put adds 1.
+    pub const PUT: usize = offset_of!(Stock, put);
+    /// In a stock, 8 bytes: numbers that were taken. The store that commits a taking adds 1.
+    pub const TAKEN: usize = offset_of!(Stock, taken);
+    /// In a stock, 4 bytes: the length is the lower halves of `PUT` + `MOVED` - `TAKEN`.
+    pub const MOVED: usize = offset_of!(Stock, moved);
+    /// In a stock, 4 bytes: the length stays at most this.
+    pub const LIMIT: usize = offset_of!(Stock, limit);
+    /// In a stock, a pointer to its numbers, of 4 bytes each.
+    pub const ENTRIES: usize = offset_of!(Stock, entries);
+    /// In a shelf: for each hint 4 bytes, the key and behind it the place.
+    pub const USUAL: usize = offset_of!(Shelf, usual);
+    /// From the key to the place, in bytes; both have 2.
+    pub const USUAL_AT: usize = offset_of!(Usual, at);
+    /// The place is in units of 1 << this.
+    pub const UNIT_SHIFT: u32 = super::UNIT.trailing_zeros();
+}
+
 /// Bits of a key.
 pub const KEY: u16 = 0x7ff;
 /// Hints that a shelf has.
@@ -291,7 +314,9 @@ pub struct Put<'a> {
     pub number: u32,
     /// The word of the thing that the number stands for.
     pub word: &'a AtomicU64,
-    /// What that word is to be while the number is here.
+    /// What that word is.
+    pub unmarked: u64,
+    /// What it is to be while the number is here.
     pub marked: u64,
 }
 
@@ -393,105 +418,4 @@ impl Shelves {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use core::ptr;
-    use std::boxed::Box;
-
-    const ROOM: usize = 4;
-
-    /// One CPU's shelf with two stocks.
-    #[repr(C)]
-    struct Place {
-        shelf: Shelf,
-        stocks: [Stock; 2],
-        room: [[AtomicU32; ROOM]; 2],
-    }
-
-    const FIRST: At = At::new(core::mem::offset_of!(Place, stocks));
-    const SECOND: At = FIRST.add(size_of::<Stock>() as u32);
-
-    /// Shelves of one CPU; all of it stays for ever.
-    fn shelves() -> (Shelves, &'static Place) {
-        let place = Box::leak(Box::new(Place {
-            shelf: Shelf::new(),
-            stocks: core::array::from_fn(|_| Stock::new()),
-            room: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
-        }));
-        let all: *mut Place = place;
-        for i in 0..2 {
-            // SAFETY: the room of this stock alone.
-            unsafe {
-                let room = (&raw mut (*all).room[i]).cast();
-                (*all).stocks[i].settle(room);
-                (*all).stocks[i].set_limit(ROOM);
-            }
-        }
-        let table = Box::leak(Box::new(AtomicPtr::new(ptr::null_mut())));
-        // SAFETY: one place, that stays.
-        let shelves = unsafe { Shelves::new(Carved::new(ptr::NonNull::from(table), 1)) };
-        // SAFETY: nobody else uses it.
-        unsafe {
-            assert_eq!(shelves.take(CpuId(0), FIRST), None, "there is none yet");
-            shelves.publish(CpuId(0), all.cast());
-            (shelves, &*all)
-        }
-    }
-
-    fn put(shelves: &Shelves, key: u16, number: u32, word: &AtomicU64) -> bool {
-        let put = Put {
-            hint: 3,
-            key: &AtomicU16::new(key),
-            number,
-            word,
-            marked: 7,
-        };
-        // SAFETY: there is one CPU, and nobody else.
-        unsafe { shelves.put(CpuId(0), put) }
-    }
-
-    #[test]
-    fn a_number_goes_where_its_key_says_or_nothing_is_done() {
-        let (shelves, place) = shelves();
-        let word = AtomicU64::new(1);
-        assert!(!put(&shelves, 5, 10, &word), "nothing is usual yet");
-        place.shelf.note(3, 5, FIRST);
-        place.shelf.note(2, 6, SECOND);
-        assert!(!put(&shelves, 6, 10, &word), "usual for another hint");
-        assert_eq!(word.load(Relaxed), 1, "it is as it was");
-        assert!(
-            put(&shelves, 5 | !KEY, 10, &word),
-            "the other bits say nothing"
-        );
-        assert_eq!(word.load(Relaxed), 7);
-        place.shelf.note(3, 6, SECOND);
-        assert!(!put(&shelves, 5, 11, &word) && put(&shelves, 6, 11, &word));
-        assert_eq!((place.stocks[0].len(), place.stocks[1].len()), (1, 1));
-        // SAFETY: as in `put`.
-        let take = |at| unsafe { shelves.take(CpuId(0), at) };
-        assert_eq!(
-            (take(FIRST), take(SECOND), take(FIRST)),
-            (Some(10), Some(11), None)
-        );
-    }
-
-    #[test]
-    fn what_is_full_takes_nothing_and_counts_tell_puts_from_moves() {
-        let (shelves, place) = shelves();
-        let (stock, word) = (&place.stocks[0], AtomicU64::new(0));
-        place.shelf.note(3, 0, FIRST);
-        assert!(stock.move_in(20) && stock.move_in(21));
-        assert!(put(&shelves, 0, 22, &word) && put(&shelves, 0, 23, &word));
-        word.store(0, Relaxed);
-        assert!(!put(&shelves, 0, 24, &word) && !stock.move_in(24));
-        assert_eq!((word.load(Relaxed), stock.len()), (0, ROOM));
-        stock.move_out_oldest(1);
-        assert_eq!(stock.move_out(), Some(23));
-        assert_eq!((stock.put_count(), stock.taken_count()), (2, 0));
-        // SAFETY: as in `put`.
-        assert_eq!(unsafe { shelves.take(CpuId(0), FIRST) }, Some(22));
-        assert_eq!((stock.put_count(), stock.taken_count()), (2, 1));
-        stock.move_out_oldest(9);
-        assert_eq!((stock.move_out(), stock.len()), (None, 0));
-    }
-}
+mod tests;

@@ -95,7 +95,8 @@ const _: () = assert!(Area::CPU_ID == 4 && Area::SEQUENCE == 8 && Area::MM_CID =
 
 impl Area {
     pub(super) const CPU_ID: usize = offset_of!(Area, cpu_id);
-    pub(super) const SEQUENCE: usize = offset_of!(Area, sequence);
+    /// Where a sequence writes its descriptor, in bytes.
+    pub const SEQUENCE: usize = offset_of!(Area, sequence);
     pub(super) const MM_CID: usize = offset_of!(Area, mm_cid);
 
     /// The area of a new task: disarmed, on no CPU yet.
