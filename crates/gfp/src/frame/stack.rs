@@ -43,6 +43,34 @@ impl FrameStack {
         }
     }
 
+    /// True if no block is there: a moment ago.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed) == 0
+    }
+
+    /// Puts all blocks of a chain at once, as [`FrameStack::push`].
+    pub(crate) fn push_chain(&self, frames: &FrameTable, chain: Chain<'_>) {
+        let (Some(first), last) = (chain.first, chain.last) else {
+            return;
+        };
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            frames.set(
+                first,
+                FrameWord::new(FrameKind::Deferred, chain.order, head),
+            );
+            // Release: as in `push`.
+            let pushed =
+                self.head
+                    .compare_exchange_weak(head, last, Ordering::Release, Ordering::Relaxed);
+            match pushed {
+                Ok(_) => return,
+                Err(new) => head = new,
+            }
+        }
+    }
+
     /// Takes all blocks, last first. Their words are `None` as they are shown; what the caller does
     /// not ask for leaks.
     #[inline]
@@ -63,5 +91,40 @@ impl FrameStack {
             frames.set(pfn, FrameWord::NONE);
             Some((pfn, word.order()))
         })
+    }
+}
+
+/// Blocks of one order that the caller owns, linked as those of a stack.
+pub(crate) struct Chain<'f> {
+    frames: &'f FrameTable,
+    order: Order,
+    first: Option<Pfn>,
+    /// Index + 1 of the block that was added last; 0: none was.
+    last: u64,
+}
+
+impl FrameTable {
+    /// A chain of no blocks.
+    pub(crate) fn chain(&self, order: Order) -> Chain<'_> {
+        Chain {
+            frames: self,
+            order,
+            first: None,
+            last: 0,
+        }
+    }
+}
+
+impl Chain<'_> {
+    /// Adds a block.
+    pub(crate) fn add(&mut self, pfn: Pfn) {
+        let Some(index) = self.frames.index(pfn) else {
+            debug_assert!(false, "a block outside of the table");
+            return;
+        };
+        let word = FrameWord::new(FrameKind::Deferred, self.order, self.last);
+        self.frames.set(pfn, word);
+        self.first.get_or_insert(pfn);
+        self.last = index as u64 + 1;
     }
 }

@@ -2,16 +2,16 @@
 //! relaxed load may see:
 //! `RUSTFLAGS="--cfg loom" cargo test -p gfp --release --lib frame::tests`
 //!
-//! Modelled: the stack of deferred frees, the lock, the last reference of a frame, a reference that
-//! is taken while the last one goes. Memory that they
+//! Modelled: the stack of deferred frees, a shard's lock and mail, the lock, the last reference of
+//! a frame, a reference that is taken while the last one goes. Memory that they
 //! protect is a loom cell, which panics when two threads touch it unordered. Not modelled: the
 //! caches and the bitmaps (plain data under a section and under the lock), sections (the platform's
 //! promise; those of a process have a model in `gfp-host`), and signal handlers, which are threads
 //! here.
 //!
-//! Seen to fail: `push` with a relaxed exchange, `take` with a relaxed one; `LockGuard::drop` and
-//! `Lock::lock` relaxed; `get_acquire` relaxed; `try_get` and `drop_ref` as a load and a store, and
-//! `replace` relaxed.
+//! Seen to fail: `push` and `push_chain` with a relaxed exchange, `take` with a relaxed one;
+//! `LockGuard::drop` and `Lock::lock` relaxed; `get_acquire` relaxed; `try_get` and `drop_ref` as a
+//! load and a store, and `replace` relaxed.
 
 use crate::frame::{
     CpuId, Dropped, FrameKind, FrameStack, FrameTable, FrameWord, MAX_PAGE_ORDER, Order, Pfn,
@@ -113,6 +113,66 @@ fn no_deferred_block_is_lost_or_taken_twice() {
     });
     let found = FOUND.each_ref().map(|n| n.load(Ordering::Relaxed));
     assert!(found.iter().all(|n| *n > 0), "{found:?}");
+}
+
+#[test]
+fn what_is_sent_while_the_lock_is_taken_is_put_once() {
+    // The mail of a shard: how often who gave back put its blocks itself, sent them, and found
+    // what another had sent.
+    static SEEN: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+    loom::model(|| {
+        let memory = Arc::new(Memory::new(4));
+        let shared = Arc::new((
+            Lock::<_, { Rank::Zone as u8 }>::new(UnsafeCell::new(0)),
+            FrameStack::new(),
+        ));
+        let put = |memory: &Memory, sum: &UnsafeCell<u32>, pfn| {
+            memory.touch(pfn);
+            // SAFETY: the cell checks that nobody else is here.
+            sum.with_mut(|sum| unsafe { *sum += 1 });
+        };
+        let look = move |memory: &Memory, shared: &(Lock<_, { Rank::Zone as u8 }>, FrameStack)| {
+            let local = Local::enter(&Cpus).unwrap();
+            if !shared.1.is_empty()
+                && let Some(sum) = shared.0.try_lock(&local)
+            {
+                for (pfn, order) in shared.1.take(&memory.frames) {
+                    assert_eq!(order, Order::ZERO);
+                    put(memory, &sum, pfn);
+                    SEEN[2].fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        let give_back = |first: usize| {
+            let (memory, shared) = (memory.clone(), shared.clone());
+            move || {
+                let local = Local::enter(&Cpus).unwrap();
+                let blocks = [Pfn(BASE + first), Pfn(BASE + first + 1)];
+                blocks.iter().for_each(|pfn| _ = memory.touch(*pfn));
+                if let Some(sum) = shared.0.try_lock(&local) {
+                    blocks.iter().for_each(|pfn| put(&memory, &sum, *pfn));
+                    SEEN[0].fetch_add(1, Ordering::Relaxed);
+                } else {
+                    let mut chain = memory.frames.chain(Order::ZERO);
+                    blocks.iter().for_each(|pfn| chain.add(*pfn));
+                    shared.1.push_chain(&memory.frames, chain);
+                    SEEN[1].fetch_add(1, Ordering::Relaxed);
+                }
+                look(&memory, &shared);
+            }
+        };
+        let other = thread::spawn(give_back(2));
+        give_back(0)();
+        other.join().unwrap();
+        // A drain.
+        look(&memory, &shared);
+        assert!(shared.1.is_empty());
+        for frame in 0..4 {
+            assert_eq!(memory.touch(Pfn(BASE + frame)), 2, "once each");
+        }
+    });
+    let seen = SEEN.each_ref().map(|n| n.load(Ordering::Relaxed));
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
 }
 
 /// Each thread plays a CPU of its own.

@@ -294,7 +294,9 @@ impl<P: Platform> PageAllocator<P> {
                 got += store(taken, 0);
             }
         }
+        let shard = guard.shard;
         drop(guard);
+        self.look_for_mail(local, zone, shard);
         if let Some((cache, list)) = store
             && wanted > HOLD_MOST
         {

@@ -271,7 +271,12 @@ impl<P: Platform> PageAllocator<P> {
         let (mut twice, mut left) = (None, (1u64 << n) - 1);
         while left != 0 {
             let shard = self.shard_of(zone, pfn(left.trailing_zeros() as usize));
-            let mut guard = zone.lock_shard(&self.blocks, local, shard);
+            let Some(mut guard) = zone.try_lock_shard(&self.blocks, local, shard) else {
+                let (sent, again) = self.send(local, zone, shard, cache, list, left);
+                left ^= sent;
+                twice = twice.or(again);
+                continue;
+            };
             let mut next = left;
             let mut row = Row::EMPTY;
             while next != 0 {
@@ -295,8 +300,45 @@ impl<P: Platform> PageAllocator<P> {
                 }
             }
             twice = twice.or(guard.put_row(&row, order));
+            drop(guard);
+            self.look_for_mail(local, zone, shard);
         }
         twice
+    }
+
+    /// Sends what is of one shard, whose lock somebody has: of the oldest blocks of a list those
+    /// that `left` has bits of. Returns the bits of what was sent, and a block that was freed
+    /// twice.
+    #[cold]
+    #[inline(never)]
+    fn send(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        shard: &Shard,
+        cache: &ZoneCache,
+        list: List,
+        left: u64,
+    ) -> (u64, Option<Pfn>) {
+        let (order, base) = (list.order(), self.frames.base().0);
+        let (mut sent, mut twice) = (0u64, None);
+        let bits = (0..u64::BITS as usize).filter(|i| left >> i & 1 != 0);
+        let blocks = bits.filter_map(|i| {
+            let pfn = Pfn(base + cache.peek(list, i)? as usize);
+            if !shard.has(self.block_of(pfn)) {
+                return None;
+            }
+            sent |= 1 << i;
+            // As in `put_batch`: asked before the block is sent, so a second one is seen.
+            let cached = self.frames.get(pfn).is_block(FrameKind::Cached, order);
+            if !cached {
+                twice = Some(pfn);
+            }
+            cached.then_some(pfn)
+        });
+        shard.mail.send(&self.frames, order, blocks);
+        self.look_for_mail(local, zone, shard);
+        (sent, twice)
     }
 
     /// The number of a block, by a frame of it that is one of a zone.
@@ -331,7 +373,12 @@ impl<P: Platform> PageAllocator<P> {
     /// Gives one block back to its zone.
     pub(super) fn put(&self, local: &Local<'_, P>, zone: &Zone, pfn: Pfn, order: Order) {
         let shard = self.shard_of(zone, pfn);
-        let put = zone.lock_shard(&self.blocks, local, shard).put(pfn, order);
+        let Some(mut guard) = zone.try_lock_shard(&self.blocks, local, shard) else {
+            return self.put_or_send(local, zone, pfn, order);
+        };
+        let put = guard.put(pfn, order);
+        drop(guard);
+        self.look_for_mail(local, zone, shard);
         self.after_put(local, zone, (!put).then_some(pfn));
     }
 

@@ -23,10 +23,11 @@
 //!    takes them, `lend` has movable requests use the memory of areas. `mempolicy` makes ordinary
 //!    requests of what a policy of nodes says.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
-//!    each shard's under one hold of its lock, and no hold is longer than 63 blocks (P805,
-//!    P834). The bits merge with free buddies as they are set. A second free is seen by the
-//!    frame's word, or else by the bits. `bulk` does both for many single pages; `folio` counts
-//!    references. What nobody has had since it was zero is known as such (`known_zero`).
+//!    each shard's under one hold of its lock, or into its mail if somebody has that (`mail`); no
+//!    hold is longer than 63 blocks (P805, P834).
+//!    The bits merge with free buddies as they are set. A second free is seen by the frame's word,
+//!    or else by the bits. `bulk` does both for many single pages; `folio` counts references.
+//!    What nobody has had since it was zero is known as such (`known_zero`).
 //! 5. **Locking.** One lock a shard, innermost, one at a time
 //!    ([`Rank::Zone`](crate::sync::Rank)); caches belong to who holds the CPU's section. One
 //!    lock a zone for what is kept for the urgent, with which a shard's may be taken. One lock,
@@ -37,7 +38,6 @@
 //!    succeed: the block is then cached twice, which is seen when its second copy leaves the
 //!    cache (unless the block was allocated and cached once more in between). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
-//! 7. **What it does not do yet.** Remote-free rings (issue 5).
 
 mod alloc;
 mod balance;
@@ -62,6 +62,7 @@ mod known_zero;
 mod large;
 mod lend;
 mod lists;
+mod mail;
 mod map;
 mod mempolicy;
 mod mobile;

@@ -1,6 +1,7 @@
 //! A shard: a run of a zone's pageblocks under a lock of its own (P820).
 
 use super::index::{BlockIndex, IndexSets};
+use super::mail::Mail;
 use super::stand::Stander;
 use super::zone::NR_LISTS;
 use crate::flags::MigrateType;
@@ -87,6 +88,7 @@ pub(crate) struct Shard {
     /// [`Runs`].
     runs: AtomicU64,
     pub(super) stander: Stander,
+    pub(super) mail: Mail,
     _written: LineBreak,
     lock: Lock<(), { Rank::Zone as u8 }>,
     pub(super) nr_free: [[AtomicU32; MigrateType::COUNT]; NR_ORDERS],
@@ -112,6 +114,7 @@ impl Shard {
             sets: IndexSets::new(words, SETS, blocks.len()),
             runs: AtomicU64::new(0),
             stander: Stander::new(),
+            mail: Mail::new(),
             lock: Lock::new(()),
             nr_free: core::array::from_fn(|_| core::array::from_fn(|_| AtomicU32::new(0))),
             fixed: AtomicU32::new(0),

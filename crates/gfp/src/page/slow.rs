@@ -91,6 +91,7 @@ impl<P: Platform> PageAllocator<P> {
         }
         self.tell_boost(relief);
         self.fade_for(request);
+        self.put_mail_for(request);
         if self.zone_reclaim_mode().is_on()
             && let Some(pfn) = self.pass_near(&run.need, relief)?
         {
@@ -168,6 +169,7 @@ impl<P: Platform> PageAllocator<P> {
         let mut pages = 0;
         if let Ok(local) = Local::enter(&self.platform) {
             self.take_deferred(&local);
+            pages += self.put_mail_of_all(&local);
         }
         for cpu in 0..self.cpus.len() {
             let cpu = CpuId(cpu as u32);
@@ -192,9 +194,11 @@ impl<P: Platform> PageAllocator<P> {
         self.take_deferred(local);
         let caches = self.caches_of(local.cpu()).unwrap_or(&[]);
         let zones = self.zones.iter().zip(caches);
-        zones
+        let pages = zones
             .map(|(zone, cache)| self.empty_cache(local, zone, cache))
-            .sum()
+            .sum();
+        self.put_mail_of_all(local);
+        pages
     }
 
     /// Gives all free memory that the platform could use back to it, now. Returns the pages.

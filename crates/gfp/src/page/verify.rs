@@ -292,10 +292,9 @@ impl<P: Platform> PageAllocator<P> {
         Ok(())
     }
 
-    /// Pages in the caches of all CPUs.
+    /// Pages in the caches of all CPUs, and on their way from there to their zones.
     pub fn cached_page_count(&self) -> usize {
-        (0..self.cpus.len())
-            .map(|cpu| self.cached_pages(CpuId(cpu as u32)))
-            .sum()
+        let cached = (0..self.cpus.len()).map(|cpu| self.cached_pages(CpuId(cpu as u32)));
+        cached.sum::<usize>() + self.pages_in_mail()
     }
 }

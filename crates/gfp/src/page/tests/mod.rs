@@ -9,6 +9,7 @@ mod edges;
 mod folio;
 mod growth;
 mod isolate;
+mod mail;
 mod maps;
 mod mempolicy;
 mod model;
