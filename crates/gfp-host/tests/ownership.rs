@@ -397,8 +397,8 @@ fn fight(shard_bytes: Option<u64>, per_cpu: PerCpu) {
     let isolated = arena.isolated.load(Ordering::Relaxed);
     let stolen = arena.pages.stolen_blocks();
     println!(
-        "granted by phase {granted:?}, refused {refused}, stolen {stolen}; isolated {isolated} free \
-         pageblocks"
+        "granted by phase {granted:?}, refused {refused}, stolen {stolen}; \
+         isolated {isolated} free pageblocks"
     );
     // A page of each CPU's caches stays away, and there are few blocks of the largest order: each
     // may have one. Processors that a thread comes to later have them anywhere.

@@ -3,7 +3,7 @@
 //! A policy makes one or two ordinary requests of one ([`attempts`]); nothing else in this room
 //! knows of it, but that a request can be limited to a set of nodes ([`PageRequest::among`]). An
 //! interleaving policy counts its own allocations, so that it spreads them exactly, whoever shares
-//! it. There is no policy of a task: see ADR 0016.
+//! it. There is no policy of a task: see ADR 0021.
 
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
