@@ -151,6 +151,8 @@ fn with_cache(work: impl FnOnce(&Cache, usize)) {
     {
         rest.push(block.as_ptr());
     }
+    // P821: what CPUs have cached would serve requests before anything is reclaimed.
+    mm().pages().drain_all();
     while cache.add(id) {}
     work(&cache, cache.pages());
     cache.empty();
