@@ -31,6 +31,7 @@ mod nolock;
 mod objects;
 mod pages;
 mod relief;
+mod reporting;
 mod scopes;
 mod source;
 #[cfg(test)]

@@ -284,7 +284,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Frees frames of a zone that nobody has used yet, each shard's under one hold of its lock.
     pub(super) fn add_frames(&self, local: &Local<'_, P>, zone: &Zone, start: Pfn, end: Pfn) {
-        let clean = self.config.memory_is_zero;
+        // Of what is added a device does not know yet.
+        let clean = self.config.memory_is_zero && !self.has_reporting();
         let mut at = start;
         while at < end {
             let shard = self.shard_of(zone, at);

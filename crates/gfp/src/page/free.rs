@@ -4,12 +4,14 @@ use super::PageAllocator;
 use super::block::largest_block;
 use super::cache::{Front, List, ZoneCache};
 use super::guard::ZoneGuard;
+use super::reporting::Reported;
 use super::shard::Shard;
 use super::zone::Zone;
 use crate::frame::{Dropped, FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::Platform;
 use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// Pageblocks that one free reports at most. A flush seldom gives more than 64 blocks back, each of
 /// which can complete one, so reporting keeps up; and after a boot on memory that is not zero, when
@@ -207,11 +209,10 @@ impl<P: Platform> PageAllocator<P> {
     /// Puts a block into this CPU's cache, or into its zone.
     #[inline]
     pub(super) fn free_local(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) {
-        // Read once: others may change the type meanwhile, and what is noted as usual must be true.
-        let Some(place) = self.blocks.place_of(pfn) else {
+        let Some((id, kind)) = self.blocks.zone_and_kind_of(pfn) else {
             return;
         };
-        let Some(zone) = self.zones.get(place.zone_or_more()) else {
+        let Some(zone) = self.zones.get(id) else {
             return; // in no zone
         };
         let cache = self.cache(local, zone);
@@ -219,11 +220,10 @@ impl<P: Platform> PageAllocator<P> {
             cache.events.free_pages.add(order.pages());
         }
         let word = self.clear_freed(pfn, order);
-        if let Some((cache, list)) = cache.zip(List::of(order, place.kind())) {
+        if let Some((cache, list)) = cache.zip(List::of(order, kind)) {
             let frame = self.frame_index(pfn);
             self.frames.set(pfn, word);
-            let lists = Front::lists_of(zone.id.into());
-            self.note_usual(local, place.key(), list.at(lists), order);
+            self.note_usual(local, frame, list.at(Front::lists_of(id)), order);
             if cache.push(list, frame)
                 || self.make_room(local, zone, cache, list) && cache.push(list, frame)
             {
@@ -391,7 +391,8 @@ impl<P: Platform> PageAllocator<P> {
             self.complain_twice(pfn);
         }
         zone.hope_again();
-        let keep = self.config.report_keep_blocks;
+        // Relaxed: memory that comes free just now may go to the platform or wait for a device.
+        let keep = self.report_keep.load(Relaxed);
         if zone.nr_dirty() > keep {
             self.report_free(local, zone, keep, REPORT_MOST);
         }
@@ -430,7 +431,7 @@ impl<P: Platform> PageAllocator<P> {
                 // Without the lock: the platform may take its time. The block is ours meanwhile.
                 let content = self.discard(taken.pfn);
                 let mut guard = zone.lock_shard(&self.blocks, local, shard);
-                guard.put_reported(taken.pfn, content);
+                guard.put_reported(taken.pfn, content, Reported::Taken);
                 reported += 1;
             }
             if reported == most || zone.nr_dirty() <= keep {

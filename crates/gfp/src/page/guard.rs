@@ -3,6 +3,7 @@
 use super::block::{CLASS_FULL, CLASS_PAIR, Run, largest_block, runs};
 use super::counts::Pending;
 use super::descriptor::Content;
+use super::reporting::Reported;
 use super::shard::Shard;
 use super::zone::{Blocks, Zone};
 use crate::flags::MigrateType;
@@ -474,15 +475,15 @@ impl ZoneGuard<'_> {
         Some(self.take_from(block, Order::PAGEBLOCK, 1))
     }
 
-    /// Gives back what [`ZoneGuard::take_reportable`] took, after the platform had it.
-    pub(crate) fn put_reported(&mut self, pfn: Pfn, content: Content) {
+    /// Gives back a pageblock that was taken to be reported, after that.
+    pub(crate) fn put_reported(&mut self, pfn: Pfn, content: Content, outcome: Reported) {
         self.set_content(pfn, Order::PAGEBLOCK, content);
-        let put = self.put_as(pfn, Order::PAGEBLOCK, true);
+        let put = self.put_as(pfn, Order::PAGEBLOCK, outcome == Reported::Taken);
         debug_assert!(put, "nobody else can have freed it");
         self.hide(-1);
     }
 
-    fn hide(&self, blocks: isize) {
+    pub(super) fn hide(&self, blocks: isize) {
         self.pending.hidden(blocks);
     }
 }

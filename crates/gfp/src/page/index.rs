@@ -161,6 +161,28 @@ impl<'s> BlockIndex<'s> {
         self.descend(|word| 63 - word.leading_zeros())
     }
 
+    /// The highest member that is lower than `end`.
+    pub(crate) fn last_below(self, end: usize) -> Option<usize> {
+        let (mut i, mut mask) = (end.checked_sub(1)?, u64::MAX >> (63 - (end - 1) % 64));
+        for level in 0..=self.sets.top as usize {
+            let word = i / 64;
+            let below = self.word(level, word).load(Relaxed) & mask;
+            if below != 0 {
+                let mut at = word * 64 + below.ilog2() as usize;
+                for level in (0..level).rev() {
+                    let word = self.word(level, at).load(Relaxed);
+                    debug_assert!(word != 0, "a summary bit stands for an empty word");
+                    at = at * 64 + word.ilog2() as usize;
+                }
+                return Some(at);
+            }
+            // Above: words before this one.
+            i = word;
+            mask = (1 << (word % 64)) - 1;
+        }
+        None
+    }
+
     #[inline]
     fn descend(self, pick: impl Fn(u64) -> u32) -> Option<usize> {
         if self.is_empty() {
@@ -216,6 +238,8 @@ mod tests {
                 assert_eq!(set.first(), model.first().copied());
                 assert_eq!(set.last(), model.last().copied());
                 assert_eq!(set.contains(b), model.contains(&b));
+                let end = (x >> 40) % (blocks + 1);
+                assert_eq!(set.last_below(end), model.range(..end).last().copied());
                 assert_eq!(set.is_empty(), model.is_empty());
             }
             assert!(sets.set(0).is_empty() && sets.set(2).is_empty());

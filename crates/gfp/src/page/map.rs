@@ -87,6 +87,8 @@ pub struct BootConfig {
     /// ([`shards`](crate::policy::shards)). A zone that would have more than 64 has larger ones.
     pub shard_bytes: Option<u64>,
     /// Wholly free pageblocks that a zone keeps before it gives further ones back to the platform.
+    /// While a device is registered ([`Mm::register_reporting`](crate::Mm::register_reporting)) it
+    /// gives back none.
     pub report_keep_blocks: usize,
     /// What to do on a double or wild free.
     pub on_misuse: OnMisuse,

@@ -20,7 +20,8 @@
 //!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
 //!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be
 //!    moved, `isolate` keeps pageblocks for who wants just these frames, `contig` empties and
-//!    takes them, `lend` has movable requests use the memory of areas. `mempolicy` makes ordinary
+//!    takes them, `lend` has movable requests use the memory of areas. `reporting`
+//!    tells a device what is free. `mempolicy` makes ordinary
 //!    requests of what a policy of nodes says.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
 //!    each shard's under one hold of its lock, or into its mail if somebody has that (`mail`); no
@@ -73,6 +74,7 @@ mod owners;
 mod plug;
 mod quick;
 mod relief;
+mod reporting;
 mod request;
 mod shard;
 mod sizing;
@@ -95,7 +97,7 @@ use crate::platform::{DirectMap, Platform, caller_of};
 use crate::policy::fallback::Grouping;
 use crate::report::{OnMisuse, Report};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
-use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
 use crate::sync::stock::Shelves;
 use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
@@ -116,6 +118,7 @@ pub(crate) use mobile::{Held, Moved};
 pub use plug::{AddMemoryError, AddedMemory};
 pub(crate) use quick::Missed;
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief, WakeUp};
+pub use reporting::{PageReporting, Reported, ReportingDevice, ReportingError};
 pub use request::{PageRequest, Place};
 pub use tuning::Tuning;
 pub use unplug::{MemoryAnswer, MemoryEvent, RemoveMemoryError, RemovedMemory};
@@ -184,6 +187,10 @@ pub struct PageAllocator<P: Platform> {
     large_elsewhere: AtomicUsize,
     /// Who can move pages.
     owners: Owners,
+    /// A device is told of free memory.
+    reporting: AtomicBool,
+    /// `report_keep_blocks`, or all while a device is told.
+    report_keep: AtomicUsize,
     _end: LineBreak,
 }
 
@@ -225,6 +232,8 @@ impl<P: Platform> PageAllocator<P> {
             deferred: FrameStack::new(),
             large_elsewhere: AtomicUsize::new(0),
             owners: tables.owners,
+            reporting: AtomicBool::new(false),
+            report_keep: AtomicUsize::new(config.report_keep_blocks),
             _written: LineBreak,
             _end: LineBreak,
         }

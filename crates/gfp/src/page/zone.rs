@@ -3,7 +3,6 @@
 use super::block::{Block, Line, NO_ZONE};
 use super::boost::Boost;
 use super::counts::Counts;
-use super::descriptor::Place;
 use super::ground::Locking;
 use super::guard::ZoneGuard;
 use super::shard::{Runs, Shard};
@@ -50,10 +49,11 @@ impl Blocks {
         }
     }
 
-    /// [`Block::place`] of a frame's block.
+    /// [`Block::zone_and_kind`] of a frame's block.
     #[inline]
-    pub(crate) fn place_of(&self, pfn: Pfn) -> Option<Place> {
-        Some(self.blocks[self.of(pfn)?].place())
+    pub(crate) fn zone_and_kind_of(&self, pfn: Pfn) -> Option<(usize, MigrateType)> {
+        let (zone, kind) = self.blocks[self.of(pfn)?].zone_and_kind();
+        Some((zone as usize, kind))
     }
 
     /// [`Block::key`] of a frame's block, by the frame's index in the frame table.

@@ -16,7 +16,8 @@
 //!    [`compaction`] (moving pages together), [`oom`] (who is killed), [`pressure`] (what to tell
 //!    those who could use less), [`stall`] (the time lost to reclaim), [`boost`] and [`highatomic`]
 //!    (what is kept for later), [`shards`] (how a zone is cut), [`placement`] (which end of a zone
-//!    is whose), [`mempolicy`] (on which nodes memory is to lie), [`tunable`] (what an
+//!    is whose), [`mempolicy`] (on which nodes memory is to lie),
+//!    [`reporting`] (when a device is told of free memory), [`tunable`] (what an
 //!    administrator may set).
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,7 @@ pub mod pcp;
 pub mod placement;
 pub mod pressure;
 pub mod reclaim;
+pub mod reporting;
 pub mod shards;
 pub mod size_class;
 pub mod slab_order;

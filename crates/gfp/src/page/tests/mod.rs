@@ -17,6 +17,7 @@ mod nolock;
 mod placement;
 mod plug;
 mod quick;
+mod reporting;
 mod rules;
 mod scopes;
 mod shards;
