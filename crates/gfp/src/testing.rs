@@ -43,6 +43,8 @@ pub(crate) struct TestPlatform {
     pub(crate) discarding: AtomicBool,
     /// Runs once, when somebody waits: what another CPU would do meanwhile.
     pub(crate) on_relax: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// As `on_relax`, before or after somebody takes a lock ([`Platform::step`]).
+    pub(crate) on_step: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// What [`Platform::report_failure`] and [`Platform::report_stall`] were told, as text.
     pub(crate) failures: Mutex<Vec<String>>,
     /// What happens while a task sleeps, until the deadline or for ever; `None`: tasks cannot.
@@ -83,6 +85,7 @@ impl TestPlatform {
             slow_discard: AtomicBool::new(false),
             discarding: AtomicBool::new(false),
             on_relax: Mutex::new(None),
+            on_step: Mutex::new(None),
             failures: Mutex::default(),
             on_sleep: Mutex::new(None),
             ticks: AtomicU64::new(0),
@@ -194,6 +197,13 @@ unsafe impl Platform for TestPlatform {
             std::thread::yield_now();
         }
         assert!(spins < 1 << 20, "a test machine waits for ever");
+    }
+
+    fn step(&self) {
+        let meanwhile = self.on_step.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
     }
 
     fn sleep(&self) -> Option<&dyn Sleep> {

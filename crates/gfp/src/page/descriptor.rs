@@ -227,21 +227,13 @@ impl Block {
         }
     }
 
-    /// Zone and type at once, for a free; [`MigrateType::Isolate`] if the block is isolated. What
-    /// is in no zone gives a number that no zone has.
-    #[inline]
-    pub(crate) fn zone_and_kind(&self) -> (u8, MigrateType) {
-        let place = self.place.load(Relaxed);
-        ((place & ZONE) as u8, Place(place).kind())
-    }
-
-    /// What [`Block::zone_and_kind`] reads: a key, of which the other bits say nothing.
+    /// What says zone and type, for a free: a key, of which the other bits say nothing.
     #[inline(always)]
     pub(crate) fn key(&self) -> &AtomicU16 {
         &self.place
     }
 
-    /// Type and known content at once.
+    /// Zone, type and known content at once.
     #[inline]
     pub(crate) fn place(&self) -> Place {
         Place(self.place.load(Relaxed))
@@ -313,6 +305,18 @@ impl Place {
     #[inline]
     pub(crate) fn kind(self) -> MigrateType {
         KINDS[(self.0 >> KIND_SHIFT & 0xf) as usize]
+    }
+
+    /// The zone's number; of what is in no zone a number that no zone has.
+    #[inline]
+    pub(crate) fn zone_or_more(self) -> usize {
+        (self.0 & ZONE).into()
+    }
+
+    /// What [`Block::key`] was when this was read.
+    #[inline]
+    pub(crate) fn key(self) -> u16 {
+        self.0
     }
 
     /// P835: what is known of a free run of frames that begins at `start` in the block. Known are
@@ -455,11 +459,11 @@ mod tests {
                 true => MigrateType::Isolate,
                 false => is.kind,
             };
-            let (zone, found) = block.zone_and_kind();
+            let (zone, found) = (block.place().zone_or_more(), block.place().kind());
             assert_eq!((found, block.kind()), (kind, kind));
             match is.zone {
-                NO_ZONE => assert!(zone as usize >= MAX_ZONES),
-                its => assert_eq!(zone, its),
+                NO_ZONE => assert!(zone >= MAX_ZONES),
+                its => assert_eq!(zone, its.into()),
             }
         }
     }

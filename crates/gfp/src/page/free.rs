@@ -209,10 +209,11 @@ impl<P: Platform> PageAllocator<P> {
     /// Puts a block into this CPU's cache, or into its zone.
     #[inline]
     pub(super) fn free_local(&self, local: &Local<'_, P>, pfn: Pfn, order: Order) {
-        let Some((id, kind)) = self.blocks.zone_and_kind_of(pfn) else {
+        // Read once: others may change the type meanwhile, and what is noted as usual must be true.
+        let Some(place) = self.blocks.place_of(pfn) else {
             return;
         };
-        let Some(zone) = self.zones.get(id) else {
+        let Some(zone) = self.zones.get(place.zone_or_more()) else {
             return; // in no zone
         };
         let cache = self.cache(local, zone);
@@ -220,10 +221,11 @@ impl<P: Platform> PageAllocator<P> {
             cache.events.free_pages.add(order.pages());
         }
         let word = self.clear_freed(pfn, order);
-        if let Some((cache, list)) = cache.zip(List::of(order, kind)) {
+        if let Some((cache, list)) = cache.zip(List::of(order, place.kind())) {
             let frame = self.frame_index(pfn);
             self.frames.set(pfn, word);
-            self.note_usual(local, frame, list.at(Front::lists_of(id)), order);
+            let lists = Front::lists_of(zone.id.into());
+            self.note_usual(local, place.key(), list.at(lists), order);
             if cache.push(list, frame)
                 || self.make_room(local, zone, cache, list) && cache.push(list, frame)
             {

@@ -7,8 +7,11 @@
 //!    lock once more. What both miss waits for the next batch at the shard, for a request in need,
 //!    or for a drain: nobody owns it, so it counts as cached, not as free (P306).
 //! 3. A hold of the lock puts no more than any other (P805, P834).
-//! 4. Nothing of a pageblock that is isolated is sent. What was sent before is put when every CPU
-//!    has been outside of the allocator once: after each the mail is emptied.
+//! 4. No single block of a pageblock that is isolated is sent. What of it was sent from a cache is
+//!    put when every CPU has been outside of the allocator once, as after each the mail is emptied;
+//!    or it is in the hands of a CPU that puts it just now: busy, for who looks in that moment.
+//! 5. Both copies of a block that was freed twice at once may be sent at the same moment by two
+//!    CPUs: then blocks leak, and this is not reported.
 
 use super::free::HOLD_MOST;
 use super::ground::Locking;

@@ -216,16 +216,14 @@ impl<P: Platform> PageAllocator<P> {
         unsafe { self.cpus.put(local.cpu(), put) }
     }
 
-    /// From now on blocks of the order from pageblocks like this frame's go to the list at once, on
-    /// the section's CPU.
+    /// From now on blocks of the order from pageblocks with a key go to the list at once, on the
+    /// section's CPU. The list is that of the key, for ever.
     #[inline]
-    pub(super) fn note_usual(&self, local: &Local<'_, P>, frame: u32, list: At, order: Order) {
+    pub(super) fn note_usual(&self, local: &Local<'_, P>, key: u16, list: At, order: Order) {
         // SAFETY: [INV-PCPU-2] null, or written and there.
         let shelf = unsafe { self.cpus.of(local.cpu()).as_ref() };
         if let Some(shelf) = shelf {
-            // SAFETY: [INV-PAGE-3] a frame of a zone.
-            let key = unsafe { self.blocks.key_at(frame) };
-            shelf.note(order.index(), key.load(Relaxed), list);
+            shelf.note(order.index(), key, list);
         }
     }
 }

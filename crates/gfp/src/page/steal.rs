@@ -159,6 +159,8 @@ impl<P: Platform> PageAllocator<P> {
                 if let Some(cache) = caches.get(zone.id as usize) {
                     self.empty_cache(&local, zone, cache);
                 }
+                // What could not be put at once is wanted now.
+                self.put_all_mail(&local, zone);
             }
             drop(local);
             if let Some(pfn) = pass()? {

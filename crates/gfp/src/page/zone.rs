@@ -3,6 +3,7 @@
 use super::block::{Block, Line, NO_ZONE};
 use super::boost::Boost;
 use super::counts::Counts;
+use super::descriptor::Place;
 use super::ground::Locking;
 use super::guard::ZoneGuard;
 use super::shard::{Runs, Shard};
@@ -49,11 +50,10 @@ impl Blocks {
         }
     }
 
-    /// [`Block::zone_and_kind`] of a frame's block.
+    /// [`Block::place`] of a frame's block.
     #[inline]
-    pub(crate) fn zone_and_kind_of(&self, pfn: Pfn) -> Option<(usize, MigrateType)> {
-        let (zone, kind) = self.blocks[self.of(pfn)?].zone_and_kind();
-        Some((zone as usize, kind))
+    pub(crate) fn place_of(&self, pfn: Pfn) -> Option<Place> {
+        Some(self.blocks[self.of(pfn)?].place())
     }
 
     /// [`Block::key`] of a frame's block, by the frame's index in the frame table.

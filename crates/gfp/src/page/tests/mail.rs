@@ -2,7 +2,7 @@
 
 use super::shards::{EASY, exhaust, get, hold, machine, put, shard_of};
 use crate::flags::{GFP_HIGHUSER_MOVABLE, MigrateType};
-use crate::frame::Order;
+use crate::frame::{FrameKind, FrameWord, Order};
 use crate::page::PageAllocator;
 use crate::page::cache::List;
 use crate::page::free::HOLD_MOST;
@@ -85,4 +85,28 @@ fn what_was_sent_twice_is_put_once_and_reported() {
     assert_eq!(machine.misuses(), 1);
     machine.drain_all();
     machine.verify().unwrap();
+}
+
+#[test]
+fn a_word_in_the_mail_that_is_somebody_elses_leads_nowhere() {
+    // P302: freed twice at once and sent by two CPUs, a block may have an owner again.
+    let machine = machine(64, 16);
+    let pages: Vec<_> = (0..3)
+        .map(|_| get(&machine, GFP_HIGHUSER_MOVABLE, 0))
+        .collect();
+    machine.drain_all();
+    let at = shard_of(&machine, pages[0]);
+    hold(&machine, &[at], || {
+        pages.iter().for_each(|pfn| put(&machine, *pfn, 0));
+        flush(&machine);
+    });
+    assert_eq!(machine.pages_in_mail(), 3);
+    let owned = FrameWord::new(FrameKind::Page, Order::ZERO, 1);
+    machine.frames.set(pages[1], owned);
+    let first = machine.frames.base();
+    let before = machine.frames.get(first);
+    machine.drain_all();
+    assert!(machine.frames.get(pages[1]) == owned, "as its owner has it");
+    assert!(machine.frames.get(first) == before);
+    assert!(machine.is_free(pages[2]), "what was above it");
 }

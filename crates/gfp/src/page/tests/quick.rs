@@ -139,3 +139,31 @@ fn a_block_goes_where_its_pageblock_is_now_not_where_is_usual() {
     machine.drain_all();
     machine.verify().unwrap();
 }
+
+#[test]
+fn what_is_usual_is_noted_for_the_type_that_was_looked_at() {
+    // P327, P512: another CPU changes a pageblock's type in the middle of a free. What is noted
+    // then would have later frees go to the wrong list for ever, also such of isolated blocks.
+    let machine: &_ = std::boxed::Box::leak(std::boxed::Box::new(pages(64)));
+    let get = |gfp| machine.alloc(&PageRequest::new(gfp, O0)).unwrap();
+    // SAFETY: each is freed once, and used by nobody.
+    let put = |pfn| unsafe { machine.free(pfn, O0).unwrap() };
+    let held: Vec<Pfn> = (0..3).map(|_| get(GFP_KERNEL)).collect();
+    let block = &machine.blocks.blocks[machine.blocks.of(held[0]).unwrap()];
+    // The first free of a CPU makes its caches, under a lock.
+    machine.platform().on(1);
+    let meanwhile = || block.set_kind(MigrateType::Movable);
+    *machine.platform().on_step.lock().unwrap() = Some(std::boxed::Box::new(meanwhile));
+    put(held[0]);
+    assert_eq!(block.kind(), MigrateType::Movable, "it came in between");
+    assert!(
+        !machine.put_quick(held[1], O0),
+        "of this type nothing is usual"
+    );
+    put(held[1]);
+    assert!(machine.put_quick(held[2], O0));
+    assert_eq!(get(GFP_HIGHUSER_MOVABLE), held[2]);
+    assert_eq!(get(GFP_KERNEL), held[0]);
+    // No `verify`: the type was changed behind the back of who counts by it.
+    assert_eq!(get(GFP_HIGHUSER_MOVABLE), held[1]);
+}

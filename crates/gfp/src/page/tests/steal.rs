@@ -5,8 +5,13 @@ use crate::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp};
 use crate::frame::{CpuId, FrameWord, Order, Pfn};
 use crate::page::{Alone, Need, PageAllocator, PageRequest, Reclaimed, Relief};
 use crate::platform::Context;
+use crate::sync::Local;
 use crate::testing::{CPUS, Rng, TestPlatform, pages};
+use std::boxed::Box;
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::vec::Vec;
 
 type Machine = PageAllocator<TestPlatform>;
@@ -178,6 +183,40 @@ fn a_cpu_that_cannot_be_kept_out_keeps_what_it_has() {
     ask(&machine, GFP_KERNEL | Gfp::NORETRY, 0, &Alone).unwrap_err();
     drop(inside);
     ask(&machine, GFP_KERNEL | Gfp::NORETRY, 0, &Alone).unwrap();
+}
+
+#[test]
+fn what_goes_back_for_a_request_is_there_when_it_looks_though_a_lock_was_taken() {
+    // P118, P820: the flush finds the shard's lock taken, and sends what it has.
+    let (machine, held) = used_up(&[4]);
+    cache_pages(&machine, 1, held[0], 16);
+    let (taken, wanted) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
+    let on_wait = wanted.clone();
+    let waited = move || on_wait.store(true, Relaxed);
+    *machine.platform().on_relax.lock().unwrap() = Some(Box::new(waited));
+    let until = |what: &AtomicBool| {
+        while !what.load(Relaxed) {
+            thread::yield_now();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let local = Local::enter_remote(machine.platform(), CpuId(3)).unwrap();
+            let zone = &machine.zones[0];
+            let lock = zone.lock_shard(&machine.blocks, &local, &zone.shards()[0]);
+            taken.store(true, Relaxed);
+            until(&wanted);
+            drop(lock);
+        });
+        until(&taken);
+        let gfp = GFP_KERNEL | Gfp::RETRY_MAYFAIL;
+        let block = ask(&machine, gfp, 4, &Asked::default());
+        // Also where it fails the other thread is to end.
+        wanted.store(true, Relaxed);
+        assert_eq!(block, Ok(held[0]));
+    });
+    assert_eq!(machine.pages_in_mail(), 0);
+    machine.verify().unwrap();
 }
 
 #[test]
