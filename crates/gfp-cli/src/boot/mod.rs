@@ -75,6 +75,10 @@ pub(crate) struct BootArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     dimm: Option<u64>,
 
+    /// Memory that the kernel keeps for contiguous allocations, and lends meanwhile (CMA)
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, conflicts_with = "example")]
+    cma: Option<u64>,
+
     /// Run the tests inside the machine
     #[arg(long, group = "mode")]
     test: bool,
@@ -171,6 +175,7 @@ impl BootArgs {
             ("filter", self.filter.clone()),
             ("break", self.broken.clone()),
             ("seed", self.seed.map(|seed| seed.to_string())),
+            ("cma", self.cma.map(|bytes| bytes.to_string())),
         ] {
             if let Some(value) = value {
                 words += &format!(" {key}={value}");

@@ -27,6 +27,7 @@ fn the_modes_are_words_for_the_kernel() {
         ),
         ("--bench --filter pair", "mode=bench filter=pair"),
         ("--shell", "mode=shell"),
+        ("--cma 64M", "mode=idle cma=67108864"),
         ("--example smallest", ""),
     ] {
         assert_eq!(parse(line).unwrap().words(), words, "{line}");
@@ -47,6 +48,8 @@ fn options_that_do_not_fit_are_refused() {
         "--cpus 0",
         "--numa 9",
         "--memory 33M",
+        "--cma 3M",
+        "--cma 64M --example smallest",
         "--memory 1GB",
         "--test --filter=",
     ] {

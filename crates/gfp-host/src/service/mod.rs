@@ -58,7 +58,18 @@ const _: () = {
 
 /// A machine of this process, shared by its threads. A clone is the same machine.
 ///
-/// It is an [`Mm`] for everything that an `Mm` can do.
+/// It is an [`Mm`] for everything that an `Mm` can do:
+///
+/// | what | calls |
+/// |---|---|
+/// | certain frames | [`Mm::alloc_contig_range`] |
+/// | many side by side | [`Mm::alloc_contig_pages`] |
+/// | an area for that, lent meanwhile | [`BootConfig::with_cma`], [`Mm::cma_alloc`] |
+/// | pages from certain nodes | [`Mm::alloc_pages_mpol`] |
+/// | settings, such as `percpu_pagelist_high_fraction` | [`Mm::tunables`] |
+///
+/// Memory of a host is all there from boot on, so there is none that could be plugged in or taken
+/// out: for that make a platform and an `Mm` with a memory map of your own.
 ///
 /// ```
 /// use gfp::flags::GFP_KERNEL;
@@ -67,6 +78,32 @@ const _: () = {
 /// let mut buffer = host.buffer(10_000, GFP_KERNEL)?;
 /// buffer[..5].copy_from_slice(b"hello");
 /// assert!(host.pages().free_page_count() < 4096);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Areas, nodes and settings:
+///
+/// ```
+/// use gfp::flags::GFP_KERNEL;
+/// use gfp::frame::NodeId;
+/// use gfp::page::{BootConfig, CmaSpec, MemPolicy};
+/// use gfp_host::{Host, HostConfig};
+/// let config = HostConfig::new(16 << 20).node(NodeId(1), 16 << 20);
+/// let boot = BootConfig::default().with_cma(CmaSpec::new("camera", 4 << 20));
+/// let host = Host::boot_with(&config, &boot)?;
+/// host.tunables().write("percpu_pagelist_high_fraction", "100")?;
+///
+/// let camera = host.cma_area("camera").expect("boot made it");
+/// let picture = host.cma_alloc(camera, 1000, 0)?;
+/// let table = host.alloc_contig_pages(300, GFP_KERNEL, Some(NodeId(1)))?;
+/// let spread = MemPolicy::interleave(host.pages().nodes().collect());
+/// let page = host.alloc_pages_mpol(&spread, GFP_KERNEL, 0)?;
+/// // SAFETY: nobody uses them.
+/// unsafe {
+///     host.free_frames(page, 0);
+///     host.free_contig_range(table, 300);
+///     assert!(host.cma_release(camera, picture, 1000));
+/// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -117,7 +154,8 @@ impl Host {
         Self::boot_with(config, &BootConfig::default())
     }
 
-    /// [`Host::boot`] with choices of the library's.
+    /// [`Host::boot`] with choices of the library's, such as areas for contiguous allocations
+    /// ([`BootConfig::with_cma`]).
     ///
     /// # Errors
     /// As there.

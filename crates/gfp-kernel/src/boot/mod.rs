@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use firmware::Firmware;
 use gfp::flags::GFP_NOWAIT;
 use gfp::frame::{MAX_NODES, NodeId, PhysAddr};
-use gfp::page::{BootConfig, MemoryRegion, RegionKind};
+use gfp::page::{BootConfig, CmaSpec, MemoryRegion, RegionKind};
 use tables::acpi::CpuState;
 use tables::cmdline::Command;
 use tables::nodes::Nodes;
@@ -104,6 +104,7 @@ pub unsafe fn machine(start_info: u64) -> &'static Options {
         distance: Some(remember_distances(&survey.nodes)),
         ..zones()
     };
+    let config = with_area(config, command.cma_bytes);
     // SAFETY: once; the direct map shows the whole map by now; these CPUs and this one.
     let machine = unsafe { Machine::new(cpus.len() as u32 + 1) };
     let booted = memory::boot(machine, &memory_map(&survey.regions), &config);
@@ -156,6 +157,17 @@ fn zones() -> BootConfig {
         config.min_free_kbytes = Some(0);
     }
     config
+}
+
+/// The name of the area that `cma=` asks for.
+pub const AREA: &str = "reserved";
+
+/// With the area that the command line asks for.
+fn with_area(config: BootConfig, bytes: u64) -> BootConfig {
+    match bytes {
+        0 => config,
+        _ => config.with_cma(CmaSpec::new(AREA, bytes)),
+    }
 }
 
 /// Where the kernel itself lies.

@@ -3,6 +3,7 @@
 
 use super::fixture::{Ledger, Wrong, free_all, machine_has};
 use super::threads::on_all_cpus;
+use crate::boot::{AREA, options};
 use crate::memory::mm;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use gfp::flags::{GFP_KERNEL, Gfp};
@@ -15,6 +16,7 @@ super::tests! { "contig":
     a_page_in_use_keeps_its_block_and_all_is_as_before,
     nothing_is_had_of_isolated_blocks,
     all_cpus_take_from_an_area_and_give_back,
+    the_area_of_the_command_line_is_there,
 }
 
 /// Writes a number into each page.
@@ -159,4 +161,23 @@ fn all_cpus_take_from_an_area_and_give_back() {
     let after = mm().cma_stats(id).expect("the area");
     assert_eq!(after.available_pages, AREA_PAGES);
     assert!(whole == Some(before.first) && HAD.load(Relaxed) != 0);
+}
+
+fn the_area_of_the_command_line_is_there() {
+    // P505
+    let bytes = options().command.cma_bytes;
+    if !machine_has("cma= on its command line", bytes != 0) {
+        return;
+    }
+    let id = mm().cma_area(AREA).expect("boot made it");
+    let before = mm().cma_stats(id).expect("the area");
+    assert_eq!(before.total_pages, bytes as usize / PAGE_SIZE);
+    assert_eq!(before.available_pages, before.total_pages);
+    // Handlers may be in the way: that is an error and no harm.
+    let all = (0..100).find_map(|_| mm().cma_alloc(id, before.total_pages, 0).ok());
+    assert_eq!(all, Some(before.first));
+    sign(before.first, before.total_pages, 99);
+    assert!(is_signed(before.first, before.total_pages, 99));
+    // SAFETY: ours, freed once.
+    assert!(unsafe { mm().cma_release(id, before.first, before.total_pages) });
 }

@@ -11,7 +11,7 @@ fn refused(line: &str) -> String {
 #[test]
 fn every_word_is_understood() {
     let command = Command::parse(
-        " seed=0x1F\tmode=bench  filter=a=b break=redzone\n",
+        " seed=0x1F\tmode=bench  filter=a=b break=redzone cma=0x10M\n",
         CONTROLS,
     );
     let expected = Command {
@@ -19,6 +19,7 @@ fn every_word_is_understood() {
         filter: Some("a=b"),
         broken: Some(1),
         seed: 31,
+        cma_bytes: 16 << 20,
     };
     assert_eq!(command, Ok(expected));
     assert_eq!(Command::parse("", CONTROLS), Ok(Command::default()));
@@ -30,13 +31,21 @@ fn every_word_is_understood() {
     ] {
         assert_eq!(Command::parse(word, CONTROLS).unwrap().mode, mode);
     }
+    for (word, bytes) in [
+        ("cma=0", 0),
+        ("cma=4096", 4096),
+        ("cma=8k", 8 << 10),
+        ("cma=3G", 3 << 30),
+    ] {
+        assert_eq!(Command::parse(word, CONTROLS).unwrap().cma_bytes, bytes);
+    }
     let seed = Command::parse("seed=18446744073709551615", CONTROLS);
     assert_eq!(seed.unwrap().seed, u64::MAX);
 }
 
 #[test]
 fn a_wrong_word_says_what_is_right() {
-    let keys = "known are KEY=VALUE with mode, filter, break, seed";
+    let keys = "known are KEY=VALUE with mode, filter, break, seed, cma";
     assert_eq!(
         refused("fliter=x"),
         format!("unknown word 'fliter=x': {keys}")
@@ -50,6 +59,10 @@ fn a_wrong_word_says_what_is_right() {
     assert_eq!(refused("break=x"), "break=x: break is one of ist, redzone");
     assert_eq!(refused("seed=1 mode=idle seed=2"), "seed= is given twice");
     assert_eq!(refused("filter="), "filter= needs a value");
+    for size in ["x", "M", "1MB", "-1M", "17179869184G"] {
+        let says = format!("cma={size}: cma is a size, such as 64M or 1G");
+        assert_eq!(refused(&format!("cma={size}")), says);
+    }
     for number in ["x", "-1", "+1", "0x", "0x+1", "1f", "18446744073709551616"] {
         let says = format!("seed={number}: seed is a number of 64 bits, such as 7 or 0x1f");
         assert_eq!(refused(&format!("seed={number}")), says);

@@ -61,6 +61,13 @@ impl<P: Platform> Mm<P> {
         self.cma.stats()
     }
 
+    /// The first area of that name: how to find one that [`BootConfig::cma`] asked for.
+    ///
+    /// [`BootConfig::cma`]: crate::page::BootConfig::cma
+    pub fn cma_area(&self, name: &str) -> Option<CmaId> {
+        self.cma.named(name)
+    }
+
     /// The numbers of one area.
     pub fn cma_stats(&self, id: CmaId) -> Option<CmaStats> {
         self.cma.stats_of(id)

@@ -42,7 +42,7 @@ use crate::frame::PhysAddr;
 use crate::page::{AddMemoryError, AddedMemory};
 use crate::page::{BootConfig, BootError, MemoryRegion, PageAllocator, VerifyError};
 use crate::platform::Platform;
-use crate::pool::cma::Cma;
+use crate::pool::cma::{Cma, Reserved};
 use crate::slab::Slabs;
 use crate::vmalloc::Vmalloc;
 
@@ -97,11 +97,13 @@ impl<P: Platform> Mm<P> {
         config: &BootConfig,
     ) -> Result<Mm<P>, BootError> {
         let pages = PageAllocator::boot(platform, map, config)?;
+        let reserved = Reserved::take(&pages, &config.cma)?;
         let slabs = Slabs::boot(pages)?;
+        let cma = Cma::boot(&slabs, reserved)?;
         Ok(Mm {
             vm: Vmalloc::boot(slabs),
             sleepers: might::Sleepers::new(),
-            cma: Cma::new(),
+            cma,
         })
     }
 

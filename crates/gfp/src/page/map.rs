@@ -1,5 +1,6 @@
 //! The memory map: what firmware says, checked and cut into parts of zones.
 
+use super::area::{CMA_AREAS_MAX, CmaError, CmaSpec};
 use crate::flags::ZoneKind;
 use crate::frame::{MAX_NODES, NodeId, Order, PAGE_SHIFT, PAGE_SIZE};
 use crate::frame::{PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
@@ -82,6 +83,11 @@ pub struct BootConfig {
     /// The unit in which memory is added while the machine runs (P514); a power of two, at least 4
     /// MiB.
     pub memory_block_bytes: u64,
+    /// Areas for contiguous allocations (CMA) that the machine has from the start, as Linux's
+    /// `cma=` asks for (P505); see [`BootConfig::with_cma`]. [`Mm::boot`](crate::Mm::boot) makes
+    /// them before anything else takes memory; [`PageAllocator::boot`](super::PageAllocator::boot)
+    /// alone does not.
+    pub cma: [Option<CmaSpec>; CMA_AREAS_MAX],
     /// Size of the shards that zones are cut into, each with a lock of its own; a power of two, at
     /// least 4 MiB. `None`: by the size of the zone and the number of CPUs
     /// ([`shards`](crate::policy::shards)). A zone that would have more than 64 has larger ones.
@@ -97,6 +103,35 @@ pub struct BootConfig {
 }
 
 impl BootConfig {
+    /// The same, and one more area in [`BootConfig::cma`].
+    ///
+    /// ```
+    /// # use gfp::{frame::PhysAddr, page::*, platform::*, Mm};
+    /// # let layout = std::alloc::Layout::from_size_align(32 << 20, 4 << 20)?;
+    /// # let ram = unsafe { std::alloc::alloc(layout) };
+    /// # let map = [MemoryRegion::usable(PhysAddr(0), PhysAddr(32 << 20))];
+    /// # let platform = unsafe { SingleCore::new(DirectMap::new(ram, PhysAddr(0))) };
+    /// let config = BootConfig::default().with_cma(CmaSpec::new("camera", 8 << 20));
+    /// let mm = Mm::boot(platform, &map, &config)?;
+    /// let camera = mm.cma_area("camera").expect("boot made it");
+    /// let frame = mm.cma_alloc(camera, 2025, 0)?;
+    /// # assert!(unsafe { mm.cma_release(camera, frame, 2025) });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If there are [`CMA_AREAS_MAX`] in it.
+    #[must_use]
+    pub const fn with_cma(mut self, area: CmaSpec) -> BootConfig {
+        let mut place = 0;
+        while self.cma[place].is_some() {
+            place += 1;
+            assert!(place < CMA_AREAS_MAX, "a machine has at most 8 CMA areas");
+        }
+        self.cma[place] = Some(area);
+        self
+    }
+
     /// The distance of two nodes.
     pub(super) fn distance_of(&self, from: NodeId, to: NodeId) -> u8 {
         match self.distance {
@@ -132,6 +167,7 @@ impl Default for BootConfig {
             lowmem_reserve_ratio: [256, 256, 32, 0, 0],
             distance: None,
             memory_block_bytes: 128 << 20,
+            cma: [None; CMA_AREAS_MAX],
             shard_bytes: None,
             report_keep_blocks: 16,
             on_misuse: OnMisuse::Report,
@@ -179,6 +215,13 @@ pub enum BootError {
     BadMemoryBlock,
     /// [`BootConfig::shard_bytes`] is no power of two, or less than 4 MiB.
     BadShard,
+    /// An area of [`BootConfig::cma`] cannot be had.
+    Cma {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        error: CmaError,
+    },
     /// The platform refused to enter: it was called in the middle of another machine's work.
     Nested,
 }
@@ -225,6 +268,7 @@ impl fmt::Display for BootError {
             BootError::BadShard => {
                 f.write_str("shard_bytes must be a power of two, 4 MiB or more: round it up")
             }
+            BootError::Cma { name, error } => write!(f, "the area {name:?} is not made: {error}"),
             BootError::Nested => f.write_str("boot was called from inside the allocator"),
         }
     }

@@ -20,9 +20,9 @@
 //!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
 //!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be
 //!    moved, `isolate` keeps pageblocks for who wants just these frames, `contig` empties and
-//!    takes them, `lend` has movable requests use the memory of areas. `reporting`
-//!    tells a device what is free. `mempolicy` makes ordinary
-//!    requests of what a policy of nodes says.
+//!    takes them, `area` says what areas are wanted, `lend` has movable requests use the memory
+//!    of areas. `reporting` tells a device what is free. `mempolicy` makes ordinary requests of
+//!    what a policy of nodes says.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
 //!    each shard's under one hold of its lock, or into its mail if somebody has that (`mail`); no
 //!    hold is longer than 63 blocks (P805, P834).
@@ -41,6 +41,7 @@
 //!    from one shard to another while a request looks is not seen by it.
 
 mod alloc;
+mod area;
 mod balance;
 mod block;
 mod boost;
@@ -103,6 +104,7 @@ use crate::sync::{Carved, LineBreak, Lock, Rank};
 use core::ptr::NonNull;
 
 pub use crate::policy::mempolicy::Weights;
+pub use area::{CMA_AREAS_MAX, CmaError, CmaSpec};
 pub(crate) use contig::Mover;
 pub use contig::{ContigError, Obstacle};
 pub use folio::Folio;

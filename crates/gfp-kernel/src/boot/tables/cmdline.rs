@@ -1,4 +1,4 @@
-//! The words of the kernel's command line: `mode=test filter=zone break=NAME seed=7`.
+//! The words of the kernel's command line: `mode=test filter=zone break=NAME seed=7 cma=64M`.
 //!
 //! Words are separated by white space. Each key may come once. What is not known is refused: a
 //! misspelt `fliter=` would otherwise run the wrong tests and pass.
@@ -40,9 +40,12 @@ pub struct Command<'a> {
     pub broken: Option<usize>,
     /// `seed=N`, decimal or `0x` and hexadecimal; 0 if not given.
     pub seed: u64,
+    /// `cma=SIZE`, bytes or with K, M or G: an area for contiguous allocations, as Linux's word; 0
+    /// or not given: none.
+    pub cma_bytes: u64,
 }
 
-const KEYS: &[&str] = &["mode", "filter", "break", "seed"];
+const KEYS: &[&str] = &["mode", "filter", "break", "seed", "cma"];
 const MODES: &[&str] = &["test", "bench", "shell", "idle"];
 
 /// Why a command line is refused; says what would be right.
@@ -65,6 +68,13 @@ pub enum CommandError<'a> {
     },
     /// Not a number of 64 bits.
     BadNumber {
+        /// The key.
+        key: &'a str,
+        /// The value.
+        value: &'a str,
+    },
+    /// Not a size of 64 bits.
+    BadSize {
         /// The key.
         key: &'a str,
         /// The value.
@@ -110,6 +120,9 @@ impl fmt::Display for CommandError<'_> {
                     f,
                     "{key}={value}: {key} is a number of 64 bits, such as 7 or 0x1f"
                 )
+            }
+            CommandError::BadSize { key, value } => {
+                write!(f, "{key}={value}: {key} is a size, such as 64M or 1G")
             }
             CommandError::Twice { key } => write!(f, "{key}= is given twice"),
             CommandError::Empty { key } => write!(f, "{key}= needs a value"),
@@ -171,10 +184,22 @@ impl<'a> Command<'a> {
                 let place = controls.iter().position(|name| *name == value);
                 self.broken = Some(place.ok_or(unknown(controls))?);
             }
+            "cma" => self.cma_bytes = size(value).ok_or(CommandError::BadSize { key, value })?,
             _ => self.seed = number(value).ok_or(CommandError::BadNumber { key, value })?,
         }
         Ok(())
     }
+}
+
+/// Bytes: a number, and K, M or G after it or not.
+fn size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    number(digits)?.checked_mul(1 << shift)
 }
 
 /// A number, decimal or with `0x` in front hexadecimal. No sign.

@@ -1,45 +1,7 @@
-//! What can be wrong with an area, or a request to it.
+//! What can be wrong with a request to an area.
 
-use crate::error::AllocError;
 use crate::page::ContigError;
 use core::fmt;
-
-/// Why an area was not made (P505); nothing was changed.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum CmaError {
-    /// The alignment is no power of two or less than a pageblock, or the size or the start no
-    /// multiple of it; or the pages of a bit are no part of it (`-EINVAL`).
-    Invalid,
-    /// There are [`CMA_AREAS_MAX`](super::CMA_AREAS_MAX) areas (`-ENOSPC`).
-    TooMany,
-    /// The place that was asked for cannot be had (`-EBUSY`).
-    Taken(ContigError),
-    /// No place of the machine can be had, or there is no memory for the bitmap (`-ENOMEM`).
-    NoMemory(Option<AllocError>),
-    /// The task has got a fatal signal.
-    Interrupted,
-}
-
-impl fmt::Display for CmaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CmaError::Invalid => f.write_str(
-                "size, start and alignment of a CMA area must be multiples of 2 MiB, the alignment \
-                 a power of two",
-            ),
-            CmaError::TooMany => f.write_str("there are too many CMA areas"),
-            CmaError::Taken(error) => write!(f, "the place of the CMA area is taken: {error}"),
-            CmaError::NoMemory(Some(error)) => write!(f, "no memory for a CMA area: {error}"),
-            CmaError::NoMemory(None) => {
-                f.write_str("no place for the CMA area: make it earlier, or smaller")
-            }
-            CmaError::Interrupted => f.write_str("the task is to end"),
-        }
-    }
-}
-
-impl core::error::Error for CmaError {}
 
 /// Why an area gave nothing (P507).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

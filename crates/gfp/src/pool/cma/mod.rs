@@ -8,8 +8,9 @@
 //!    that are allocated when it is made, and stays there as long as the machine. A bit for each
 //!    2^order_per_bit pages says that they are given out; what is free or lent has none.
 //! 3. **Making an area.** Its range is allocated as any certain frames are (`contig`), so it can be
-//!    made while the machine runs, best right after boot, when all is free. Without a place of its
-//!    own it looks above 4 GiB first, and spares low memory.
+//!    made while the machine runs, best right after boot, when all is free; or boot itself makes it
+//!    ([`BootConfig::cma`](crate::page::BootConfig)). Without a place of its own it looks above
+//!    4 GiB first, and spares low memory (`place`).
 //! 4. **Allocation.** First fit in the bitmap; the bits are set, the range is emptied and taken. If
 //!    something in it stays, the bits are cleared and the next place is tried (P507).
 //! 5. **Locking.** A sleeping lock an area, over a whole allocation, migration included: two that
@@ -24,12 +25,13 @@
 mod area;
 mod bits;
 mod error;
+mod place;
 #[cfg(test)]
 mod tests;
 
 use crate::flags::{GFP_KERNEL, Gfp, ZoneKind};
-use crate::frame::{NodeId, Order, PAGE_SHIFT, Pfn, PhysAddr};
-use crate::page::{ContigError, IsolateMode, PageRequest, VerifyError, same};
+use crate::frame::{NodeId, Order, Pfn};
+use crate::page::{IsolateMode, PageRequest, VerifyError, same};
 use crate::platform::Platform;
 use crate::pool::contig;
 use crate::reclaim::OomLock;
@@ -43,58 +45,14 @@ use bits::Bits;
 use core::ops::Range;
 use core::ptr::NonNull;
 
-pub use error::{CmaAllocError, CmaError};
-
-/// Areas that a machine can have.
-pub const CMA_AREAS_MAX: usize = 8;
+pub use crate::page::{CMA_AREAS_MAX, CmaError, CmaSpec};
+pub use error::CmaAllocError;
+pub(crate) use place::Reserved;
+use place::TAKE;
 
 /// An area of a machine.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct CmaId(u8);
-
-/// What an area is to be.
-#[derive(Copy, Clone, Debug)]
-pub struct CmaSpec {
-    /// For who reads the numbers of areas.
-    pub name: &'static str,
-    /// Bytes: a multiple of the alignment.
-    pub bytes: u64,
-    /// Of start and size, in bytes: a power of two, at least 2 MiB.
-    pub alignment: u64,
-    /// A bit of the bitmap stands for 2^order_per_bit pages.
-    pub order_per_bit: Order,
-    /// The first byte; `None`: anywhere, above 4 GiB if there is room.
-    pub at: Option<PhysAddr>,
-}
-
-impl CmaSpec {
-    /// An area of so many bytes anywhere, aligned to a pageblock, a bit a page.
-    pub const fn new(name: &'static str, bytes: u64) -> CmaSpec {
-        CmaSpec {
-            name,
-            bytes,
-            alignment: Order::PAGEBLOCK.bytes() as u64,
-            order_per_bit: Order::ZERO,
-            at: None,
-        }
-    }
-
-    /// P505: the pages of an area that may be.
-    fn check(&self) -> Result<usize, CmaError> {
-        let unit = Order::PAGEBLOCK.bytes() as u64;
-        let aligned = |n: u64| n.is_multiple_of(self.alignment);
-        let good = self.alignment.is_power_of_two()
-            && self.alignment >= unit
-            && self.bytes != 0
-            && aligned(self.bytes)
-            && self.at.is_none_or(|at| aligned(at.0))
-            && self.order_per_bit <= Order::PAGEBLOCK;
-        match good {
-            true => Ok((self.bytes >> PAGE_SHIFT) as usize),
-            false => Err(CmaError::Invalid),
-        }
-    }
-}
 
 /// The numbers of an area (P509).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -173,6 +131,19 @@ impl Cma {
         slabs: &Slabs<P>,
         spec: &CmaSpec,
     ) -> Result<CmaId, CmaError> {
+        self.create_with(slabs, spec, |pages| {
+            let take = |frames| contig::alloc_range(slabs, frames, TAKE, IsolateMode::Other);
+            place::find(slabs.pages(), spec, pages, take)
+        })
+    }
+
+    /// Makes an area of frames that `find` takes, so many.
+    fn create_with<P: Platform>(
+        &self,
+        slabs: &Slabs<P>,
+        spec: &CmaSpec,
+        find: impl FnOnce(usize) -> Result<Range<Pfn>, CmaError>,
+    ) -> Result<CmaId, CmaError> {
         let pages = spec.check()?;
         let _turn = Turn::take(&self.making, slabs.pages().platform());
         let free = |area: &AtomicPtr<Area>| area.load(Relaxed).is_null();
@@ -184,7 +155,7 @@ impl Cma {
         let home = slabs
             .alloc_pages(&PageRequest::new(GFP_KERNEL | Gfp::ZERO, order))
             .map_err(|error| CmaError::NoMemory(Some(error)))?;
-        let frames = match find_place(slabs, spec, pages) {
+        let frames = match find(pages) {
             Ok(frames) => frames,
             Err(error) => {
                 // SAFETY: just allocated, and used by nobody.
@@ -245,6 +216,12 @@ impl Cma {
         unsafe { area.release(slabs, first, pages) }
     }
 
+    /// The first area of that name.
+    pub(crate) fn named(&self, name: &str) -> Option<CmaId> {
+        let mut ids = (0..CMA_AREAS_MAX as u8).map(CmaId);
+        ids.find(|id| self.area(*id).is_some_and(|area| area.name == name))
+    }
+
     /// The numbers of every area.
     pub(crate) fn stats(&self) -> impl Iterator<Item = CmaStats> {
         self.areas().map(Area::stats)
@@ -277,34 +254,4 @@ impl Cma {
         }
         Ok(())
     }
-}
-
-/// Takes the frames of an area: where it says, or the first place that can be had.
-fn find_place<P: Platform>(
-    slabs: &Slabs<P>,
-    spec: &CmaSpec,
-    pages: usize,
-) -> Result<Range<Pfn>, CmaError> {
-    let take = |first: Pfn| {
-        let frames = first..first.add(pages);
-        let gfp = GFP_KERNEL | Gfp::NOWARN;
-        contig::alloc_range(slabs, frames.clone(), gfp, IsolateMode::Other).map(|()| frames)
-    };
-    if let Some(at) = spec.at {
-        return take(at.pfn()).map_err(CmaError::Taken);
-    }
-    let step = (spec.alignment >> PAGE_SHIFT) as usize;
-    for kind in [ZoneKind::Normal, ZoneKind::Dma32, ZoneKind::Dma] {
-        for (_, zone) in slabs.pages().zone_frames().filter(|(k, _)| *k == kind) {
-            let mut at = zone.start.0.next_multiple_of(step);
-            while at + pages <= zone.end.0 {
-                match take(Pfn(at)) {
-                    Ok(frames) => return Ok(frames),
-                    Err(ContigError::Interrupted) => return Err(CmaError::Interrupted),
-                    Err(_) => at += step,
-                }
-            }
-        }
-    }
-    Err(CmaError::NoMemory(None))
 }

@@ -1,5 +1,7 @@
 //! Areas for contiguous allocations.
 
+mod boot;
+
 use super::bits::Bits;
 use super::{CMA_AREAS_MAX, CmaAllocError, CmaError, CmaId, CmaSpec};
 use crate::Mm;
