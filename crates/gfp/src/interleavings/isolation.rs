@@ -1,8 +1,11 @@
 //! Isolation against frees and requests (`page/isolate.rs`): the protocol, with one page of one
 //! block, on CPUs whose sections are locks.
 //!
+//! And with the page on its way by mail (`page/mail.rs`).
+//!
 //! Seen to fail: no CPU's place taken; only the place of a CPU taken whose cache does not look
-//! empty; the place taken before the bit is set; a free that looks at the bit before it enters.
+//! empty; the place taken before the bit is set; a free that looks at the bit before it enters;
+//! CPUs not settled once more when there is mail.
 
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
@@ -106,5 +109,77 @@ fn when_isolation_returns_no_cpu_has_a_page_of_it_nor_will() {
             !got,
             "the page is free, or in use"
         );
+    });
+}
+
+/// As above; what a CPU gives back meets a lock that is taken, so it is sent.
+struct Post {
+    sections: [Mutex<()>; CPUS],
+    isolated: AtomicBool,
+    /// Whether the page is in the mail, and how many wait or are about to be put.
+    mail: AtomicBool,
+    pages: AtomicUsize,
+    zone: Mutex<bool>,
+    given_back: AtomicBool,
+}
+
+impl Post {
+    fn give_back(&self) {
+        let _section = self.sections[1].lock().unwrap();
+        self.given_back.store(true, Ordering::Relaxed);
+        if self.isolated.load(Ordering::Relaxed) {
+            *self.zone.lock().unwrap() = true;
+            return;
+        }
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        // An exchange, as the mail's; and of a store loom says that an exchange may not see it.
+        self.mail.swap(true, Ordering::Release);
+    }
+
+    fn put_mail(&self, cpu: usize) {
+        let _section = self.sections[cpu].lock().unwrap();
+        if self.mail.swap(false, Ordering::Acquire) {
+            *self.zone.lock().unwrap() = true;
+            self.pages.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn isolate(&self) {
+        {
+            let _zone = self.zone.lock().unwrap();
+            self.isolated.store(true, Ordering::Relaxed);
+        }
+        let each = || (0..CPUS).for_each(|cpu| self.put_mail(cpu));
+        each();
+        if self.pages.load(Ordering::Acquire) != 0 {
+            each();
+        }
+    }
+}
+
+#[test]
+fn when_isolation_returns_no_page_of_it_is_in_the_mail_or_about_to_be_put() {
+    // P512
+    loom::model(|| {
+        let post = Arc::new(Post {
+            sections: [Mutex::new(()), Mutex::new(())],
+            isolated: AtomicBool::new(false),
+            mail: AtomicBool::new(false),
+            pages: AtomicUsize::new(0),
+            zone: Mutex::new(false),
+            given_back: AtomicBool::new(false),
+        });
+        let (giver, putter) = (post.clone(), post.clone());
+        let giver = thread::spawn(move || giver.give_back());
+        let putter = thread::spawn(move || putter.put_mail(0));
+        post.isolate();
+        {
+            let _section = post.sections[1].lock().unwrap();
+            let free = *post.zone.lock().unwrap();
+            assert!(free || !post.given_back.load(Ordering::Relaxed));
+        }
+        giver.join().unwrap();
+        putter.join().unwrap();
+        assert!(*post.zone.lock().unwrap());
     });
 }

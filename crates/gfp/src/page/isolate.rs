@@ -292,13 +292,22 @@ impl<P: Platform> PageAllocator<P> {
         })
     }
 
-    /// Every CPU has been outside of the allocator once, and had nothing cached then.
+    /// Every CPU has been outside of the allocator once, had nothing cached then, and what it had
+    /// sent before is put.
     ///
     /// Context: outside of sections and locks; waits for other CPUs to leave theirs.
     pub(super) fn settle_cpus(&self) {
         // A CPU that begins to be used now either is seen by `enter_remote`, or sees what we wrote:
         // pairs with the exchange by which a platform takes a new CPU's number.
         fence(SeqCst);
+        self.empty_each_cpu();
+        // A CPU that came back meanwhile may have taken mail that another sent before we got to it.
+        if self.pages_in_mail() != 0 {
+            self.empty_each_cpu();
+        }
+    }
+
+    fn empty_each_cpu(&self) {
         for cpu in (0..self.cpus.len() as u32).map(CpuId) {
             if let Ok(local) = Local::enter(&self.platform)
                 && local.cpu() == cpu

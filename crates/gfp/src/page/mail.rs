@@ -9,7 +9,7 @@
 //! 3. A hold of the lock puts no more than any other (P805, P834).
 //! 4. No single block of a pageblock that is isolated is sent. What of it was sent from a cache is
 //!    put when every CPU has been outside of the allocator once, as after each the mail is emptied;
-//!    or it is in the hands of a CPU that puts it just now: busy, for who looks in that moment.
+//!    and once more if some is on its way even then, in the hands of a CPU that came back.
 //! 5. Both copies of a block that was freed twice at once may be sent at the same moment by two
 //!    CPUs: then blocks leak, and this is not reported.
 
@@ -23,7 +23,7 @@ use crate::frame::{FrameStack, FrameTable, Order, Pfn};
 use crate::platform::Platform;
 use crate::sync::Local;
 use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// The mail of a shard.
 pub(super) struct Mail {
@@ -45,9 +45,10 @@ impl Mail {
         self.stack.is_empty()
     }
 
-    /// Pages that wait.
+    /// Pages that wait, or that somebody is about to put.
     pub(super) fn pages(&self) -> usize {
-        self.pages.load(Relaxed)
+        // Acquire: pairs with the Release in `put_mail`: who sees none sees what was put.
+        self.pages.load(Acquire)
     }
 
     /// Adds blocks that the caller owns.
@@ -121,7 +122,8 @@ impl<P: Platform> PageAllocator<P> {
                 pages += order.pages();
             }
             drop(guard);
-            shard.mail.pages.fetch_sub(pages, Relaxed);
+            // Release: pairs with the Acquire in `pages`.
+            shard.mail.pages.fetch_sub(pages, Release);
             all += pages;
             if mail.peek().is_none() {
                 break;
