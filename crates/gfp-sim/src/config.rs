@@ -72,6 +72,10 @@ pub enum Planted {
     NoBackground,
     /// A page is moved, and its content is not.
     MovedWithoutContent,
+    /// Memory that was taken out is written to.
+    WrittenWhileOut,
+    /// What is to be bound to nodes only prefers them.
+    SpilledPolicy,
 }
 
 /// How a run is made.

@@ -335,6 +335,18 @@ impl TaskHandle {
         core.leave();
     }
 
+    /// The clock goes on by so much at once: who sleeps until then may run.
+    pub fn pass_ns(&self, ns: u64) {
+        let core = self.core();
+        core.world.borrow_mut().now_ns += ns;
+        core.point(At::Task);
+    }
+
+    /// True once all other tasks are done.
+    pub fn is_alone(&self) -> bool {
+        self.core().world.borrow().all_others_are_done(self.id)
+    }
+
     /// Runs `work` with preemption off, as under a spin lock.
     pub fn atomic<R>(&self, work: impl FnOnce() -> R) -> R {
         let core = self.core();

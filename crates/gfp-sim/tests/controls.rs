@@ -153,6 +153,24 @@ fn frames_side_by_side_that_are_lost_are_found() {
 }
 
 #[test]
+fn memory_that_is_written_to_while_it_is_out_is_found() {
+    let failure = first("contig", 1, |config| {
+        config.planting(Planted::WrittenWhileOut)
+    });
+    let text = said(&failure);
+    assert!(text.contains("memory that is out of"), "{failure}");
+    assert!(text.contains("was written by somebody else"), "{failure}");
+}
+
+#[test]
+fn a_policy_that_binds_and_spills_is_found() {
+    let failure = first("contig", 200, |config| {
+        config.planting(Planted::SpilledPolicy)
+    });
+    assert!(said(&failure).contains("mode: Bind"), "{failure}");
+}
+
+#[test]
 fn while_frames_are_wanted_all_happens_that_is_to_be_tested() {
     let marks = marks_of("contig", 40);
     for what in [
@@ -162,6 +180,20 @@ fn while_frames_are_wanted_all_happens_that_is_to_be_tested() {
         "cma: refused",
         "isolated",
         "isolated: refused",
+        "memory: added",
+        "memory: removed",
+        "memory: kept by who listens",
+        "memory: not isolated",
+        "memory: busy",
+        "device: blocks told",
+        "device: refused",
+        "policy: bound to one",
+        "policy: bound",
+        "policy: interleaved",
+        "policy: preferred",
+        "moved, sync",
+        "at rest: removed",
+        "at rest: told",
     ] {
         assert!(
             marks.get(what).is_some_and(|times| *times > 10),

@@ -7,6 +7,7 @@ use crate::sim::Sim;
 use gfp::Mm;
 use gfp::flags::GFP_KERNEL;
 use gfp::frame::{FrameKind, PAGE_SIZE, Pfn};
+use gfp::platform::Platform;
 use gfp::policy::reclaim::shrink::{Counted, Scanned, Settings};
 use gfp::pool::cma::CmaId;
 use gfp::reclaim::{ShrinkControl, Shrinker};
@@ -101,7 +102,6 @@ impl Lab {
 
     /// The tables of a CPU are made at its first use.
     fn touch_all_cpus(&self) {
-        use gfp::platform::Platform;
         for cpu in 0..self.mm.platform().nr_cpus() {
             self.sim.act_as(cpu);
             let object = self.mm.kmalloc(1, GFP_KERNEL).expect("an empty machine");
@@ -180,8 +180,30 @@ impl Lab {
         self.marks.borrow().clone()
     }
 
+    /// Memory went out of the machine: writes a pattern, and notes that it is somebody else's.
+    ///
+    /// # Panics
+    /// If somebody has a byte of it.
+    pub(super) fn own_outside(&self, first: Pfn, bytes: usize, what: &'static str) {
+        let ptr = self.mm.platform().direct_map().ptr(first.phys());
+        // SAFETY: RAM that the machine does not know, or not any more.
+        unsafe { self.owners.borrow_mut().own(ptr, bytes, what) };
+        self.sim.note(first.0 as u64);
+    }
+
+    /// Memory is about to come into the machine: looks at the pattern, and writes zeroes.
+    ///
+    /// # Panics
+    /// If somebody has written to it.
+    pub(super) fn let_in(&self, first: Pfn, bytes: usize) {
+        let ptr = self.mm.platform().direct_map().ptr(first.phys());
+        assert_eq!(self.disown(ptr), bytes);
+        // SAFETY: as in `own_outside`.
+        unsafe { ptr.write_bytes(0, bytes) };
+    }
+
     /// Memory is about to be given back.
-    fn disown(&self, ptr: *mut u8) -> usize {
+    pub(super) fn disown(&self, ptr: *mut u8) -> usize {
         // SAFETY: whoever gives memory back has it.
         unsafe { self.owners.borrow_mut().disown(ptr) }
     }
@@ -286,7 +308,7 @@ impl Lab {
     }
 
     /// All CPUs give back what they keep.
-    fn give_back(&self) {
+    pub(super) fn give_back(&self) {
         let aliases = self.mm.vmalloc_space().vm_unmap_aliases();
         aliases.expect("nobody is inside");
         self.mm.slabs().shrink_all();

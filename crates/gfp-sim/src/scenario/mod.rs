@@ -119,10 +119,10 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "contig",
-        about: "frames side by side, isolated blocks and an area, while others allocate and free",
+        about: "frames side by side, areas, isolation, hotplug, reporting, policies, at once",
         bytes: 24 << 20,
-        nodes: 1,
-        plug_bytes: 0,
+        nodes: reclaim::NODES,
+        plug_bytes: contig::PLUG_BYTES,
         set_up: contig::contig,
     },
     Scenario {

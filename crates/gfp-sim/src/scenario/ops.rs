@@ -132,7 +132,7 @@ impl Lab {
     }
 
     /// Memory that was asked for as zero is: looked at where patterns are.
-    fn expect_zero(&self, ptr: *mut u8, bytes: usize, gfp: Gfp) {
+    pub(super) fn expect_zero(&self, ptr: *mut u8, bytes: usize, gfp: Gfp) {
         if gfp.contains(Gfp::ZERO) {
             for at in (0..bytes).step_by(PAGE_SIZE) {
                 // SAFETY: the memory was given to us.

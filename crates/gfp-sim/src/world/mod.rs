@@ -388,6 +388,11 @@ impl World {
         self.cpus[self.here as usize].preemptible()
     }
 
+    pub(crate) fn all_others_are_done(&self, task: usize) -> bool {
+        let mut others = self.tasks.iter().enumerate().filter(|(id, _)| *id != task);
+        others.all(|(_, other)| other.state == State::Done)
+    }
+
     /// In which context the caller runs.
     pub(crate) fn context(&self) -> Context {
         let cpu = &self.cpus[self.here as usize];

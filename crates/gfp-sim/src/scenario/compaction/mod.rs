@@ -30,7 +30,7 @@
 mod ask;
 mod checks;
 mod others;
-mod tenant;
+pub(super) mod tenant;
 
 use super::reclaim::killer::Killer;
 use super::reclaim::levels::LEVELS;

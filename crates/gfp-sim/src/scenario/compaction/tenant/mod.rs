@@ -21,6 +21,7 @@ use gfp::policy::reclaim::shrink::Settings;
 use gfp::reclaim::{Shrinker, ShrinkerId};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::{Rc, Weak};
 
@@ -260,6 +261,12 @@ impl Tenant {
         let (first, last) = (pages.keys().next()?.0, pages.keys().next_back()?.0);
         let at = Pfn(first + below(last - first + 1));
         pages.range(at..).next().map(|(pfn, _)| *pfn)
+    }
+
+    /// The first block in a range of frames.
+    pub(in crate::scenario) fn first_in(&self, frames: &Range<Pfn>) -> Option<Pfn> {
+        let pages = self.pages.borrow();
+        pages.range(frames.clone()).next().map(|(pfn, _)| *pfn)
     }
 
     /// A block that is being moved.
