@@ -69,6 +69,7 @@ pub mod stat;
 pub mod sync;
 #[cfg(all(test, not(loom)))]
 mod testing;
+pub mod typed;
 #[cfg(not(loom))]
 pub mod vmalloc;
 

@@ -11,7 +11,7 @@ const HOME: &str = "crates/gfp/src/";
 
 /// The rooms from the ground up: those of one line may use each other.
 const LAYERS: &[&[&str]] = &[
-    &["flags", "policy", "overflow"],
+    &["flags", "policy", "overflow", "typed"],
     &["error", "report", "platform", "sync", "frame"],
     &["page"],
     &["reclaim"],

@@ -4,7 +4,7 @@
 //!    Counts are the same in each run, so with that compiler one instruction more is a failure
 //!    ([`SHIFT`] is less). A row that is missing on either side is one too.
 //! 2. Another compiler makes other code. Then a row may rise by [`OTHER_COMPILER_PERCENT`].
-//! 3. A typed call takes the instructions of the untyped one ([`TWINS`]), with any compiler.
+//! 3. A typed call takes no more instructions than the untyped one ([`TWINS`]), with any compiler.
 //! 4. A fall passes, and is named: `--bless` writes what was measured. It writes rises as well, and
 //!    prints them: the reviewer sees them in the change.
 
@@ -28,8 +28,11 @@ const SHIFT: f64 = 0.25;
 const SHIFT_PERCENT: f64 = 0.05;
 /// What another version of the compiler may add to a row.
 const OTHER_COMPILER_PERCENT: f64 = 5.0;
-/// Typed calls, each with the untyped one that it must be in all but name.
-const TWINS: [(&str, &str); 1] = [("kmalloc_typed_64", "kmalloc_kernel_64")];
+/// Typed calls, each with the untyped one that it must not cost more than.
+const TWINS: [(&str, &str); 2] = [
+    ("kmalloc_typed_64", "kmalloc_kernel_64"),
+    ("kmalloc_obj_64", "kmalloc_kernel_64"),
+];
 
 /// One row, as `gfp boot --bench --json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -204,7 +207,7 @@ fn twins(rows: &[Row]) -> Result<()> {
             count.with_context(|| format!("{name} was not run"))
         };
         let (with, without) = (of(typed)?, of(untyped)?);
-        if with != without {
+        if with > without {
             bail!(
                 "{typed} takes {with} instructions, {untyped} {without}: types must cost nothing"
             );
@@ -302,12 +305,16 @@ mod tests {
     }
 
     #[test]
-    fn a_typed_call_costs_what_the_untyped_one_costs() {
+    fn a_typed_call_costs_no_more_than_the_untyped_one() {
         let with = |typed, untyped| {
-            let rows = [("kmalloc_typed_64", typed), ("kmalloc_kernel_64", untyped)];
+            let rows = [
+                ("kmalloc_typed_64", typed),
+                ("kmalloc_obj_64", untyped),
+                ("kmalloc_kernel_64", untyped),
+            ];
             twins(&recorded("1", &rows).rows)
         };
-        assert!(with(133.0, 133.0).is_ok());
+        assert!(with(133.0, 133.0).is_ok() && with(131.0, 133.0).is_ok());
         let text = with(134.0, 133.0).unwrap_err().to_string();
         assert!(
             text.contains("kmalloc_typed_64 takes 134 instructions"),

@@ -56,6 +56,12 @@ fn kmalloc(report: &mut Report<'_>) {
             unsafe { mm().kfree(black_box(p.as_ptr())) }
         }
     });
+    report.pairs("kmalloc_obj_64", N, &mut |_| {
+        if let Ok(p) = mm().kmalloc_obj::<[u64; 8]>(GFP_KERNEL) {
+            // SAFETY: freed once.
+            unsafe { mm().kfree(black_box(p.as_ptr().cast())) }
+        }
+    });
     for size in [64, 256] {
         let name = format!("kmalloc_varsize_{size}");
         report.pairs(&name, N, &mut |_| pair(black_box(size), GFP_KERNEL));

@@ -27,10 +27,8 @@ impl<'m, V, P: Platform> KBox<'m, V, P> {
     pub(super) fn new(mm: &'m Mm<P>, value: V, gfp: Gfp) -> Result<Self, AllocError> {
         let place = match size_of::<V>() {
             0 => NonNull::dangling(),
-            size => mm.kmalloc(size, gfp)?.cast(),
+            _ => mm.kmalloc_obj(gfp)?,
         };
-        // S13: aligned to the largest power of two that divides the size, and the size of a type is
-        // a multiple of its alignment.
         debug_assert!(place.is_aligned());
         // SAFETY: [INV-CONTEXT-1] the object is ours, large and aligned enough; a value of size 0
         // needs no memory.

@@ -18,6 +18,7 @@ mod might;
 mod mobile;
 mod scopes;
 mod tunables;
+mod typed;
 mod unplug;
 
 fn machine_with(config: &BootConfig) -> Mm<TestPlatform> {

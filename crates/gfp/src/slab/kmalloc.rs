@@ -304,7 +304,7 @@ impl<P: Platform> Slabs<P> {
 
 /// The size to ask kmalloc for, so that its guarantee (S13) covers the alignment.
 #[inline]
-fn aligned_size(size: usize, align: usize) -> Result<usize, AllocError> {
+pub(super) fn aligned_size(size: usize, align: usize) -> Result<usize, AllocError> {
     if !align.is_power_of_two() || align > KMALLOC_MAX_SIZE {
         return Err(AllocError::BadAlign {
             max: KMALLOC_MAX_SIZE,

@@ -44,6 +44,7 @@ mod resize;
 mod sheaf;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod verify;
 mod view;
 
