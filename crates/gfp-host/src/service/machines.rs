@@ -25,6 +25,7 @@ pub(crate) fn others_are_gone_in_child() {
                 mm.kcompactd_is_gone(node);
             }
             mm.oom_holder_is_gone();
+            mm.cma_holder_is_gone();
         }
     }
 }

@@ -56,6 +56,15 @@ impl<P: Platform> Mm<P> {
         result != Err(Misuse::DoubleFree)
     }
 
+    /// Of all tasks only the caller is left: this process is the child of a fork, which copied the
+    /// machine and no other thread. An area from which one of those was taking pages gives nothing
+    /// any more on this copy ([`CmaAllocError::Lost`]), where else a request would wait for ever;
+    /// what it has given out can be released. If one was just making an area, no other can be made
+    /// ([`CmaError::Lost`]). Context: any.
+    pub fn cma_holder_is_gone(&self) {
+        self.cma.holder_is_gone();
+    }
+
     /// The numbers of every area (P509).
     pub fn cma_areas(&self) -> impl Iterator<Item = CmaStats> {
         self.cma.stats()

@@ -83,6 +83,9 @@ pub enum CmaError {
     NoMemory(Option<AllocError>),
     /// The task has got a fatal signal.
     Interrupted,
+    /// This is the copy of a machine that a fork made while somebody made an area: none can be made
+    /// ([`Mm::cma_holder_is_gone`](crate::Mm::cma_holder_is_gone)).
+    Lost,
 }
 
 impl fmt::Display for CmaError {
@@ -99,6 +102,7 @@ impl fmt::Display for CmaError {
                 f.write_str("no place for the CMA area: make it earlier, or smaller")
             }
             CmaError::Interrupted => f.write_str("the task is to end"),
+            CmaError::Lost => f.write_str("who made a CMA area was lost in a fork"),
         }
     }
 }

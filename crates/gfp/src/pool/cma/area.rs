@@ -103,7 +103,8 @@ impl Area {
             return Err(CmaAllocError::Invalid);
         }
         // One at a time: two that isolate the same pageblock would refuse each other (P510).
-        let _turn = Turn::take(&self.lock, slabs.pages().platform());
+        let platform = slabs.pages().platform();
+        let _turn = Turn::take(&self.lock, platform).ok_or(CmaAllocError::Lost)?;
         let available = self.available_pages.load(Relaxed);
         let not_enough = CmaAllocError::NotEnough { available };
         if pages > available {

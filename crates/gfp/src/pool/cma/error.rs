@@ -16,6 +16,9 @@ pub enum CmaAllocError {
     },
     /// In each place something stays where it is. This was the last.
     Busy(ContigError),
+    /// This is the copy of an area that a fork made while somebody was taking pages from it: it
+    /// gives nothing any more ([`Mm::cma_holder_is_gone`](crate::Mm::cma_holder_is_gone)).
+    Lost,
     /// The attempt ended for another reason.
     Contig(ContigError),
 }
@@ -29,6 +32,7 @@ impl fmt::Display for CmaAllocError {
                 "the CMA area has no such place: {available} pages are available, in pieces"
             ),
             CmaAllocError::Busy(last) => write!(f, "every place of the CMA area is busy: {last}"),
+            CmaAllocError::Lost => f.write_str("the CMA area was lost in a fork: make another"),
             CmaAllocError::Contig(error) => error.fmt(f),
         }
     }

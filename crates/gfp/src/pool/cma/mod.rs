@@ -19,8 +19,11 @@
 //! 6. **Failure.** The bits of a range that is not had are cleared again; see `page/contig.rs` for
 //!    the range itself.
 //! 7. **What it does not do.** Areas of several ranges; areas that go; a log of failures: the error
-//!    says what was last in the way. A child of a fork that copied an area's lock held waits for it
-//!    for ever.
+//!    says what was last in the way.
+//! 8. **A fork** may copy an area while somebody is emptying a part of it, who is not there in the
+//!    child: pages on their way, blocks isolated, bits set. Nobody can end that, so there the area
+//!    is lost: it gives nothing, and says so; what it has given out can be released. As the OOM
+//!    killer's lock ([`Mm::cma_holder_is_gone`](crate::Mm::cma_holder_is_gone)).
 
 mod area;
 mod bits;
@@ -91,11 +94,12 @@ struct Turn<'a, P: Platform> {
 }
 
 impl<'a, P: Platform> Turn<'a, P> {
+    /// `None`: who holds it was lost in a fork.
+    ///
     /// Context: a task that may sleep.
-    fn take(lock: &'a OomLock, platform: &'a P) -> Turn<'a, P> {
+    fn take(lock: &'a OomLock, platform: &'a P) -> Option<Turn<'a, P>> {
         let held = lock.lock(platform);
-        debug_assert!(held, "nobody says that it is lost");
-        Turn { lock, platform }
+        held.then_some(Turn { lock, platform })
     }
 }
 
@@ -145,7 +149,8 @@ impl Cma {
         find: impl FnOnce(usize) -> Result<Range<Pfn>, CmaError>,
     ) -> Result<CmaId, CmaError> {
         let pages = spec.check()?;
-        let _turn = Turn::take(&self.making, slabs.pages().platform());
+        let platform = slabs.pages().platform();
+        let _turn = Turn::take(&self.making, platform).ok_or(CmaError::Lost)?;
         let free = |area: &AtomicPtr<Area>| area.load(Relaxed).is_null();
         let place = self.areas.iter().position(free);
         let place = place.ok_or(CmaError::TooMany)?;
@@ -244,9 +249,16 @@ impl Cma {
         its.map(|stats| stats.total_pages).sum()
     }
 
-    /// What is given out is what is not available.
+    /// What [`Mm::cma_holder_is_gone`](crate::Mm::cma_holder_is_gone) describes.
+    pub(crate) fn holder_is_gone(&self) {
+        self.making.holder_is_gone();
+        self.areas().for_each(|area| area.lock.holder_is_gone());
+    }
+
+    /// What is given out is what is not available, but where bits were set for a request that
+    /// nobody ends.
     pub(crate) fn verify(&self) -> Result<(), VerifyError> {
-        for area in self.areas() {
+        for area in self.areas().filter(|area| !area.lock.is_lost()) {
             let stats = area.stats();
             let given = stats.total_pages - stats.available_pages;
             let at = area.frames.start.0;
