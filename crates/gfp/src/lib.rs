@@ -41,6 +41,8 @@ pub mod mm;
 #[path = "reclaim/oom/lock.rs"]
 mod oom_lock;
 pub mod overflow;
+#[cfg(not(loom))]
+pub mod owned;
 #[cfg(loom)]
 #[cfg_attr(not(test), allow(dead_code))]
 #[path = "page/owners.rs"]

@@ -72,6 +72,23 @@ const MISUSES: &[Misuse] = misuses! {
         "task.noio(|task| task.nofs(|task| mm.with(task).kmalloc(64, Nofs)))"
             => "task.noio(|task| task.nofs(|task| mm.with(task).kmalloc(64, Usual)))",
         "in a `NoIo` scope reclaim must not start I/O", "use the class `Noio` or `Usual`";
+    // S40
+    "a container in an NMI":
+        "gfp::owned::KBox::new(mm, 1, nmi).map(drop)"
+            => "gfp::owned::KBox::new(mm, 1, irq).map(drop)",
+        "does not permit a container to allocate from `Kmalloc`", "an NMI allocates in advance";
+    "a container with a class that the context forbids":
+        "gfp::owned::KBox::new(mm, 1, (atomic, Kernel)).map(drop)"
+            => "gfp::owned::KBox::new(mm, 1, (atomic, Usual)).map(drop)",
+        "`InAtomic` must not sleep, and this request may", "use the class `Atomic`";
+    "a number for a permit":
+        "gfp::owned::KBox::new(mm, 1, 5).map(drop)"
+            => "gfp::owned::KBox::new(mm, 1, gfp::flags::GFP_KERNEL).map(drop)",
+        "does not permit a container to allocate", "give a `Gfp` word such as `GFP_KERNEL`";
+    "a value pinned on a machine that may go":
+        "gfp::owned::KBox::new(mm, 1, &*task).map(|one| drop(one.into_pin()))"
+            => "gfp::owned::KBox::new(mm, 1, &*task).map(|one| drop(one.into_raw()))",
+        "borrowed data escapes";
     // P49-P51
     "nofail where nothing may sleep":
         "mm.with(atomic).kmalloc_nofail::<64, _>(Usual)"

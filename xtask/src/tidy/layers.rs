@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["pool"],
     &["account", "debug", "stat"],
     &["mm", "global"],
+    &["owned"],
     &["context"],
 ];
 

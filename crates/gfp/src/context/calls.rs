@@ -1,7 +1,6 @@
 //! The typed calls: each is the untyped one with a constant word.
 
 use super::class::AllowedIn;
-use super::kbox::KBox;
 use super::rights::{Pages, Promised, Unfailing};
 use super::token::Token;
 use crate::error::AllocError;
@@ -75,19 +74,6 @@ impl<'m, 't, P: Platform, T: Token> With<'m, 't, P, T> {
             Ok(object) => object,
             Err(error) => broken_promise(error),
         }
-    }
-
-    /// `value` in memory of its own, freed when the box is dropped; at most 4 MiB.
-    ///
-    /// # Errors
-    /// No memory; `value` is dropped.
-    #[inline(always)]
-    pub fn kmalloc_obj<V, C: AllowedIn<T>>(
-        self,
-        value: V,
-        _: C,
-    ) -> Result<KBox<'m, V, P>, AllocError> {
-        KBox::new(self.mm, value, C::GFP)
     }
 
     /// [`Mm::kmem_cache_alloc`].

@@ -17,6 +17,7 @@
 //!    constant: the instructions are the same. Calls that never fail return no `Result`, and exist
 //!    only for what may sleep and is at most two pages. The no-lock calls take [`Nolock`], and are
 //!    all that an NMI has.
+//!    Containers ([`owned`](crate::owned)) take a token, or a token with a class, as their permit.
 //! 5. **Rights** ([`rights`]) are the traits behind the errors; their messages name the fix.
 //! 6. **What is not here.** A token narrows typed calls. Untyped calls made below, with a [`Gfp`]
 //!    word, do not see it; [`Mm::nofs`] and [`Mm::noio`] open the run-time scope as well. No memory
@@ -62,8 +63,9 @@
 mod areas;
 mod calls;
 mod class;
-mod kbox;
 mod nolock;
+mod objs;
+mod permit;
 pub mod rights;
 #[cfg(test)]
 mod tests;
@@ -74,7 +76,6 @@ pub use class::{
     Accounted, AllowedIn, Atomic, Class, Kernel, Nofs, Noio, Noretry, Nowait, Quiet, RetryMayfail,
     Usual, Zeroed,
 };
-pub use kbox::KBox;
 pub use nolock::{Nolock, WaitsForNobody};
 pub use token::{
     Free, Holding, InAtomic, InHardIrq, InNmi, InSoftIrq, InTask, NoFs, NoIo, Scope, Token,

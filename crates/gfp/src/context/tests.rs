@@ -1,13 +1,13 @@
 //! What typed calls do; what they refuse is in `tests/misuse.rs`.
 
 use super::{
-    Accounted, AllowedIn, Atomic, Class, InAtomic, InHardIrq, InNmi, InSoftIrq, InTask, KBox,
-    Kernel,
+    Accounted, AllowedIn, Atomic, Class, InAtomic, InHardIrq, InNmi, InSoftIrq, InTask, Kernel,
 };
 use super::{NoFs, NoIo, Nofs, Noio, Nolock, Nowait, Token, Usual, WaitsForNobody, Zeroed};
 use crate::flags::{GFP_ATOMIC, GFP_KERNEL, GFP_NOFS, GFP_NOIO, GFP_NOWAIT, Gfp};
 use crate::frame::PAGE_SIZE;
 use crate::mm::Mm;
+use crate::owned::KBox;
 use crate::page::BootConfig;
 use crate::policy::effort::Scopes;
 use crate::slab::CacheArgs;
@@ -153,11 +153,11 @@ fn a_box_drops_its_value_and_frees_its_memory() {
         .unwrap();
     boxed.0.push('b');
     assert_eq!(boxed.0.to_string(), "ab");
-    let place = boxed.place().as_ptr();
+    let place = &raw const *boxed;
     drop(boxed);
     assert_eq!(Rc::strong_count(&witness), 1);
     let again = mm.with(&task).kmalloc_obj([0u64; 4], Kernel).unwrap();
-    assert_eq!(again.place().as_ptr().addr(), place.addr());
+    assert_eq!((&raw const *again).addr(), place.addr());
 }
 
 #[test]
@@ -169,9 +169,9 @@ fn a_box_is_aligned_as_its_value_needs() {
     let mm = machine();
     let task = mm.in_task().unwrap();
     let wide = mm.with(&task).kmalloc_obj(Wide([1; 700]), Kernel).unwrap(); // S13
-    assert!(wide.place().is_aligned() && wide.0[699] == 1);
+    assert!((&raw const *wide).is_aligned() && wide.0[699] == 1);
     let empty = mm.with(&task).kmalloc_obj(Empty, Kernel).unwrap();
-    assert!(empty.place().is_aligned());
+    assert!((&raw const *empty).is_aligned());
 }
 
 #[test]

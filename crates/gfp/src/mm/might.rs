@@ -139,7 +139,7 @@ impl<P: Platform> Mm<P> {
     /// [`Mm::might_alloc`] of an allocation, in debug builds.
     #[track_caller]
     #[inline(always)]
-    pub(super) fn enters(&self, gfp: Gfp) {
+    pub(crate) fn enters(&self, gfp: Gfp) {
         if cfg!(debug_assertions) {
             self.might_alloc(gfp);
         }

@@ -2,7 +2,7 @@
 //! overflow is an error, an alignment is honoured or refused.
 //!
 //! These give pointers to memory that is not initialised, or zeroed with `z`. The calls of
-//! [`Mm::with`] own what they made.
+//! [`Mm::with`] give containers, which own what they made.
 
 use super::Mm;
 use crate::error::AllocError;
@@ -96,7 +96,7 @@ impl<P: Platform> Mm<P> {
 impl<P: Paging> Mm<P> {
     /// [`Mm::kvmalloc`] of this shape.
     #[track_caller]
-    fn kvmalloc_shape(&self, shape: Shape, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
+    pub(crate) fn kvmalloc_shape(&self, shape: Shape, gfp: Gfp) -> Result<NonNull<u8>, AllocError> {
         if shape.size <= PAGE_SIZE && shape.align <= PAGE_SIZE {
             return self.slabs().kmalloc_shape(shape, gfp); // V30
         }
