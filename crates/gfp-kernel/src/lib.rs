@@ -82,6 +82,7 @@ pub unsafe fn start(start_info: u64) -> ! {
         boot::first_allocation_ns() / 1000
     );
     start_others(options);
+    take_in_rest();
     // From here on there are tasks that may wait (P29).
     memory::mm().pages().allow(gfp::flags::Gfp::ALL);
     match options.command.mode {
@@ -142,6 +143,18 @@ fn start_others(options: &boot::Options) {
         if smp::count() == 1 { "" } else { "s" },
         time::now_ns() / 1000
     );
+}
+
+/// Takes in the memory that boot left for later, before anybody asks how much there is.
+fn take_in_rest() {
+    let pages = memory::mm().take_in_rest();
+    if pages > 0 {
+        println!(
+            "boot: {} MiB more after {} us",
+            (pages * PAGE_SIZE) >> 20,
+            time::now_ns() / 1000
+        );
+    }
 }
 
 /// An application CPU is up: interrupts are off, nothing is held.

@@ -85,7 +85,7 @@ impl FrameStack {
         }
         core::iter::from_fn(move || {
             let pfn = frames.base().add(head.checked_sub(1)? as usize);
-            let word = frames.get(pfn);
+            let word = frames.owned(pfn);
             if !word.is(FrameKind::Deferred) {
                 // Freed twice at once, and not ours any more: its word leads anywhere. What lay
                 // below leaks.

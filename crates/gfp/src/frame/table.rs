@@ -2,7 +2,7 @@
 
 use super::{Order, Pfn, PhysAddr};
 use crate::sync::Carved;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What a frame is to its owner.
 ///
@@ -191,15 +191,31 @@ impl FrameWord {
 }
 
 /// The words of all frames of a machine, from its first to its last, holes included.
+///
+/// ```text
+///   base                          ready                            len
+///   | words, of whatever kind      | what the memory held before    |
+///   +------------------------------+--------------------------------+
+///     read and changed               seen by nobody: as outside
+/// ```
+///
+/// The border moves up as memory is taken in, and never back; it does not cut a block of the
+/// largest order.
 pub struct FrameTable {
     base: Pfn,
     words: Carved<AtomicU64>,
+    /// Words that were cleared, from the first on: at most as many as there are.
+    ready: AtomicUsize,
 }
 
 impl FrameTable {
-    /// A table over `words.len()` frames that start at `base`; all words must read 0.
-    pub(crate) fn new(base: Pfn, words: Carved<AtomicU64>) -> FrameTable {
-        FrameTable { base, words }
+    /// A table over `words.len()` frames that start at `base`, of which those before `ready` are
+    /// there: their words read 0, and no more are than there are words. What the others read does
+    /// not matter.
+    pub(crate) fn new(base: Pfn, words: Carved<AtomicU64>, ready: usize) -> FrameTable {
+        debug_assert!(ready <= words.len());
+        let ready = AtomicUsize::new(ready.min(words.len()));
+        FrameTable { base, words, ready }
     }
 
     /// First frame that the table covers.
@@ -207,7 +223,7 @@ impl FrameTable {
         self.base
     }
 
-    /// Frames that the table covers.
+    /// Frames that the table covers, those whose words are not there yet included.
     pub fn len(&self) -> usize {
         self.words.len()
     }
@@ -217,15 +233,55 @@ impl FrameTable {
         self.words.len() == 0
     }
 
-    /// The frame's index in this table, `None` outside of it.
+    /// The first frame whose word is not there yet, nor that of any frame behind it.
+    #[inline]
+    pub(crate) fn border(&self) -> Pfn {
+        // Relaxed: no word is read by it.
+        self.base.add(self.ready.load(Ordering::Relaxed))
+    }
+
+    /// Clears the words of all frames before `end`, a multiple of the largest order, or up to the
+    /// end of the table; they are there then. Those that were there stay as they are.
+    ///
+    /// Only one CPU at a time: who holds the lock of plugging ([INV-PAGE-4]).
+    pub(crate) fn clear_up_to(&self, end: Pfn) {
+        // Relaxed: only who calls this writes it.
+        let ready = self.ready.load(Ordering::Relaxed);
+        let end = end.0.saturating_sub(self.base.0).min(self.words.len());
+        if end <= ready {
+            return;
+        }
+        // Relaxed, and no plain stores: who saw the border move may read one of them too early.
+        for word in &self.words[ready..end] {
+            word.store(0, Ordering::Relaxed);
+        }
+        // Release: pairs with the Acquire in `replace`.
+        self.ready.store(end, Ordering::Release);
+    }
+
+    /// The frame's index in this table, `None` outside of it, and where no words are yet.
     #[inline]
     pub fn index(&self, pfn: Pfn) -> Option<usize> {
+        self.index_before(pfn, self.ready.load(Ordering::Relaxed))
+    }
+
+    /// The index of a frame that may have no word yet.
+    #[inline(always)]
+    pub(crate) fn index_of_any(&self, pfn: Pfn) -> Option<u32> {
+        self.index_before(pfn, self.words.len()).map(|i| i as u32)
+    }
+
+    #[inline(always)]
+    fn index_before(&self, pfn: Pfn, end: usize) -> Option<usize> {
         let index = pfn.0.wrapping_sub(self.base.0);
-        if index < self.words.len() {
-            Some(index)
-        } else {
-            None
-        }
+        (index < end).then_some(index)
+    }
+
+    /// The place of the word at an index, if it is below `ready`, which was read of the border.
+    #[inline(always)]
+    fn word(&self, index: usize, ready: usize) -> Option<&AtomicU64> {
+        // SAFETY: [INV-PAGE-4] no more words are ready than there are.
+        (index < ready).then(|| unsafe { self.words.get_unchecked(index) })
     }
 
     /// The word of a frame; [`FrameWord::NONE`] outside of the table.
@@ -234,7 +290,42 @@ impl FrameTable {
     /// already orders it; a wild address may read anything and is refused by what it reads.
     #[inline]
     pub fn get(&self, pfn: Pfn) -> FrameWord {
+        self.get_at(pfn.0.wrapping_sub(self.base.0))
+    }
+
+    /// [`FrameTable::get`] of a frame that somebody has or had: it has a word.
+    #[inline(always)]
+    pub(crate) fn owned(&self, pfn: Pfn) -> FrameWord {
+        self.owned_at(pfn.0.wrapping_sub(self.base.0))
+    }
+
+    /// [`FrameTable::get_acquire`] of a frame that has a word.
+    #[inline(always)]
+    pub(crate) fn owned_acquire(&self, pfn: Pfn) -> FrameWord {
+        debug_assert!(self.index(pfn).is_some());
         match self.words.get(pfn.0.wrapping_sub(self.base.0)) {
+            Some(word) => FrameWord(word.load(Ordering::Acquire)),
+            None => FrameWord::NONE,
+        }
+    }
+
+    /// [`FrameTable::owned`] by the frame's index.
+    #[inline(always)]
+    pub(crate) fn owned_at(&self, index: usize) -> FrameWord {
+        debug_assert!(index < self.ready.load(Ordering::Relaxed));
+        // The number of all words never changes: the compiler need not read it twice.
+        match self.words.get(index) {
+            Some(word) => FrameWord(word.load(Ordering::Relaxed)),
+            None => FrameWord::NONE,
+        }
+    }
+
+    /// [`FrameTable::get`] by the frame's index; of any number.
+    #[inline(always)]
+    pub(crate) fn get_at(&self, index: usize) -> FrameWord {
+        // Relaxed, the border too: Acquire would keep the compiler from what it does to the fast
+        // paths. Who changes a word by what is read here uses `replace`.
+        match self.word(index, self.ready.load(Ordering::Relaxed)) {
             Some(word) => FrameWord(word.load(Ordering::Relaxed)),
             None => FrameWord::NONE,
         }
@@ -246,7 +337,9 @@ impl FrameTable {
     /// what they did with the memory comes before its next use.
     #[inline]
     pub fn get_acquire(&self, pfn: Pfn) -> FrameWord {
-        match self.words.get(pfn.0.wrapping_sub(self.base.0)) {
+        // Relaxed, the border, as in `get_at`.
+        let index = pfn.0.wrapping_sub(self.base.0);
+        match self.word(index, self.ready.load(Ordering::Relaxed)) {
             Some(word) => FrameWord(word.load(Ordering::Acquire)),
             None => FrameWord::NONE,
         }
@@ -275,7 +368,7 @@ impl FrameTable {
     /// [`FrameTable::set`] by the index of the frame.
     #[inline]
     pub(crate) fn set_at(&self, index: u32, word: FrameWord) {
-        debug_assert!((index as usize) < self.words.len());
+        debug_assert!((index as usize) < self.ready.load(Ordering::Relaxed));
         if let Some(w) = self.words.get(index as usize) {
             w.store(word.0, Ordering::Relaxed);
         }
@@ -285,7 +378,10 @@ impl FrameTable {
     /// and with [`FrameTable::get_acquire`].
     #[inline]
     pub fn replace(&self, pfn: Pfn, old: FrameWord, new: FrameWord) -> bool {
-        match self.words.get(pfn.0.wrapping_sub(self.base.0)) {
+        // Acquire: pairs with the Release in `clear_up_to`: nothing is replaced before it is
+        // cleared.
+        let index = pfn.0.wrapping_sub(self.base.0);
+        match self.word(index, self.ready.load(Ordering::Acquire)) {
             Some(w) => w
                 .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok(),

@@ -48,7 +48,7 @@ impl Memory {
         // SAFETY: the vector lives beside the table and never grows.
         let carved = unsafe { Carved::new(NonNull::from(&*words).cast(), n) };
         Memory {
-            frames: FrameTable::new(Pfn(BASE), carved),
+            frames: FrameTable::new(Pfn(BASE), carved, n),
             content: (0..n).map(|_| UnsafeCell::new(0)).collect(),
             _words: words,
         }

@@ -4,6 +4,7 @@
 //!
 //! Signal handlers and interrupts are threads here.
 
+mod border;
 mod deferred;
 mod descriptor;
 mod isolation;

@@ -41,7 +41,7 @@ impl Machine {
         // SAFETY: the vector lives beside the table and never grows.
         let carved = unsafe { Carved::new(NonNull::from(&*words).cast(), 1) };
         let machine = Machine {
-            frames: FrameTable::new(PAGE, carved),
+            frames: FrameTable::new(PAGE, carved, 1),
             place: Place::new(),
             owner: UnsafeCell::new(true),
             content: UnsafeCell::new(0),

@@ -163,6 +163,15 @@ impl<P: Platform> Mm<P> {
         unsafe { self.pages().add_memory(start, end) }
     }
 
+    /// Takes in the memory that boot left for later: all of it is managed then. Returns the pages.
+    /// A machine calls it when its CPUs run; without it requests in need take in more, piece by
+    /// piece (P275). See [`BootConfig::at_once_bytes`].
+    ///
+    /// Context: task, outside of the allocator; allocations may run meanwhile.
+    pub fn take_in_rest(&self) -> usize {
+        self.pages().take_in_rest()
+    }
+
     /// Gives memory that nobody needs back: what CPUs have cached, empty slabs, and to the platform
     /// all wholly free pageblocks. Returns the pages that the platform got.
     ///

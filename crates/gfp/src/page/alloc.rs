@@ -51,7 +51,7 @@ impl<P: Platform> PageAllocator<P> {
     /// not there yet (P61, P351).
     #[inline]
     pub(super) fn hand_out(&self, pfn: Pfn, req: &PageRequest) {
-        if self.wants_zero(req.gfp) && !self.frames.get(pfn).is_cached_zero() {
+        if self.wants_zero(req.gfp) && !self.frames.owned(pfn).is_cached_zero() {
             // SAFETY: [INV-PAGE-1] the block is ours alone: its bits are clear and it is in no
             // cache.
             unsafe { self.clear(pfn, req.order) };
@@ -72,7 +72,7 @@ impl<P: Platform> PageAllocator<P> {
         req: &PageRequest,
         flags: AllocFlags,
     ) -> Option<Pfn> {
-        if self.is_reclaimed_somewhere()
+        if self.needs_look_at_nodes()
             && let Some(pfn) = self.alloc_at_rest(local, req, flags)
         {
             return Some(pfn);
@@ -85,7 +85,8 @@ impl<P: Platform> PageAllocator<P> {
         self.alloc_among(local, req, flags, None, self.zones_near(node, req))
     }
 
-    /// P276: a pass over the zones of nodes that nobody reclaims in the background just now.
+    /// P276: a pass over the zones of nodes that nobody reclaims in the background just now; or, as
+    /// long as boot left memory, over all with that (P275).
     #[cold]
     #[inline(never)]
     fn alloc_at_rest(
@@ -94,6 +95,9 @@ impl<P: Platform> PageAllocator<P> {
         req: &PageRequest,
         flags: AllocFlags,
     ) -> Option<Pfn> {
+        if self.has_rest() {
+            return self.alloc_amid_rest(local, req, flags);
+        }
         let preferred = self.candidates(req).next();
         let at_rest = |zone: &&Zone| !self.is_reclaimed(zone);
         let zones = self.candidates(req).filter(at_rest);

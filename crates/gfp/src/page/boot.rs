@@ -5,13 +5,15 @@
 //!    frame table (8 bytes a frame), the bitmap lines and descriptors (68 bytes a pageblock), the
 //!    indexes (56 bits a pageblock and 1/63 of that): 8 bytes and 1.18 bits a frame. What does not
 //!    grow with the memory, about 3 KiB a shard, stands in [`Needs::fixed_bytes`].
-//! 3. What is left is freed into the zones, largest blocks first.
+//! 3. What is left is freed into the zones, largest blocks first; where memory is not known to be
+//!    zero, only the first part of it ([`rest`]).
 
 use super::PageAllocator;
 use super::block::{Block, Line};
 use super::lists::MAX_ZONES;
 use super::map::{BootConfig, BootError, Extents, MemoryRegion, Presence};
 use super::mobile::{OwnerTable, Owners};
+use super::rest::{self, Part, Rest};
 use super::shard::Shard;
 use super::tuning::MinFreeRule;
 use super::zone::{Blocks, Zone, ZoneSpec};
@@ -34,6 +36,7 @@ pub(super) struct Tables {
     pub(super) zones: Carved<Zone>,
     pub(super) cpus: Shelves,
     pub(super) owners: Owners,
+    pub(super) rest: Rest,
     /// Pages that all of it takes.
     pub(super) pages: usize,
 }
@@ -68,25 +71,23 @@ impl Carver {
         self.carved(ptr, n)
     }
 
-    /// `n` words of zero.
-    fn zeroed(&mut self, n: usize, already: bool) -> Carved<AtomicU64> {
+    /// `n` words, of which the first `clear` are made zero.
+    fn words(&mut self, n: usize, clear: usize) -> Carved<AtomicU64> {
         let ptr = self.map.ptr(self.at).cast::<AtomicU64>();
         self.at.0 += room::<AtomicU64>(n) as u64;
         assert!(
             self.at <= self.end,
             "boot reckoned with less metadata than it made"
         );
-        if !already {
-            // SAFETY: [INV-BOOT-1] as in `take`; zero is a valid `AtomicU64`.
-            unsafe { ptr.write_bytes(0, n) };
-        }
+        // SAFETY: [INV-BOOT-1] as in `take`; zero is a valid `AtomicU64`.
+        unsafe { ptr.write_bytes(0, clear.min(n)) };
         self.carved(ptr, n)
     }
 
     fn carved<T>(&self, ptr: *mut T, n: usize) -> Carved<T> {
         match NonNull::new(ptr) {
-            // SAFETY: [INV-BOOT-1] `n` values were written there (or read as zero, which is a valid
-            // `AtomicU64`), and the memory is never given to anyone else.
+            // SAFETY: [INV-BOOT-1] `n` values were written there, or they are words, and memory
+            // holds some word wherever it is; it is never given to anyone else.
             Some(ptr) if n > 0 => unsafe { Carved::new(ptr, n) },
             _ => Carved::empty(),
         }
@@ -103,6 +104,9 @@ pub(super) struct Needs {
     nr_shards: usize,
     nr_zones: usize,
     nr_cpus: usize,
+    /// Boot takes in what lies before it ([`rest`]).
+    first_end: Pfn,
+    nr_parts: usize,
     specs: [Option<ZoneSpec>; MAX_ZONES],
 }
 
@@ -124,6 +128,7 @@ impl Needs {
         let nr_zones = zone_specs(extents, base, &mut specs);
         let nr_cpus = nr_cpus as usize;
         cut(&mut specs, base >> PAGEBLOCK_ORDER, config, nr_cpus);
+        let first_end = rest::first_end(extents, config);
         let mut needs = Needs {
             base,
             frames,
@@ -131,6 +136,8 @@ impl Needs {
             nr_shards: 0,
             nr_zones,
             nr_cpus,
+            first_end,
+            nr_parts: rest::left(extents, first_end).count(),
             specs,
         };
         let words = |blocks: Range<usize>| Shard::index_words(blocks.len());
@@ -167,6 +174,7 @@ impl Needs {
             + room::<AtomicU64>(self.index_words)
             + room::<AtomicPtr<Shelf>>(self.nr_cpus)
             + room::<OwnerTable>(1)
+            + room::<Part>(self.nr_parts)
     }
 
     /// Pages that boot takes.
@@ -182,7 +190,8 @@ impl Needs {
         let shards = self.nr_shards * (size_of::<Shard>() + rounding);
         let zones = self.nr_zones * size_of::<Zone>();
         let cpus = room::<AtomicPtr<Shelf>>(self.nr_cpus);
-        shards + zones + cpus + room::<OwnerTable>(1) + 8 * 64
+        let parts = room::<Part>(self.nr_parts);
+        shards + zones + cpus + room::<OwnerTable>(1) + parts + 8 * 64
     }
 }
 
@@ -213,15 +222,24 @@ impl<P: Platform> PageAllocator<P> {
             at: meta.start.phys(),
             end: meta.end.phys(),
         };
-        let zero = config.memory_is_zero;
-        let lines = carver.zeroed(nr_blocks * (size_of::<Line>() / 8), zero);
+        let to_clear = |words: usize| match config.memory_is_zero {
+            true => 0,
+            false => words,
+        };
+        let n = nr_blocks * (size_of::<Line>() / 8);
+        let lines = carver.words(n, to_clear(n));
         let blocks = Blocks {
             first: needs.first_block(),
             lines: lines_of(lines),
             blocks: carver.take(nr_blocks, |_| Block::new()),
         };
-        let frames = FrameTable::new(Pfn(base), carver.zeroed(frames, zero));
-        let words = carver.zeroed(needs.index_words, zero);
+        let ready = match config.memory_is_zero {
+            true => frames,
+            false => frames.min(needs.first_end.0 - base),
+        };
+        let words = carver.words(frames, to_clear(ready));
+        let frames = FrameTable::new(Pfn(base), words, ready);
+        let words = carver.words(needs.index_words, to_clear(needs.index_words));
         let (mut used, mut all) = (0, needs.shards());
         let shards = carver.take(needs.nr_shards, |_| {
             let blocks = counted(all.next());
@@ -239,6 +257,16 @@ impl<P: Platform> PageAllocator<P> {
             zone
         });
         let cpus = carver.take(needs.nr_cpus, |_| AtomicPtr::new(core::ptr::null_mut()));
+        let mut left = rest::left(&extents, needs.first_end);
+        let parts = carver.take(needs.nr_parts, |_| {
+            let e = counted(left.next());
+            let zone = zones.iter().find(|z| z.node == e.node && z.kind == e.kind);
+            Part {
+                zone: counted(zone).id,
+                start: e.start.max(needs.first_end),
+                end: e.end,
+            }
+        });
         let tables = Tables {
             frames,
             blocks,
@@ -246,38 +274,32 @@ impl<P: Platform> PageAllocator<P> {
             // SAFETY: [INV-PCPU-4] a place for each id, all null.
             cpus: unsafe { Shelves::new(cpus) },
             owners: Owners::new(carver.take(1, |_| OwnerTable::new())),
+            rest: Rest::new(parts, meta.clone()),
             pages,
         };
         debug_assert_eq!(carver.at.0, meta.start.phys().0 + bytes as u64);
         let allocator = PageAllocator::assemble(platform, tables, config);
-        allocator.free_extents(&extents, meta)?;
+        allocator.free_extents(&extents, needs.first_end)?;
         allocator.retune(MinFreeRule::Boot);
         Ok(allocator)
     }
 
-    /// Gives every usable page outside of `meta` to its zone, and notes what may be plugged in.
-    fn free_extents(&self, extents: &Extents, meta: Range<Pfn>) -> Result<(), BootError> {
+    /// Gives every usable page before `first_end` to its zone, and notes what may be plugged in.
+    fn free_extents(&self, extents: &Extents, first_end: Pfn) -> Result<(), BootError> {
         let local = Local::enter(&self.platform).map_err(|_| BootError::Nested)?;
         for e in extents.iter().filter(|e| e.start < e.end) {
-            let start = first_with_address(e.start, self.map);
-            let Some(zone) = self
-                .zones
-                .iter()
-                .find(|z| z.node == e.node && z.kind == e.kind)
-            else {
+            let its = |z: &&Zone| z.node == e.node && z.kind == e.kind;
+            let Some(zone) = self.zones.iter().find(its) else {
                 continue;
             };
+            if e.presence == Presence::Now {
+                self.join(&local, zone, e.start, e.end.min(first_end));
+                continue;
+            }
             let first = (e.start.0 >> PAGEBLOCK_ORDER) - self.blocks.first;
             let last = ((e.end.0 - 1) >> PAGEBLOCK_ORDER) - self.blocks.first;
             let blocks = &self.blocks.blocks[first..=last];
-            if e.presence == Presence::Later {
-                blocks.iter().for_each(|block| block.set_plug(zone.id));
-                continue;
-            }
-            blocks.iter().for_each(|block| block.set_zone(zone.id));
-            let end = if e.end == meta.end { meta.start } else { e.end };
-            zone.extend(e.start, e.end);
-            self.add_frames(&local, zone, start, end);
+            blocks.iter().for_each(|block| block.set_plug(zone.id));
         }
         Ok(())
     }

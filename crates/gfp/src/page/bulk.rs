@@ -184,11 +184,17 @@ impl<P: Platform> PageAllocator<P> {
         let first = pages[0].0;
         let end = (first / PAGEBLOCK_PAGES + 1) * PAGEBLOCK_PAGES;
         let mut run = 0;
+        // All frames of a pageblock have words, or none.
+        if self.frames.index(pages[0]).is_none() {
+            return run;
+        }
         for (i, pfn) in pages.iter().enumerate() {
-            let follows = pfn.0 == first + i && pfn.0 < end;
-            let word = self.frames.get_acquire(*pfn);
+            if pfn.0 != first + i || pfn.0 >= end {
+                break;
+            }
+            let word = self.frames.owned_acquire(*pfn);
             let alone = word.is_block(FrameKind::Page, Order::ZERO) && word.payload() == 1;
-            if !follows || !alone {
+            if !alone {
                 break;
             }
             self.frames.set(*pfn, FrameWord::NONE);

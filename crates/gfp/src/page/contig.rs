@@ -161,6 +161,7 @@ impl<P: Platform> PageAllocator<P> {
         gfp.check_for(Entry::Contig)
             .map_err(ContigError::BadFlags)?;
         let compound = compound_order(&range, gfp)?;
+        self.take_in_named(&range);
         let zone = self.zone_of_range(&range)?;
         if self.wants_zero(gfp) && zone.kind == ZoneKind::HighMem {
             return Err(ContigError::NotMapped);
@@ -189,6 +190,21 @@ impl<P: Platform> PageAllocator<P> {
             .check_for(Entry::Contig)
             .map_err(ContigError::BadFlags)?;
         compound_order(&(Pfn(0)..Pfn(pages)), req.gfp)?;
+        match self.alloc_window(pages, req, mover) {
+            Err(ContigError::NoWindow) if self.take_in_rest() > 0 => {
+                self.alloc_window(pages, req, mover)
+            }
+            result => result,
+        }
+    }
+
+    /// Takes the first window of so many pages that can be had.
+    fn alloc_window<M: Mover<P>>(
+        &self,
+        pages: usize,
+        req: &PageRequest,
+        mover: &M,
+    ) -> Result<Pfn, ContigError> {
         for windows in [Windows::Promising, Windows::Any] {
             for zone in self.candidates(req) {
                 let (start, spanned) = zone.span();

@@ -293,7 +293,7 @@ impl<P: Platform> PageAllocator<P> {
                 left ^= 1 << i;
                 // What is not marked as cached was freed twice at once, and is in use or free
                 // already.
-                if !self.frames.get(pfn).is_block(FrameKind::Cached, order) {
+                if !self.frames.owned(pfn).is_block(FrameKind::Cached, order) {
                     twice = Some(pfn);
                     continue;
                 }
@@ -334,7 +334,7 @@ impl<P: Platform> PageAllocator<P> {
             }
             sent |= 1 << i;
             // As in `put_batch`: asked before the block is sent, so a second one is seen.
-            let cached = self.frames.get(pfn).is_block(FrameKind::Cached, order);
+            let cached = self.frames.owned(pfn).is_block(FrameKind::Cached, order);
             if !cached {
                 twice = Some(pfn);
             }
@@ -365,7 +365,7 @@ impl<P: Platform> PageAllocator<P> {
             let pfn = Pfn(self.frames.base().0 + cache.pop(list)? as usize);
             if self
                 .frames
-                .get(pfn)
+                .owned(pfn)
                 .is_block(FrameKind::Cached, list.order())
             {
                 return Some(pfn);

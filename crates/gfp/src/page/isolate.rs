@@ -197,6 +197,7 @@ impl<P: Platform> PageAllocator<P> {
         range: Range<Pfn>,
         mode: IsolateMode,
     ) -> Result<IsolatedPages<'_, P>, IsolateError> {
+        self.take_in_named(&range);
         let zone = self.zone_of_range(&range)?;
         let first = self.blocks.of(range.start).unwrap_or_default();
         let count = self.blocks.of(Pfn(range.end.0 - 1)).unwrap_or_default() + 1 - first;

@@ -62,6 +62,13 @@ pub struct BootConfig {
     /// True if all usable memory reads as zero at boot, and memory that is added later when it is
     /// added; then metadata is not cleared again.
     pub memory_is_zero: bool,
+    /// Where [`BootConfig::memory_is_zero`] does not say that there is nothing to clear, boot takes
+    /// in only so many bytes of the highest zone of each node, besides all of its lower zones. The
+    /// rest is not managed, nor part of `MemTotal`, until it is needed or
+    /// [`PageAllocator::take_in_rest`](super::PageAllocator::take_in_rest) takes it in; so boot
+    /// takes no longer with much memory (P275, P722). `u64::MAX`: all is taken in at once; less
+    /// than 4 MiB counts as 4.
+    pub at_once_bytes: u64,
     /// P351, `init_on_alloc`: every block of pages reads as zero when it is given out, as with
     /// `ZERO`. Memory that the direct map does not show is not given out then. Objects of slabs are
     /// not concerned.
@@ -159,6 +166,7 @@ impl Default for BootConfig {
             highmem_start: None,
             movable_bytes: 0,
             memory_is_zero: false,
+            at_once_bytes: 1 << 30,
             init_on_alloc: false,
             init_on_free: false,
             min_free_kbytes: None,

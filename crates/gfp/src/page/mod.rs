@@ -29,6 +29,7 @@
 //!    The bits merge with free buddies as they are set. A second free is seen by the frame's word,
 //!    or else by the bits. `bulk` does both for many single pages; `folio` counts references.
 //!    What nobody has had since it was zero is known as such (`known_zero`).
+//!    What boot left for later is taken in by `rest`.
 //! 5. **Locking.** One lock a shard, innermost, one at a time
 //!    ([`Rank::Zone`](crate::sync::Rank)); caches belong to who holds the CPU's section. One
 //!    lock a zone for what is kept for the urgent, with which a shard's may be taken. One lock,
@@ -77,6 +78,7 @@ mod quick;
 mod relief;
 mod reporting;
 mod request;
+mod rest;
 mod shard;
 mod sizing;
 mod slow;
@@ -93,7 +95,7 @@ mod zone;
 
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType, ZoneKind};
-use crate::frame::{FrameStack, FrameTable, FrameWord, MAX_NODES, NodeId, Pfn};
+use crate::frame::{FrameStack, FrameTable, FrameWord, MAX_NODES, NodeId, PAGE_SHIFT, Pfn};
 use crate::platform::{DirectMap, Platform, caller_of};
 use crate::policy::fallback::Grouping;
 use crate::report::{OnMisuse, Report};
@@ -132,6 +134,7 @@ use boot::Tables;
 use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
 use mobile::Owners;
+use rest::Rest;
 pub(crate) use sizing::STAT_INTERVAL_NS;
 use sizing::Sizing;
 use tuning::Tuned;
@@ -143,6 +146,8 @@ pub struct PageAllocator<P: Platform> {
     platform: P,
     map: DirectMap,
     frames: FrameTable,
+    /// Where the first frame of the table is seen, or would be.
+    first_addr: usize,
     blocks: Blocks,
     zones: Carved<Zone>,
     lists: [ZoneList; MAX_NODES],
@@ -169,6 +174,8 @@ pub struct PageAllocator<P: Platform> {
     zone_reclaim_mode: AtomicU8,
     config: BootConfig,
     metadata_pages: usize,
+    /// Memory that boot left for later.
+    rest: Rest,
     _written: LineBreak,
     /// Of `lists`.
     changes: Changes,
@@ -179,7 +186,7 @@ pub struct PageAllocator<P: Platform> {
     allowed: AtomicU32,
     /// Blocks that were taken out of other CPUs' caches.
     stolen: AtomicUsize,
-    /// Nodes that are being reclaimed in the background, one bit each.
+    /// Nodes that are being reclaimed in the background, one bit each; and [`rest::REST`].
     reclaimed_nodes: AtomicUsize,
     /// Zones whose boost rose and whose background is still to be woken, one bit each.
     boosted: AtomicUsize,
@@ -201,8 +208,11 @@ impl<P: Platform> PageAllocator<P> {
         let zones = tables.zones;
         let list = |node| ZoneList::new(NodeId(node as u8), &zones, config);
         let lists = core::array::from_fn(list);
+        let map = platform.direct_map();
+        let rest_mark = tables.rest.mark(tables.frames.border());
         PageAllocator {
-            map: platform.direct_map(),
+            first_addr: map.ptr(tables.frames.base().phys()).addr(),
+            map,
             platform,
             frames: tables.frames,
             blocks: tables.blocks,
@@ -228,8 +238,9 @@ impl<P: Platform> PageAllocator<P> {
             failures: core::array::from_fn(|_| AtomicUsize::new(0)),
             allowed: AtomicU32::new(Gfp::ALL.bits()),
             metadata_pages: tables.pages,
+            rest: tables.rest,
             stolen: AtomicUsize::new(0),
-            reclaimed_nodes: AtomicUsize::new(0),
+            reclaimed_nodes: AtomicUsize::new(rest_mark),
             boosted: AtomicUsize::new(0),
             deferred: FrameStack::new(),
             large_elsewhere: AtomicUsize::new(0),
@@ -271,6 +282,25 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub fn pfn_of(&self, addr: usize) -> Pfn {
         self.map.phys(addr).pfn()
+    }
+
+    /// The word of the frame that a direct-map address shows; [`FrameWord::NONE`] for others.
+    #[inline(always)]
+    pub(crate) fn word_at(&self, addr: usize) -> FrameWord {
+        self.frames.get_at(self.index_at(addr))
+    }
+
+    /// [`PageAllocator::word_at`] of memory that somebody has.
+    #[inline(always)]
+    pub(crate) fn owned_word_at(&self, addr: usize) -> FrameWord {
+        self.frames.owned_at(self.index_at(addr))
+    }
+
+    /// The index of a frame in the table, or any number if it is not there. One subtraction less
+    /// than by way of the frame's number.
+    #[inline(always)]
+    fn index_at(&self, addr: usize) -> usize {
+        addr.wrapping_sub(self.first_addr) >> PAGE_SHIFT
     }
 
     /// The node of a frame.

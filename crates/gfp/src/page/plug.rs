@@ -116,6 +116,7 @@ impl<P: Platform> PageAllocator<P> {
         end: PhysAddr,
     ) -> Result<AddedMemory, AddMemoryError> {
         let blocks = self.claim(start, end)?;
+        self.take_in_up_to(end.pfn());
         let mut pages = 0;
         let mut at = blocks.start;
         while at < blocks.end {
@@ -147,7 +148,10 @@ impl<P: Platform> PageAllocator<P> {
                 return Err(AddMemoryError::NotHotpluggable { at });
             };
             match (block.zone(), block.plug()) {
-                (NO_ZONE, NO_ZONE) => return Err(AddMemoryError::NotHotpluggable { at }),
+                (NO_ZONE, NO_ZONE) if !self.is_rest(at.pfn()) => {
+                    return Err(AddMemoryError::NotHotpluggable { at });
+                }
+                (NO_ZONE, NO_ZONE) => return Err(AddMemoryError::AlreadyPresent { at }),
                 (NO_ZONE, _) => at.0 += block_bytes,
                 _ => return Err(AddMemoryError::AlreadyPresent { at }),
             }

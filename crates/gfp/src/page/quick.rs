@@ -187,10 +187,11 @@ impl<P: Platform> PageAllocator<P> {
         unsafe { self.platform.put_at_hand(&self.cpus, put) }
     }
 
-    /// What is to be put for a block; `None` for what no zone has.
+    /// What is to be put for a block; `None` outside of the frame table. A frame whose word is not
+    /// there yet is in no zone: no list is for its key, whatever is read as its word.
     #[inline(always)]
     fn put_of(&self, pfn: Pfn, order: Order) -> Option<Put<'_>> {
-        let frame = self.frames.index(pfn)? as u32;
+        let frame = self.frames.index_of_any(pfn)?;
         // SAFETY: it is one of the table.
         let word = unsafe { self.frames.word_at(frame) };
         Some(Put {

@@ -188,9 +188,9 @@ impl<P: Platform> PageAllocator<P> {
         Reclaiming { nodes, node }
     }
 
-    /// Whether a node is being reclaimed in the background.
+    /// Whether a node is being reclaimed in the background, or boot left memory for later.
     #[inline(always)]
-    pub(super) fn is_reclaimed_somewhere(&self) -> bool {
+    pub(super) fn needs_look_at_nodes(&self) -> bool {
         self.reclaimed_nodes.load(Relaxed) != 0
     }
 

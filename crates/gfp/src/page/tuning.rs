@@ -191,9 +191,14 @@ impl<P: Platform> PageAllocator<P> {
     fn low_memory(&self, rule: MinFreeRule) -> (MinFree, LowMemory) {
         let low_zones = || self.zones.iter().filter(|z| z.kind <= ZoneKind::Normal);
         let pages = low_zones().map(Zone::managed_pages).sum();
-        // P210. At boot there are no high watermarks yet: they count as zero.
-        let high = |z: &Zone| z.managed_pages().saturating_sub(z.watermarks().high);
-        let above_high: usize = low_zones().map(high).sum();
+        // P210. At boot there are no high watermarks yet: they count as zero, also for what boot
+        // left for later.
+        let high = |z: &Zone| match rule {
+            MinFreeRule::Boot => 0,
+            _ => z.watermarks().high,
+        };
+        let above = |z: &Zone| z.managed_pages().saturating_sub(high(z));
+        let above_high: usize = low_zones().map(above).sum();
         let kilobytes = above_high as u64 * (PAGE_SIZE as u64 / 1024);
         let min_free = match (rule, self.tuned.min_free_kbytes()) {
             (MinFreeRule::Boot, Some(user)) => MinFree::UserStays(user),

@@ -150,6 +150,9 @@ impl<P: Platform> PageAllocator<P> {
         while at < end {
             let block = self.blocks.of(at.pfn()).map(|b| &self.blocks.blocks[b]);
             match block.map(|block| (block.zone(), block.plug())) {
+                Some((NO_ZONE, _)) if self.is_rest(at.pfn()) => {
+                    return Err(RemoveMemoryError::NotHotpluggable { at });
+                }
                 None | Some((NO_ZONE, _)) => return Err(RemoveMemoryError::NotPresent { at }),
                 Some((_, NO_ZONE)) => return Err(RemoveMemoryError::NotHotpluggable { at }),
                 Some(_) => at.0 += block_bytes,

@@ -131,8 +131,9 @@ impl<P: Platform> Slabs<P> {
         let ours =
             |slab: SlabPtr| slab.cache == NonNull::from(cache) && slab.home() < cache.homes.len();
         let found = |entry: &Cell<Entry>| {
-            let found = self.object_at(entry.get().object.addr().get())?;
-            ours(found.0).then_some(found)
+            let addr = entry.get().object.addr().get();
+            let slab = self.slab_in(self.pages().owned_word_at(addr))?;
+            Some((slab, slab.locate(addr)?)).filter(|found| ours(found.0))
         };
         let Some((first, _)) = entries.first().and_then(found) else {
             // No object of ours any more.

@@ -135,7 +135,8 @@ impl<P: Platform> Slabs<P> {
         let nr_cpus = pages.platform().nr_cpus() as usize;
         let running = pages.platform().nr_cpus_running();
         let nodes = pages.last_node().0 as usize + 1;
-        let homes = HomeMap::new(running, nodes, pages.managed_pages());
+        let will_have = pages.managed_pages() + pages.rest_pages();
+        let homes = HomeMap::new(running, nodes, will_have);
         let bytes = homes.len() * (size_of::<HomePages>() + NR_INTERNAL * size_of::<Home>())
             + NR_INTERNAL * size_of::<Cache>()
             + (MAX_CACHES + nr_cpus) * size_of::<AtomicPtr<()>>();

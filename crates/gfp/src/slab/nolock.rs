@@ -166,7 +166,7 @@ impl<P: Platform> Slabs<P> {
             }
             Some(_) => Err(self.misuse_of(addr)),
             None => {
-                let word = self.pages().frames().get(self.pages().pfn_of(addr));
+                let word = self.pages().word_at(addr);
                 match word.is(FrameKind::LargeKmalloc) {
                     true => Err(Misuse::WrongCall),
                     false => Err(self.misuse_of(addr)),

@@ -364,13 +364,17 @@ impl<P: Platform> Slabs<P> {
     /// The slab whose pages hold `addr`.
     #[inline]
     pub(super) fn slab_of(&self, addr: usize) -> Option<SlabPtr> {
-        let word = self.pages().frames().get(self.pages().pfn_of(addr));
+        self.slab_in(self.pages().word_at(addr))
+    }
+
+    /// The slab that a frame's word names.
+    #[inline(always)]
+    pub(super) fn slab_in(&self, word: FrameWord) -> Option<SlabPtr> {
         if !word.is(FrameKind::Slab) {
             return None;
         }
         let desc = self.pages().direct_map().ptr(word.phys()).cast();
-        // SAFETY: [INV-SLAB-1] the word of a slab's frame names its descriptor. The caller owns an
-        // object there, or (a wild address) races with nobody that he may rely on.
+        // SAFETY: [INV-SLAB-1] it names its descriptor. The caller owns an object (or is wild).
         NonNull::new(desc).map(|desc| unsafe { SlabPtr::new(desc) })
     }
 

@@ -348,10 +348,9 @@ impl<P: Paging> Vmalloc<P> {
         let page = ((start - self.window().0) >> PAGE_SHIFT) + index;
         let word = FrameWord::new(FrameKind::Vmalloc, Order::ZERO, page as u64);
         self.pages().set_word(pfn, word);
-        let frame = self.pages().frames().index(pfn).unwrap_or(0);
-        debug_assert!(u32::try_from(frame).is_ok(), "16 TiB of frames");
+        let frame = self.pages().frames().index_of_any(pfn).unwrap_or(0);
         // SAFETY: [INV-VM-3] the array has `area.pages` entries and is the area's alone.
-        unsafe { area.frames.add(index).write(frame as u32) };
+        unsafe { area.frames.add(index).write(frame) };
     }
 
     /// Gives the frames of some pages back.

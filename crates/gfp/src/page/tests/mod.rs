@@ -18,6 +18,7 @@ mod placement;
 mod plug;
 mod quick;
 mod reporting;
+mod rest;
 mod rules;
 mod scopes;
 mod shards;

@@ -107,6 +107,20 @@ pub(super) fn find<P: Platform>(
     if let Some(at) = spec.at {
         return take(at.pfn()).map_err(CmaError::Taken);
     }
+    match search(all, spec, pages, &take) {
+        // Boot may have left memory for later.
+        Err(CmaError::NoMemory(None)) if all.take_in_rest() > 0 => search(all, spec, pages, &take),
+        result => result,
+    }
+}
+
+/// Takes the frames of an area at the first place that can be had.
+fn search<P: Platform>(
+    all: &PageAllocator<P>,
+    spec: &CmaSpec,
+    pages: usize,
+    take: &impl Fn(Pfn) -> Result<Range<Pfn>, ContigError>,
+) -> Result<Range<Pfn>, CmaError> {
     let step = (spec.alignment >> PAGE_SHIFT) as usize;
     let lowest = spec.within.map_or(PhysAddr(0), |(first, _)| first).pfn().0;
     for kind in [ZoneKind::Normal, ZoneKind::Dma32, ZoneKind::Dma] {
