@@ -36,6 +36,7 @@ mod oom;
 mod owners;
 mod paging;
 mod reclaim;
+mod reporting;
 mod restart;
 mod restart_owned;
 mod sched;
@@ -103,6 +104,7 @@ const TESTS: &[&[Test]] = &[
     zones::TESTS,
     numa::TESTS,
     hotplug::TESTS,
+    reporting::TESTS,
     stress::TESTS,
     oom::TESTS,
     reclaim::TESTS,
