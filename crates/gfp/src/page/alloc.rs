@@ -13,6 +13,7 @@ use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, FrameKind, FrameWord, NodeId, Order, Pfn};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
+use crate::policy::fallback::Fragmenting;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
@@ -99,6 +100,10 @@ impl<P: Platform> PageAllocator<P> {
             return self.alloc_amid_rest(local, req, flags);
         }
         let preferred = self.candidates(req).next();
+        let flags = match preferred {
+            Some(zone) if self.is_reclaimed(zone) => flags.without(AllocFlags::NOFRAGMENT), // P275
+            _ => flags,
+        };
         let at_rest = |zone: &&Zone| !self.is_reclaimed(zone);
         let zones = self.candidates(req).filter(at_rest);
         self.alloc_among(local, req, flags, preferred, zones)
@@ -282,7 +287,7 @@ impl<P: Platform> PageAllocator<P> {
             if self.has_boost_to_tell() && flags.level() == WatermarkLevel::Low {
                 return None; // the slow path tells it, and comes back
             }
-            let (found, boosted) = self.take_fallback(local, zone, &want)?;
+            let (found, boosted) = self.take_other(local, zone, &want, flags)?;
             wake = boosted;
             Some(found)
         })?;
@@ -379,7 +384,9 @@ impl<P: Platform> PageAllocator<P> {
             locking: Locking::Wait,
         };
         let own = self.take_own(local, zone, &want);
-        let (guard, taken) = own.or_else(|| Some(self.take_fallback(local, zone, &want)?.0))?;
+        let mix = Fragmenting::Allowed;
+        let (guard, taken) =
+            own.or_else(|| Some(self.take_fallback(local, zone, &want, mix)?.0))?;
         drop(guard);
         let front = self.ptr_of(taken.pfn).cast::<Front>().as_ptr();
         // SAFETY: [INV-PAGE-1] the block is ours alone and large enough; a page is aligned enough.

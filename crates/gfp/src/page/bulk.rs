@@ -7,6 +7,7 @@
 use super::block::largest_block;
 use super::cache::List;
 use super::relief::{Alone, Relief};
+use super::whole::first_rights;
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::flags::Gfp;
@@ -101,7 +102,7 @@ impl<P: Platform> PageAllocator<P> {
     /// One pass over the zones that the request may use, for many pages: as
     /// [`PageAllocator::alloc_local`] for each. Returns how many were taken.
     fn take_pages(&self, local: &Local<'_, P>, req: &PageRequest, pages: &mut [Pfn]) -> usize {
-        let flags = AllocFlags::fast(req.gfp);
+        let flags = first_rights(req.gfp);
         let mut preferred: Option<&Zone> = None;
         let mut taken = 0;
         for zone in self.candidates(req) {

@@ -13,7 +13,7 @@ use crate::flags::MigrateType;
 use crate::frame::{CpuId, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
-use crate::policy::fallback::{self, BlockUse, Claim, Grouping};
+use crate::policy::fallback::{self, BlockUse, Claim, Fragmenting, Grouping};
 use crate::policy::placement::{self, Pass, Shards};
 use crate::sync::Local;
 
@@ -34,17 +34,22 @@ pub(super) type Found<'z> = (ZoneGuard<'z>, Taken);
 impl<P: Platform> PageAllocator<P> {
     /// Takes from the memory of another type (P314-P319): claims a whole pageblock where the rules
     /// allow it, and then takes several blocks; else takes a single block and leaves the pageblock
-    /// its type. With it comes whether the background is to be woken for a boost.
+    /// its type. With it comes whether the background is to be woken for a boost. Where mixing is
+    /// avoided, pageblocks are claimed that are wholly free (P312, P317).
     pub(super) fn take_fallback<'z>(
         &'z self,
         local: &'z Local<'_, P>,
         zone: &'z Zone,
         want: &Want,
+        fragmenting: Fragmenting,
     ) -> Option<(Found<'z>, MayWake)> {
         let mut wake = MayWake::No;
         let found = self
-            .claim_block(local, zone, want, &mut wake)
-            .or_else(|| self.steal(local, zone, want))?;
+            .claim_block(local, zone, want, fragmenting, &mut wake)
+            .or_else(|| match fragmenting {
+                Fragmenting::Allowed => self.steal(local, zone, want),
+                Fragmenting::Avoided => None,
+            })?;
         Some((found, wake))
     }
 
@@ -54,19 +59,22 @@ impl<P: Platform> PageAllocator<P> {
         local: &'z Local<'_, P>,
         zone: &'z Zone,
         want: &Want,
+        fragmenting: Fragmenting,
         wake: &mut MayWake,
     ) -> Option<Found<'z>> {
+        let lowest = fallback::claim_lowest_order(want.order.get().into(), fragmenting);
         let mut passes = placement::passes(want.kind).iter();
-        passes.find_map(|pass| self.claim_in(local, zone, want, pass, wake))
+        passes.find_map(|pass| self.claim_in(local, zone, want, pass, lowest as u8, wake))
     }
 
-    /// [`PageAllocator::claim_block`] in one look.
+    /// [`PageAllocator::claim_block`] in one look, at runs of at least 2^lowest pages.
     fn claim_in<'z>(
         &'z self,
         local: &'z Local<'_, P>,
         zone: &'z Zone,
         want: &Want,
         pass: &Pass,
+        lowest: u8,
         wake: &mut MayWake,
     ) -> Option<Found<'z>> {
         let (&Want { order, kind, .. }, grouping) = (want, self.grouping());
@@ -76,7 +84,7 @@ impl<P: Platform> PageAllocator<P> {
             Shards::Tainted => local.cpu(),
             Shards::Any => CpuId(0),
         };
-        let orders = (order.get()..=Order::MAX.get()).rev();
+        let orders = (lowest..=Order::MAX.get()).rev();
         let orders = orders.filter(|order| pass.orders.contains(&(*order).into()));
         for found in orders.filter(|o| fallback::should_try_claim((*o).into(), kind, grouping)) {
             let types = fallback::fallbacks(kind).iter();

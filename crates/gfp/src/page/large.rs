@@ -1,11 +1,11 @@
 //! Blocks of whole pages that kmalloc gives out as its own: marked and counted in one section.
 
 use super::relief::Relief;
+use super::whole::first_rights;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::frame::{CpuId, FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
-use crate::policy::watermark::AllocFlags;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -24,7 +24,7 @@ impl<P: Platform> PageAllocator<P> {
         let local = Local::enter(&self.platform)?;
         let found = self
             .take_inside(&local, req, self.mobility(req.gfp))
-            .or_else(|| self.alloc_local(&local, req, AllocFlags::fast(req.gfp)));
+            .or_else(|| self.alloc_local(&local, req, first_rights(req.gfp)));
         let Some(pfn) = found else {
             drop(local);
             let pfn = self.alloc_slow(req, relief)?;

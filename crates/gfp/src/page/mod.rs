@@ -12,17 +12,17 @@
 //!    counted over all of them (`counts`). `cache`: per-CPU arrays of blocks in front of a zone.
 //! 3. **Allocation.** `quick` takes from this CPU's cache of the zone that comes first; else
 //!    `alloc` looks into those of all zones that may serve; a refill looks at the watermarks and
-//!    takes one shard's lock once for a batch: of that where the CPU took last, or of another
-//!    that has such a block, which is seen without a lock (`stand`); or a block of another type
-//!    (`claim`). A request in need goes on in `slow`,
-//!    which does step by step what `policy::effort` plans; what frees memory stands above and is
-//!    asked through `relief`. `near` has it reclaim before it goes to another node, if the
-//!    administrator wants that. `boost` raises a zone's watermarks when blocks of two types are
-//!    mixed, `urgent` keeps something for who cannot wait, `mobile` knows whose pages can be
-//!    moved, `isolate` keeps pageblocks for who wants just these frames, `contig` empties and
-//!    takes them, `area` says what areas are wanted, `lend` has movable requests use the memory
-//!    of areas. `reporting` tells a device what is free. `mempolicy` makes ordinary requests of
-//!    what a policy of nodes says.
+//!    takes one shard's lock once for a batch: of that where the CPU took last, or of another that
+//!    has such a block, which is seen without a lock (`stand`); or a block of another type
+//!    (`claim`), which the first look leaves alone where a zone below can serve (`whole`). A
+//!    request in need goes on in `slow`, which does step by step what `policy::effort` plans; what
+//!    frees memory stands above and is asked through `relief`. `near` has it reclaim before it goes
+//!    to another node, if the administrator wants that. `boost` raises a zone's watermarks when
+//!    blocks of two types are mixed, `urgent` keeps something for who cannot wait, `mobile` knows
+//!    whose pages can be moved, `isolate` keeps pageblocks for who wants just these frames,
+//!    `contig` empties and takes them, `area` says what areas are wanted, `lend` has movable
+//!    requests use the memory of areas. `reporting` tells a device what is free. `mempolicy` makes
+//!    ordinary requests of what a policy of nodes says.
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
 //!    each shard's under one hold of its lock, or into its mail if somebody has that (`mail`); no
 //!    hold is longer than 63 blocks (P805, P834).
@@ -91,6 +91,7 @@ mod unplug;
 mod urgent;
 mod verify;
 mod view;
+mod whole;
 mod zone;
 
 use crate::error::AllocError;
@@ -138,6 +139,7 @@ use rest::Rest;
 pub(crate) use sizing::STAT_INTERVAL_NS;
 use sizing::Sizing;
 use tuning::Tuned;
+use whole::Whole;
 use zone::{Blocks, Zone};
 
 /// The pages of one machine.
@@ -172,6 +174,8 @@ pub struct PageAllocator<P: Platform> {
     tuned: Tuned,
     /// P710: a [`Mode`](crate::policy::reclaim::node::Mode).
     zone_reclaim_mode: AtomicU8,
+    /// P312.
+    whole: Whole,
     config: BootConfig,
     metadata_pages: usize,
     /// Memory that boot left for later.
@@ -231,6 +235,7 @@ impl<P: Platform> PageAllocator<P> {
             min_free_kbytes: AtomicUsize::new(0),
             tuned: Tuned::new(config),
             zone_reclaim_mode: AtomicU8::new(0),
+            whole: Whole::new(),
             config: *config,
             changes: Changes::new(),
             plugging: Lock::new(()),

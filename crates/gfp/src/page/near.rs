@@ -30,14 +30,16 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Whether a pass is not to take from this zone now: it is the first pass of a request, on a
-    /// node that it did not want first. It comes back by [`PageAllocator::pass_near`].
+    /// node that it did not want first. It comes back by [`PageAllocator::pass_near`]; or at once,
+    /// if it looks for blocks that it does not mix (P275).
     #[cold]
     #[inline(never)]
     pub(super) fn stays_near(&self, zone: &Zone, preferred: &Zone, flags: AllocFlags) -> bool {
         // Relaxed: who sees the old mode is served by it.
-        self.zone_reclaim_mode.load(Relaxed) != 0
-            && zone.node != preferred.node
+        let near = self.zone_reclaim_mode.load(Relaxed) != 0;
+        zone.node != preferred.node
             && flags.level() == WatermarkLevel::Low
+            && (near || self.rather_mixes(preferred, flags))
     }
 
     /// The first pass of a request, with reclaim on the node of its CPU.

@@ -11,6 +11,7 @@ use super::{Locking, PageAllocator, PageRequest};
 use crate::flags::{Entry, MigrateType};
 use crate::frame::{FrameKind, FrameWord, Order, Pfn};
 use crate::platform::Platform;
+use crate::policy::fallback::Fragmenting;
 use crate::policy::watermark::AllocFlags;
 use crate::report::Misuse;
 use crate::sync::Local;
@@ -64,7 +65,8 @@ impl<P: Platform> PageAllocator<P> {
                     locking: Locking::Try,
                 };
                 let own = self.take_own(local, zone, &want);
-                let found = own.or_else(|| Some(self.take_fallback(local, zone, &want)?.0))?;
+                let mix = Fragmenting::Allowed;
+                let found = own.or_else(|| Some(self.take_fallback(local, zone, &want, mix)?.0))?;
                 Some(self.note_content(found.1, req.order))
             };
             let Some(pfn) = cached.or_else(from_zone) else {

@@ -19,12 +19,12 @@
 
 use super::cache::List;
 use super::relief::Relief;
+use super::whole::first_rights;
 use super::{BootConfig, PageAllocator, PageRequest};
 use crate::error::AllocError;
 use crate::flags::{Gfp, MigrateType};
 use crate::frame::{FrameKind, FrameWord, MAX_NODES, Order, Pfn};
 use crate::platform::Platform;
-use crate::policy::watermark::AllocFlags;
 use crate::sync::Local;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::stock::{At, Put};
@@ -103,7 +103,7 @@ impl<P: Platform> PageAllocator<P> {
         R: Relief<P> + ?Sized,
     {
         let local = Local::enter(&self.platform)?;
-        let found = self.alloc_local(&local, req, AllocFlags::fast(req.gfp));
+        let found = self.alloc_local(&local, req, first_rights(req.gfp));
         local.leave();
         match found {
             Some(pfn) => {

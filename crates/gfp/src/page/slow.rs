@@ -89,6 +89,10 @@ impl<P: Platform> PageAllocator<P> {
             self.failures[request.order.index()].fetch_add(1, Relaxed);
             return Err(AllocError::NoSuchNode);
         }
+        if let Some(pfn) = self.look_again(request)? {
+            self.hand_out(pfn, request);
+            return Ok(pfn);
+        }
         self.tell_boost(relief);
         self.fade_for(request);
         self.put_mail_for(request);

@@ -157,6 +157,7 @@ impl<P: Platform> PageAllocator<P> {
         for zone in self.zones.iter().filter(|z| z.is_populated()) {
             nodes |= 1 << zone.node.0;
         }
+        self.whole.update(&self.zones);
         self.changes.step();
         let highest = |gfp: Gfp| gfp.highest_zone().is_ok().then(|| self.highest(gfp));
         for (node, list) in (0..).map(NodeId).zip(&self.lists) {

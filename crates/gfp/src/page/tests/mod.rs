@@ -25,8 +25,10 @@ mod shards;
 mod sizing;
 mod stand;
 mod steal;
+mod support;
 pub(crate) mod tenant;
 mod urgent;
+mod whole;
 mod zero;
 
 use super::PageAllocator;

@@ -5,6 +5,7 @@ use core::ops::{BitOr, BitOrAssign};
 
 use crate::flags::{Gfp, MigrateType};
 use crate::policy::context::Context;
+use crate::policy::fallback::Fragmenting;
 
 /// Which level a pass over the free lists respects.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -147,6 +148,15 @@ impl AllocFlags {
             1 => WatermarkLevel::Low,
             2 => WatermarkLevel::High,
             _ => WatermarkLevel::Promo,
+        }
+    }
+
+    /// What a pass with these rights may do to blocks of other types (P312).
+    #[inline]
+    pub const fn fragmenting(self) -> Fragmenting {
+        match self.contains(AllocFlags::NOFRAGMENT) {
+            true => Fragmenting::Avoided,
+            false => Fragmenting::Allowed,
         }
     }
 
