@@ -78,7 +78,8 @@ struct RunArgs {
     report: Option<PathBuf>,
 
     /// Keep files in the formats of /proc in `DIR/<pid>/` up to date while the program runs:
-    /// buddyinfo, zoneinfo, pagetypeinfo, vmstat, meminfo, slabinfo, vmallocinfo, pressure/memory
+    /// buddyinfo, zoneinfo, pagetypeinfo, vmstat, meminfo, slabinfo, vmallocinfo, pressure/memory,
+    /// extfrag/unusable_index, extfrag/extfrag_index
     #[arg(long, value_name = "DIR")]
     proc: Option<PathBuf>,
 

@@ -32,8 +32,8 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "cat",
         usage: "cat /proc/NAME",
-        about: "buddyinfo, pagetypeinfo, zoneinfo, vmstat, meminfo, slabinfo, vmallocinfo or \
-                pressure/memory",
+        about: "buddyinfo, pagetypeinfo, zoneinfo, vmstat, meminfo, slabinfo, vmallocinfo, \
+                pressure/memory, extfrag/unusable_index or extfrag/extfrag_index",
         run: cat,
     },
     Command {

@@ -182,10 +182,16 @@ fn views_while_a_program_runs() {
     assert!(first("vmallocinfo").starts_with("0x"));
     // P680
     assert!(first("pressure/memory").starts_with("some avg10=0.00 avg60="));
+    // P623
+    let unusable = first("extfrag/unusable_index");
+    assert!(unusable.starts_with("Node 0, zone   Normal 0.000 "));
+    assert_eq!(unusable.split_whitespace().count(), 4 + 11);
+    let index = first("extfrag/extfrag_index");
+    assert!(index.starts_with("Node 0, zone   Normal -1.000 "));
     drop(child.stdin.take());
     assert!(child.wait().expect("it ends").success());
     let left = std::fs::read_dir(&place).expect("the directory").count();
-    assert_eq!(left, 8, "temporary files are gone");
+    assert_eq!(left, 9, "temporary files are gone");
 }
 
 /// The helper thread does not keep a process alive.

@@ -232,6 +232,16 @@ fn the_views_show_the_machine_as_it_is() {
         .map(|n| n.parse().unwrap())
         .collect();
     assert_eq!(blocks, mm.pages().nr_free_by_order());
+    // P623: of the largest order nothing is lacking, and nothing is too small for a single page.
+    let unusable = text(View::UnusableIndex);
+    let parts: Vec<&str> = unusable.split_whitespace().skip(4).collect();
+    let free = mm.pages().free_page_count();
+    let too_small = (free - (blocks[10] << 10)) * 1000 / free;
+    assert_eq!(
+        (parts[0], parts[10]),
+        ("0.000", &*std::format!("0.{too_small:03}"))
+    );
+    assert_eq!(text(View::ExtfragIndex).matches(" -1.000").count(), 11);
     let slabinfo = text(View::Slabinfo);
     let line = slabinfo
         .lines()

@@ -2,7 +2,7 @@
 
 use super::Mm;
 use crate::error::AllocError;
-use crate::page::Tuning;
+use crate::page::{NumaCounting, Tuning};
 use crate::platform::Platform;
 use crate::policy::compaction::Unevictable;
 use crate::policy::reclaim::manual::DropCaches;
@@ -95,6 +95,7 @@ impl<P: Platform> Tunables<'_, P> {
             Tunable::MinFreeKbytes => (pages.min_free_kbytes() as i64).into(),
             Tunable::MinSlabRatio => (reclaim.node_reclaim_ratios().slab as i64).into(),
             Tunable::MinUnmappedRatio => (reclaim.node_reclaim_ratios().unmapped as i64).into(),
+            Tunable::NumaStat => i64::from(pages.numa_counting() == NumaCounting::On).into(),
             Tunable::PercpuPagelistHighFraction => {
                 (pages.percpu_pagelist_high_fraction() as i64).into()
             }
@@ -141,6 +142,10 @@ impl<P: Platform> Tunables<'_, P> {
             Tunable::MinFreeKbytes => self.tune(Tuning::MinFreeKbytes(number as u32))?,
             Tunable::MinSlabRatio => reclaim.set_min_slab_ratio(number as usize),
             Tunable::MinUnmappedRatio => reclaim.set_min_unmapped_ratio(number as usize),
+            Tunable::NumaStat => self.mm.pages().set_numa_counting(match number {
+                0 => NumaCounting::Off,
+                _ => NumaCounting::On,
+            }),
             Tunable::PercpuPagelistHighFraction => {
                 self.tune(Tuning::PagelistHighFraction(number as usize))?;
             }

@@ -71,6 +71,7 @@ mod mempolicy;
 mod mobile;
 mod near;
 mod nolock;
+mod numa_stat;
 mod owner;
 mod owners;
 mod plug;
@@ -120,6 +121,7 @@ pub use mobile::{
     ReclaimMode,
 };
 pub(crate) use mobile::{Held, Moved};
+pub use numa_stat::NumaCounting;
 pub use plug::{AddMemoryError, AddedMemory};
 pub(crate) use quick::Missed;
 pub use relief::{Alone, Compacted, Need, Reclaimed, Relief, WakeUp};
@@ -135,6 +137,7 @@ use boot::Tables;
 use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
 use mobile::Owners;
+use numa_stat::NumaStat;
 use rest::Rest;
 pub(crate) use sizing::STAT_INTERVAL_NS;
 use sizing::Sizing;
@@ -176,6 +179,7 @@ pub struct PageAllocator<P: Platform> {
     zone_reclaim_mode: AtomicU8,
     /// P312.
     whole: Whole,
+    numa_stat: NumaStat,
     config: BootConfig,
     metadata_pages: usize,
     /// Memory that boot left for later.
@@ -236,6 +240,7 @@ impl<P: Platform> PageAllocator<P> {
             tuned: Tuned::new(config),
             zone_reclaim_mode: AtomicU8::new(0),
             whole: Whole::new(),
+            numa_stat: NumaStat::new(),
             config: *config,
             changes: Changes::new(),
             plugging: Lock::new(()),

@@ -93,21 +93,8 @@ impl<P: Platform> PageAllocator<P> {
                 blocks_by_type[block.kind() as usize] += 1;
             }
         }
-        let mut events = ZoneEvents {
-            numa_interleave: zone.interleaved.load(Relaxed),
-            ..ZoneEvents::default()
-        };
-        for cpu in 0..self.cpus.len() {
-            let caches = self.caches_of(CpuId(cpu as u32)).unwrap_or(&[]);
-            if let Some(cache) = caches.get(zone.id as usize) {
-                events.alloc_pages += cache.alloc_pages();
-                events.free_pages += cache.free_pages();
-                events.numa_hit += cache.numa_hit();
-                events.numa_miss += cache.events.numa_miss.get();
-                events.numa_foreign += cache.events.numa_foreign.get();
-                events.numa_other += cache.events.numa_other.get();
-            }
-        }
+        let mut events = self.events_of(zone);
+        self.numa_stat.show(zone, &mut events);
         let (start, spanned) = zone.span();
         ZoneStats {
             node: zone.node,
@@ -129,6 +116,26 @@ impl<P: Platform> PageAllocator<P> {
             blocks_by_type,
             events,
         }
+    }
+
+    /// All events of a zone since boot.
+    pub(super) fn events_of(&self, zone: &Zone) -> ZoneEvents {
+        let mut events = ZoneEvents {
+            numa_interleave: zone.interleaved.load(Relaxed),
+            ..ZoneEvents::default()
+        };
+        for cpu in 0..self.cpus.len() {
+            let caches = self.caches_of(CpuId(cpu as u32)).unwrap_or(&[]);
+            if let Some(cache) = caches.get(zone.id as usize) {
+                events.alloc_pages += cache.alloc_pages();
+                events.free_pages += cache.free_pages();
+                events.numa_hit += cache.numa_hit();
+                events.numa_miss += cache.events.numa_miss.get();
+                events.numa_foreign += cache.events.numa_foreign.get();
+                events.numa_other += cache.events.numa_other.get();
+            }
+        }
+        events
     }
 
     /// Shows the cache of each CPU that has one for a zone: CPU, pages, limits.

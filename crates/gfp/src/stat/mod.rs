@@ -5,10 +5,10 @@
 //!    views into one of Linux's `/proc` files; [`View`] names the files, so that a loop can write
 //!    all of them.
 //! 2. **Structure.** `counters` holds the named counters in printing order, `view` the views,
-//!    `source` the trait, `totals` sums over zones and nodes; `zones`, `vmstat`, `meminfo`,
-//!    `objects`, `pressure` and `show_mem` hold the writers, one for each format. Nothing here
-//!    allocates; text goes to any [`core::fmt::Write`].
-//! 3. **Formats.** Pages.md P610..P622, P680 and objects.md D13, V28 are the contract, byte for
+//!    `source` the trait, `totals` sums over zones and nodes; `zones`, `extfrag`, `vmstat`,
+//!    `meminfo`, `objects`, `pressure` and `show_mem` hold the writers, one for each format.
+//!    Nothing here allocates; text goes to any [`core::fmt::Write`].
+//! 3. **Formats.** Pages.md P610..P623, P680 and objects.md D13, V28 are the contract, byte for
 //!    byte; the golden files in `golden/` hold it. Where the spec lists fields that a Linux of this
 //!    age does not print, or the other way round, the spec wins; those fields are named at their
 //!    writers.
@@ -28,6 +28,7 @@
 //!    know files or directories; modes and names are data of [`View`].
 
 mod counters;
+mod extfrag;
 mod meminfo;
 mod objects;
 mod pressure;
@@ -43,6 +44,7 @@ mod zones;
 pub use counters::{
     NodeCounter, NodeCounters, NumaEvent, NumaEvents, VmEvent, VmEvents, ZoneCounter, ZoneCounters,
 };
+pub use extfrag::{extfrag_index, unusable_index};
 pub use meminfo::{MemInfo, meminfo};
 pub use objects::{slabinfo, vmallocinfo};
 pub use pressure::pressure;
@@ -58,7 +60,7 @@ pub use zones::{buddyinfo, pagetypeinfo, zoneinfo};
 
 use core::fmt;
 
-/// A text view: one file of Linux's `/proc`.
+/// A text view: one file of Linux's `/proc` or debugfs.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum View {
     /// Free blocks by zone and order (P610).
@@ -77,11 +79,15 @@ pub enum View {
     Vmallocinfo,
     /// The time lost to memory (P680).
     Pressure,
+    /// The part of free memory that is in too small pieces, by order (P623).
+    UnusableIndex,
+    /// Why a request of an order would fail (P623).
+    ExtfragIndex,
 }
 
 impl View {
     /// All views.
-    pub const ALL: [View; 8] = [
+    pub const ALL: [View; 10] = [
         View::Buddyinfo,
         View::Pagetypeinfo,
         View::Zoneinfo,
@@ -90,9 +96,12 @@ impl View {
         View::Slabinfo,
         View::Vmallocinfo,
         View::Pressure,
+        View::UnusableIndex,
+        View::ExtfragIndex,
     ];
 
-    /// The file's name in `/proc`; [`View::Pressure`] is in a directory there.
+    /// The file's name in `/proc`; [`View::Pressure`] is in a directory there, and the two indexes
+    /// of fragmentation are in one of debugfs.
     pub const fn file_name(self) -> &'static str {
         match self {
             View::Buddyinfo => "buddyinfo",
@@ -103,6 +112,8 @@ impl View {
             View::Slabinfo => "slabinfo",
             View::Vmallocinfo => "vmallocinfo",
             View::Pressure => "pressure/memory",
+            View::UnusableIndex => "extfrag/unusable_index",
+            View::ExtfragIndex => "extfrag/extfrag_index",
         }
     }
 
@@ -115,10 +126,8 @@ impl View {
     /// only (P611, D13, V28).
     pub const fn mode(self) -> u32 {
         match self {
-            View::Buddyinfo | View::Zoneinfo | View::Vmstat | View::Meminfo | View::Pressure => {
-                0o444
-            }
             View::Pagetypeinfo | View::Slabinfo | View::Vmallocinfo => 0o400,
+            _ => 0o444,
         }
     }
 
@@ -136,6 +145,8 @@ impl View {
             View::Slabinfo => slabinfo(src, w),
             View::Vmallocinfo => vmallocinfo(src, w),
             View::Pressure => pressure(src, w),
+            View::UnusableIndex => unusable_index(src, w),
+            View::ExtfragIndex => extfrag_index(src, w),
         }
     }
 }

@@ -56,6 +56,10 @@ golden! {
     v28_vmallocinfo_two_nodes: two_node, Vmallocinfo, "vmallocinfo";
     p680_pressure_two_zones: two_zone, Pressure, "pressure/memory";
     p680_pressure_two_nodes: two_node, Pressure, "pressure/memory";
+    p623_unusable_index_two_zones: two_zone, UnusableIndex, "extfrag/unusable_index";
+    p623_unusable_index_two_nodes: two_node, UnusableIndex, "extfrag/unusable_index";
+    p623_extfrag_index_two_zones: two_zone, ExtfragIndex, "extfrag/extfrag_index";
+    p623_extfrag_index_two_nodes: two_node, ExtfragIndex, "extfrag/extfrag_index";
 }
 
 #[test]

@@ -298,6 +298,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("swappiness", &["", "-1", "201", "60%"], "7"),
     ("min_slab_ratio", &["", "-1", "101", "5%"], "8"),
     ("min_unmapped_ratio", &["", "-1", "101", "1.5"], "0"),
+    ("numa_stat", &["", "-1", "2", "on"], "0"),
     ("zone_reclaim_mode", &["", "-1", "8", "on"], "5"),
     (
         "vfs_cache_pressure",
@@ -387,4 +388,56 @@ fn what_is_elsewhere_is_neither_read_nor_written() {
         assert_eq!(mm.tunables().write(name, "1"), Err(error));
         assert_eq!(mm.tunables().read(name), Err(error));
     }
+}
+
+#[test]
+fn numa_events_are_nought_while_they_are_off_and_then_begin_again() {
+    // P615, P712. Seen to fail: `set_numa_counting` that keeps what was before.
+    let map = [0, 1].map(|node| MemoryRegion {
+        node: NodeId(node),
+        ..region(
+            BASE + u64::from(node) * 32 * MIB,
+            BASE + u64::from(node + 1) * 32 * MIB,
+        )
+    });
+    let platform = TestPlatform::new(BASE, (64 * MIB) as usize);
+    let mm = Mm::boot(platform, &map, &BootConfig::default()).unwrap();
+    let vm = mm.tunables();
+    // Served here, and on the other node: a hit, and one that is not this CPU's.
+    let take = |blocks| {
+        for _ in 0..blocks {
+            mm.alloc_pages(GFP_NOWAIT, 0).unwrap();
+            let there = PageRequest::new(GFP_NOWAIT, Order::ZERO).at(Some(NodeId(1)));
+            mm.pages().alloc(&there).unwrap();
+        }
+    };
+    let shown = || {
+        let mut text = std::string::String::new();
+        crate::stat::View::Vmstat.write(&mm, &mut text).unwrap();
+        let value = |name: &str| -> u64 {
+            let line = text
+                .lines()
+                .find(|line| line.split(' ').next() == Some(name));
+            line.unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+        };
+        ["numa_hit", "numa_miss", "numa_local", "numa_other"].map(value)
+    };
+    assert_eq!(vm.read("numa_stat").unwrap().to_string(), "1");
+    let [hit, miss, near, other] = shown();
+    let pages = || zones(&mm).iter().map(|z| z.events.alloc_pages).sum::<u64>();
+    let before = pages();
+    take(10);
+    assert_eq!(shown(), [hit + 20, miss, near + 10, other + 10]);
+    vm.write("numa_stat", "0\n").unwrap();
+    assert_eq!(vm.read("numa_stat").unwrap().to_string(), "0");
+    take(5);
+    assert_eq!(shown(), [0; 4]);
+    vm.write("numa_stat", "1").unwrap();
+    assert_eq!(shown(), [0; 4], "what was before, or meanwhile, is gone");
+    take(7);
+    // It was on already: nothing happens.
+    vm.write("numa_stat", "1").unwrap();
+    assert_eq!(shown(), [14, 0, 7, 7]);
+    // P617: other events go on as they are.
+    assert_eq!(pages() - before, 44);
 }

@@ -40,6 +40,8 @@ pub enum Tunable {
     MinSlabRatio,
     /// P711: in percent of a node.
     MinUnmappedRatio,
+    /// P712: 0 or 1.
+    NumaStat,
     /// P704: 0, or 8 and more.
     PercpuPagelistHighFraction,
     /// P714.
@@ -104,7 +106,7 @@ nothing to overcommit; who has processes limits what they may map";
 
 impl Tunable {
     /// All of them, by name.
-    pub const ALL: [Tunable; 14] = [
+    pub const ALL: [Tunable; 15] = [
         Tunable::CompactMemory,
         Tunable::CompactUnevictableAllowed,
         Tunable::CompactionProactiveness,
@@ -114,6 +116,7 @@ impl Tunable {
         Tunable::MinFreeKbytes,
         Tunable::MinSlabRatio,
         Tunable::MinUnmappedRatio,
+        Tunable::NumaStat,
         Tunable::PercpuPagelistHighFraction,
         Tunable::Swappiness,
         Tunable::VfsCachePressure,
@@ -133,6 +136,7 @@ impl Tunable {
             Tunable::MinFreeKbytes => "min_free_kbytes",
             Tunable::MinSlabRatio => "min_slab_ratio",
             Tunable::MinUnmappedRatio => "min_unmapped_ratio",
+            Tunable::NumaStat => "numa_stat",
             Tunable::PercpuPagelistHighFraction => "percpu_pagelist_high_fraction",
             Tunable::Swappiness => "swappiness",
             Tunable::VfsCachePressure => "vfs_cache_pressure",
@@ -153,7 +157,7 @@ impl Tunable {
                 access: Access::WriteOnly,
                 ..one(1, 1)
             },
-            Tunable::CompactUnevictableAllowed => one(0, 1),
+            Tunable::CompactUnevictableAllowed | Tunable::NumaStat => one(0, 1),
             Tunable::CompactionProactiveness => one(0, 100),
             Tunable::DropCaches => Takes {
                 access: Access::WriteOnly,
