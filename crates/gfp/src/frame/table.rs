@@ -252,9 +252,14 @@ impl FrameTable {
             return;
         }
         // Relaxed, and no plain stores: who saw the border move may read one of them too early.
-        for word in &self.words[ready..end] {
-            word.store(0, Ordering::Relaxed);
+        let (lines, last) = self.words[ready..end].as_chunks::<8>();
+        for line in lines {
+            // A line of the cache at a time, in a row: a store for each and little else.
+            line.iter()
+                .for_each(|word| word.store(0, Ordering::Relaxed));
         }
+        last.iter()
+            .for_each(|word| word.store(0, Ordering::Relaxed));
         // Release: pairs with the Acquire in `replace`.
         self.ready.store(end, Ordering::Release);
     }
