@@ -38,7 +38,8 @@
 //! 6. **Failure.** [`AllocError`] with the reason. Misuse is reported and the memory leaks; it
 //!    is not given out twice. Of two frees of one block that run at the same time both can
 //!    succeed: the block is then cached twice, which is seen when its second copy leaves the
-//!    cache (unless the block was allocated and cached once more in between). Memory that moves
+//!    cache (unless the block was allocated and cached once more in between). If both copies are
+//!    sent by mail at the same moment, blocks leak and nobody is told (`mail`). Memory that moves
 //!    from one shard to another while a request looks is not seen by it.
 
 mod alloc;

@@ -1,24 +1,12 @@
 //! Which end of a zone a type lives at (P825).
 
+use super::support::{get, put};
 use crate::flags::{GFP_HIGHUSER_MOVABLE, GFP_KERNEL, Gfp};
-use crate::frame::{Order, PAGEBLOCK_PAGES, Pfn};
-use crate::page::{PageAllocator, PageRequest};
-use crate::testing::{TestPlatform, pages};
+use crate::frame::{PAGEBLOCK_PAGES, Pfn};
+use crate::testing::pages;
 use std::vec::Vec;
 
-type Machine = PageAllocator<TestPlatform>;
-
 const RECLAIMABLE: Gfp = GFP_KERNEL.with(Gfp::RECLAIMABLE);
-
-fn get(machine: &Machine, gfp: Gfp, order: u8) -> Pfn {
-    let request = PageRequest::new(gfp, Order::new(order).unwrap());
-    machine.alloc(&request).unwrap()
-}
-
-fn put(machine: &Machine, pfn: Pfn, order: u8) {
-    // SAFETY: tests free what they own, once.
-    unsafe { machine.free(pfn, Order::new(order).unwrap()) }.unwrap();
-}
 
 /// How many pageblocks these blocks lie in.
 fn spread(blocks: &[Pfn]) -> usize {

@@ -1,5 +1,6 @@
 //! One test a rule.
 
+use super::support::{exhaust, get, order, try_put as put};
 use crate::error::AllocError;
 use crate::flags::{
     GFP_ATOMIC, GFP_DMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, Gfp, MigrateType, ZoneKind,
@@ -11,24 +12,6 @@ use crate::testing::{TestPlatform, pages, region};
 use std::vec::Vec;
 
 const O0: Order = Order::ZERO;
-
-fn order(o: u8) -> Order {
-    Order::new(o).unwrap()
-}
-
-fn get(machine: &PageAllocator<TestPlatform>, gfp: Gfp, o: u8) -> Pfn {
-    machine.alloc(&PageRequest::new(gfp, order(o))).unwrap()
-}
-
-fn put(machine: &PageAllocator<TestPlatform>, pfn: Pfn, o: u8) -> Result<(), Misuse> {
-    // SAFETY: tests free what they own, or a block that the allocator refuses.
-    unsafe { machine.free(pfn, order(o)) }
-}
-
-/// Takes single pages until the request fails; returns them.
-fn exhaust(machine: &PageAllocator<TestPlatform>, gfp: Gfp) -> Vec<Pfn> {
-    core::iter::from_fn(|| machine.alloc(&PageRequest::new(gfp, O0)).ok()).collect()
-}
 
 #[test]
 fn zeroed_pages_read_as_zero() {

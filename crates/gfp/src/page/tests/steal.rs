@@ -1,10 +1,11 @@
 //! What other CPUs have cached serves a request in need.
 
 use crate::error::AllocError;
-use crate::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp};
+use crate::flags::{GFP_KERNEL, GFP_NOWAIT, Gfp, MigrateType, ZoneKind};
 use crate::frame::{CpuId, FrameWord, Order, Pfn};
 use crate::page::{Alone, Need, PageAllocator, PageRequest, Reclaimed, Relief};
 use crate::platform::Context;
+use crate::policy::watermark::AllocFlags;
 use crate::sync::Local;
 use crate::testing::{CPUS, Rng, TestPlatform, pages};
 use std::boxed::Box;
@@ -260,4 +261,47 @@ fn a_single_page_is_had_as_long_as_it_is_cached_anywhere() {
     assert!(machine.stolen_blocks() > 20, "{}", machine.stolen_blocks());
     machine.verify().unwrap();
     assert_eq!(machine.misuses(), 0);
+}
+
+#[test]
+fn what_is_cached_of_a_lower_zone_is_not_stolen_below_its_reserve() {
+    // P207, P821: nothing, though blocks that fit are cached, as the steals that follow show.
+    let machine = super::whole::machine(None);
+    // Each CPU has its caches.
+    for cpu in (0..2).rev() {
+        machine.platform().on(cpu);
+        put(&machine, ask(&machine, GFP_KERNEL, 0, &Alone).unwrap(), 0);
+    }
+    machine.drain_all();
+    machine.platform().play(Context::HardIrq);
+    let all = GFP_NOWAIT | Gfp::MEMALLOC;
+    let of_dma32 = |pfn: &Pfn| {
+        let fixed = machine.blocks.kind_of(*pfn) == MigrateType::Unmovable;
+        fixed && machine.place_of(*pfn).unwrap().1 == ZoneKind::Dma32
+    };
+    let taken = core::iter::from_fn(|| ask(&machine, all, 0, &Alone).ok());
+    let mut held: Vec<Pfn> = taken.filter(of_dma32).collect();
+    machine.platform().play(Context::Task);
+    let zone = &machine.zones[0];
+    assert_eq!((zone.kind, zone.free_pages()), (ZoneKind::Dma32, 0));
+    let kept = zone.watermarks().min + zone.boost() + zone.reserve(ZoneKind::Normal);
+    assert!(zone.reserve(ZoneKind::Normal) > 0);
+    machine.platform().on(1);
+    held.drain(..kept).for_each(|pfn| put(&machine, pfn, 0));
+    machine.platform().on(0);
+    let there = || zone.free_pages() + machine.cached_in(zone);
+    assert!(machine.cached_pages(CpuId(1)) > 0 && there() == kept);
+    let normal = PageRequest::new(GFP_KERNEL, Order::ZERO);
+    let dma32 = PageRequest::new(GFP_KERNEL | Gfp::DMA32, Order::ZERO);
+    assert_eq!(machine.steal_cached(&normal, AllocFlags::MIN), None);
+    // A page more is one that it may have; and it is not kept from who wants that zone.
+    machine.platform().on(1);
+    held.drain(..2).for_each(|pfn| put(&machine, pfn, 0));
+    machine.platform().on(0);
+    assert!(machine.steal_cached(&normal, AllocFlags::MIN).is_some());
+    assert!(machine.steal_cached(&normal, AllocFlags::MIN).is_some());
+    assert_eq!(machine.steal_cached(&normal, AllocFlags::MIN), None);
+    assert!(machine.steal_cached(&dma32, AllocFlags::MIN).is_some());
+    assert!(ask(&machine, GFP_KERNEL, 0, &Alone).is_err());
+    machine.verify().unwrap();
 }

@@ -14,7 +14,7 @@ const MIB: u64 = 64;
 const MIDDLE: u64 = 4 << 30;
 
 /// A machine with `DMA32` and `Normal` on node 0, and as much memory on a second node, if wanted.
-fn machine(second_node: Option<NodeId>) -> Machine {
+pub(super) fn machine(second_node: Option<NodeId>) -> Machine {
     let (start, end) = (MIDDLE - (MIB << 20), MIDDLE + (MIB << 20));
     let second = second_node.map(|node| MemoryRegion {
         node,
