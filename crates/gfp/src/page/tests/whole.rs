@@ -64,7 +64,7 @@ fn types(machine: &Machine) -> (Vec<MigrateType>, Vec<usize>) {
 #[test]
 fn a_lower_zone_serves_before_a_block_is_mixed() {
     // P312, P958: free memory of the request's type in DMA32, none in Normal, where parts of
-    // movable blocks are free. Seen to fail: `avoids_mixing` false; `claim_block` with `Allowed`.
+    // movable blocks are free. Seen to fail: `take_fallback` with `Allowed`.
     let machine = machine(None);
     let held = fragment(&machine);
     let before = types(&machine);
