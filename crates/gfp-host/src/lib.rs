@@ -64,6 +64,8 @@ pub use platform::{HostPlatform, MemoryMap};
 #[cfg(not(loom))]
 pub use ram::{Backing, FailureReports, HostConfig, HostError};
 #[cfg(not(loom))]
-pub use service::{Background, Buffer, Host, OomSourceGuard, PressureGuard, ShrinkerGuard};
+pub use service::{
+    Background, Buffer, Host, OomSourceGuard, PressureGuard, ReportingGuard, ShrinkerGuard,
+};
 #[cfg(not(loom))]
 pub use slots::{NR_SLOTS, Section, fork};

@@ -70,7 +70,8 @@ impl Threads {
         Ok(())
     }
 
-    /// Ends them, and waits for that; `wake` has those look that sleep. In a child nobody is there.
+    /// Ends them, and waits for that; `wake` has those look that sleep, and those that are parked
+    /// are woken. In a child nobody is there.
     pub(super) fn end(&mut self, wake: impl FnOnce()) {
         let handles = core::mem::take(&mut self.handles);
         if !self.home.is_here() {
@@ -79,6 +80,7 @@ impl Threads {
         // Release: pairs with the Acquire in `Stop::is_asked`.
         self.stop.0.store(true, Ordering::Release);
         wake();
+        handles.iter().for_each(|thread| thread.thread().unpark());
         for thread in handles {
             let _ = thread.join(); // a panic was printed when it came
         }

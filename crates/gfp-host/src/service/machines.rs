@@ -26,6 +26,7 @@ pub(crate) fn others_are_gone_in_child() {
             }
             mm.oom_holder_is_gone();
             mm.cma_holder_is_gone();
+            mm.reporting_is_gone();
         }
     }
 }

@@ -22,6 +22,7 @@
 //! | `home` | which process something was made in; threads that are there only |
 //! | `registered` | what a machine calls while its guard lives |
 //! | `killer` | whom the OOM killer may choose |
+//! | `reporting` | a device that is told of free memory |
 //! | `shrinker` | caches that give way, registered without unsafe code |
 
 mod background;
@@ -30,6 +31,7 @@ mod home;
 mod killer;
 pub(crate) mod machines;
 mod registered;
+mod reporting;
 mod shrinker;
 mod signals;
 mod watch;
@@ -47,6 +49,7 @@ pub use background::{Background, BackgroundError};
 pub use buffer::Buffer;
 pub use killer::OomSourceGuard;
 pub use machines::MACHINES_MAX;
+pub use reporting::{ReportingGuard, StartReportingError};
 pub use shrinker::ShrinkerGuard;
 pub use watch::PressureGuard;
 
@@ -66,6 +69,9 @@ const _: () = {
 /// | many side by side | [`Mm::alloc_contig_pages`] |
 /// | an area for that, lent meanwhile | [`BootConfig::with_cma`], [`Mm::cma_alloc`] |
 /// | pages from certain nodes | [`Mm::alloc_pages_mpol`] |
+/// | many single pages at once | [`Mm::alloc_pages_bulk`] |
+/// | pages that are counted by who uses them | [`Mm::folio_alloc`] |
+/// | who is told of free memory | [`Host::report_free_memory`] |
 /// | settings, such as `percpu_pagelist_high_fraction` | [`Mm::tunables`] |
 ///
 /// Memory of a host is all there from boot on, so there is none that could be plugged in or taken

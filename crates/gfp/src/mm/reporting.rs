@@ -23,4 +23,12 @@ impl<P: Platform> Mm<P> {
     ) -> Result<PageReporting<'_, P, D>, ReportingError> {
         self.pages().register_reporting(device, least)
     }
+
+    /// Who held the registration is gone: this process is the child of a fork, which copied the
+    /// machine and not the thread. Nobody waits for the blocks that the device was just told of;
+    /// they count as used for ever. Free memory goes to the platform again, and another device may
+    /// be registered. Context: any but the device itself, which must not fork and go on.
+    pub fn reporting_is_gone(&self) {
+        self.pages().reporting_is_gone();
+    }
 }

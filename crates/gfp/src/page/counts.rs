@@ -191,6 +191,13 @@ impl Counts {
         self.hidden.load(Acquire)
     }
 
+    /// Who had hidden blocks is gone, and they with him: they count as used from now on.
+    pub(super) fn forget_hidden(&self) {
+        // Relaxed: there is nobody else.
+        let pages = self.hidden.swap(0, Relaxed) * PAGEBLOCK_PAGES;
+        self.apply_free(-(pages as i64 * ASIDE));
+    }
+
     #[inline]
     pub(super) fn cma(&self) -> usize {
         self.cma.load(Relaxed)

@@ -282,6 +282,11 @@ impl Zone {
         self.counts.hidden()
     }
 
+    /// Nobody puts those back.
+    pub(super) fn forget_hidden(&self) {
+        self.counts.forget_hidden();
+    }
+
     /// Free pages of isolated blocks, which nobody gets (P306, P512).
     pub(crate) fn free_isolated(&self) -> usize {
         self.counts.isolated()

@@ -18,6 +18,8 @@
 //! 4. **Locking.** A shard's lock to take and to put back, at most `HOLD_MOST` blocks are looked at
 //!    under one hold. The device is called without locks and outside of sections.
 //! 5. **Failure.** What the device refuses, or panics at, is put back and waits as before.
+//!    The child of a fork does not have the blocks that the device is just told of in the parent;
+//!    nobody waits for them there.
 //! 6. **Driven** by whoever ticks; the allocator has no task. That memory waits is noticed at a
 //!    tick, so a free costs nothing more.
 
@@ -25,6 +27,7 @@ mod batch;
 
 use super::PageAllocator;
 use super::free::HOLD_MOST;
+use super::zone::Zone;
 use crate::frame::Order;
 use crate::platform::{FrameRun, Platform};
 use crate::policy::reporting::{self, CAPACITY_MOST, DELAY_NS};
@@ -262,6 +265,17 @@ impl<P: Platform> PageAllocator<P> {
             least,
             due_ns: None,
         })
+    }
+
+    /// What [`Mm::reporting_is_gone`](crate::Mm::reporting_is_gone) describes.
+    pub(crate) fn reporting_is_gone(&self) {
+        // Relaxed, all of it: there is nobody else.
+        if self.reporting.load(Relaxed) {
+            self.zones.iter().for_each(Zone::forget_hidden);
+            self.report_keep
+                .store(self.config.report_keep_blocks, Relaxed);
+            self.reporting.store(false, Relaxed);
+        }
     }
 
     /// True while a device is told of free memory.
