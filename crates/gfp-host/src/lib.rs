@@ -56,6 +56,8 @@ pub mod slots;
 mod sys;
 #[cfg(not(loom))]
 mod text;
+#[cfg(not(loom))]
+mod user;
 
 #[cfg(not(loom))]
 pub use cpus::PerCpu;

@@ -210,6 +210,10 @@ unsafe impl Platform for HostPlatform {
         }
     }
 
+    fn is_read_only(&self, addr: usize) -> bool {
+        crate::user::in_constants(addr)
+    }
+
     fn discard(&self, first: Pfn, pages: usize) -> bool {
         let Some(bytes) = pages.checked_mul(gfp::frame::PAGE_SIZE) else {
             return false;

@@ -3,7 +3,8 @@
 //! 1. [`Platform`] is all that a machine must have: where memory is seen, which CPU this is and how
 //!    to keep others off its private state, what context this is, a clock, a way to wait.
 //! 2. Capabilities are traits of their own: [`Paging`] for `vmalloc`, [`Sleep`] for tasks that
-//!    wait. A machine without one loses just those calls, at compile time.
+//!    wait, [`UserMemory`] for copies from user space. A machine without one loses just those
+//!    calls, at compile time.
 //! 3. [`TaskWord`] is what a platform keeps for each task: scopes and rights.
 //! 4. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
 
@@ -21,6 +22,7 @@ mod scope;
 mod single;
 mod sleep;
 mod task;
+mod user;
 
 pub(crate) use lock_class::FsReclaimPass;
 pub use lock_class::{FsReclaim, HeldClass, LockClass, ReclaimCycle};
@@ -31,6 +33,7 @@ pub use single::{SingleCore, SingleSection};
 pub use sleep::{Sleep, Wake};
 pub(crate) use task::task_in;
 pub use task::{Fact, HELD_CLASSES, Reason, TaskWord, ThisTask, caller_of, now_of};
+pub use user::{UserAddr, UserMemory};
 
 /// This CPU is already inside the allocator: the caller is an interrupt or a signal handler that
 /// came in the middle of an operation. It must do without private caches and without locks.
@@ -253,6 +256,14 @@ pub unsafe trait Platform: Sync + Sized {
     /// makes everything slow for a while. Context: a task.
     fn report_drop_caches(&self, what: DropCaches) {
         let _ = what;
+    }
+
+    /// True if the byte at this address is only ever read, and stays as long as the machine:
+    /// constants of the program. [`Mm::kstrdup_const`](crate::Mm::kstrdup_const) copies no such
+    /// string. The answer for an address must always be the same.
+    fn is_read_only(&self, addr: usize) -> bool {
+        let _ = addr;
+        false
     }
 
     /// Free page reporting: the content of these frames, all free, is not needed until they are

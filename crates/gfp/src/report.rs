@@ -69,6 +69,16 @@ pub enum Misuse {
     WrongCall,
     /// The cache was destroyed while this object lived.
     LiveObject,
+    /// Memory was to be copied to user space that must not be (D60).
+    Exposure {
+        /// Bytes of the copy.
+        bytes: usize,
+    },
+    /// Memory was to be overwritten from user space that must not be (D60).
+    Overwrite {
+        /// Bytes of the copy.
+        bytes: usize,
+    },
     /// A request that may sleep was made where the caller must not (P154). It concerns no address.
     MaySleep {
         /// Where that was.
@@ -93,6 +103,8 @@ impl fmt::Display for Misuse {
             Misuse::WrongCache => f.write_str("free to the wrong cache"),
             Misuse::WrongCall => f.write_str("free by the wrong call"),
             Misuse::LiveObject => f.write_str("live object in a destroyed cache"),
+            Misuse::Exposure { bytes } => write!(f, "copy of {bytes} bytes to user space"),
+            Misuse::Overwrite { bytes } => write!(f, "copy of {bytes} bytes from user space"),
             Misuse::MaySleep { context } => {
                 write!(f, "request that may sleep in {} context", context.name())
             }

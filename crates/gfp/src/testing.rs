@@ -3,10 +3,12 @@
 use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
 use crate::platform::{
-    Context, DirectMap, FsReclaim, Nested, Platform, Sleep, TaskWord, ThisTask, Wake,
+    Context, DirectMap, FsReclaim, Nested, Platform, Sleep, TaskWord, ThisTask, UserAddr,
+    UserMemory, Wake,
 };
 use crate::policy::reclaim::manual::DropCaches;
 use crate::report::{AllocFailure, AllocStall, Report};
+use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
 use std::string::{String, ToString};
@@ -49,6 +51,8 @@ pub(crate) struct TestPlatform {
     pub(crate) failures: Mutex<Vec<String>>,
     /// What happens while a task sleeps, until the deadline or for ever; `None`: tasks cannot.
     pub(crate) on_sleep: Mutex<Option<OnSleep>>,
+    /// Addresses of what is only ever read.
+    pub(crate) read_only: Mutex<core::ops::Range<usize>>,
     ticks: AtomicU64,
     /// How often the virtual lock "fs reclaim" is held now, and how often it was taken.
     pub(crate) fs_reclaim: (AtomicUsize, AtomicUsize),
@@ -88,6 +92,7 @@ impl TestPlatform {
             on_step: Mutex::new(None),
             failures: Mutex::default(),
             on_sleep: Mutex::new(None),
+            read_only: Mutex::new(0..0),
             ticks: AtomicU64::new(0),
             fs_reclaim: Default::default(),
         }
@@ -134,6 +139,23 @@ pub(crate) struct TestSection<'a>(&'a AtomicBool);
 impl Drop for TestSection<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
+    }
+}
+
+// SAFETY: the buffers of a test stand for user space, all of which is there.
+unsafe impl UserMemory for TestPlatform {
+    unsafe fn read_user(&self, to: NonNull<u8>, from: UserAddr, n: usize) -> usize {
+        let from = core::ptr::with_exposed_provenance::<u8>(from.0);
+        // SAFETY: promised by the caller, and by the test.
+        unsafe { to.as_ptr().copy_from_nonoverlapping(from, n) };
+        0
+    }
+
+    unsafe fn write_user(&self, to: UserAddr, from: NonNull<u8>, n: usize) -> usize {
+        let to = core::ptr::with_exposed_provenance_mut::<u8>(to.0);
+        // SAFETY: promised by the caller, and by the test.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), n) };
+        0
     }
 }
 
@@ -238,6 +260,10 @@ unsafe impl Platform for TestPlatform {
             }
             FsReclaim::Release => assert_eq!(held.fetch_sub(1, Ordering::Relaxed), 1),
         }
+    }
+
+    fn is_read_only(&self, addr: usize) -> bool {
+        self.read_only.lock().unwrap().contains(&addr)
     }
 
     fn discard(&self, first: Pfn, pages: usize) -> bool {

@@ -6,10 +6,10 @@
 //! 2. **Structure.** `Mm` owns `vmalloc`, which owns `slab`, which owns `reclaim`, which owns
 //!    `page`: what stands higher may call what it owns, never the other way.
 //! 3. **What is here.** The public calls with Linux's names, each a thin call into one subsystem
-//!    (`pages`, `mempolicy`, `contig`, `objects`, `typed`, `areas`, `dma`, `cma`, `scopes`,
-//!    `nolock`); the report of every misuse, with the owner that only the whole machine can name
-//!    (`misuse`), and of who asks to sleep where he must not (`might`); the numbers for the text
-//!    views (`source`), and those that an administrator sets (`tunables`).
+//!    (`pages`, `mempolicy`, `contig`, `objects`, `typed`, `copies`, `user`, `areas`, `dma`, `cma`,
+//!    `scopes`, `nolock`); the report of every misuse, with the owner that only the whole machine
+//!    can name (`misuse`), and of who asks to sleep where he must not (`might`); the numbers for
+//!    the text views (`source`), and those that an administrator sets (`tunables`).
 //! 4. **Context.** Unless it says otherwise a call may be made from any context. From an interrupt
 //!    or a signal handler that came in the middle of another call on the same CPU, allocations
 //!    return [`AllocError::Nested`] and frees are put off.
@@ -18,6 +18,7 @@ mod areas;
 mod cma;
 mod compaction;
 mod contig;
+mod copies;
 mod dma;
 mod folio;
 mod global;
@@ -38,6 +39,7 @@ mod source;
 mod tests;
 mod tunables;
 mod typed;
+mod user;
 
 use crate::frame::PhysAddr;
 use crate::page::{AddMemoryError, AddedMemory};
@@ -47,8 +49,10 @@ use crate::pool::cma::{Cma, Reserved};
 use crate::slab::Slabs;
 use crate::vmalloc::Vmalloc;
 
+pub use copies::PrintError;
 pub use pages::nr_pages_of;
 pub use tunables::Tunables;
+pub use user::{CopyRefusal, UserError};
 
 #[doc(no_inline)]
 pub use crate::error::AllocError;

@@ -13,6 +13,7 @@ use std::string::String;
 use std::vec::Vec;
 
 mod contig;
+mod copies;
 mod locks;
 mod might;
 mod mobile;

@@ -45,6 +45,7 @@ mod sheaf;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod usercopy;
 mod verify;
 mod view;
 
@@ -63,6 +64,7 @@ pub use cache::{
     CacheArgs, CacheError, CacheFlags, CacheName, CacheRef, MAX_NAME_LEN, MAX_SHEAF_CAPACITY,
 };
 pub use kmalloc::ZERO_SIZE_PTR;
+pub use usercopy::SlabCopy;
 pub use view::CacheView;
 
 use cache::Cache;
@@ -225,6 +227,7 @@ impl<P: Platform> Slabs<P> {
         let args = CacheArgs {
             align,
             flags,
+            usersize: size, // D60: all of the class
             ..CacheArgs::new(name, size)
         };
         self.create(&args, Some(kmalloc_id(family, class)))
