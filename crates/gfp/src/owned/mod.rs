@@ -58,6 +58,7 @@
 mod boxed;
 mod drain;
 mod flex;
+mod heap;
 mod into_iter;
 mod permit;
 mod source;
@@ -67,6 +68,7 @@ mod vec_edit;
 pub use boxed::{Box, KBox, KVBox, VBox};
 pub use drain::Drain;
 pub use flex::{Flex, KFlex, KVFlex};
+pub use heap::Heap;
 pub use into_iter::IntoIter;
 pub use permit::Permit;
 pub use source::{KVmalloc, Kmalloc, Source, Vmalloc};

@@ -28,6 +28,7 @@
 //! 9. **What it does not do yet.** Barns, spare and RCU sheaves, remote-free bitmaps, ageing, slab
 //!    hardening (issue 6); charging, debugging.
 
+mod buckets;
 mod cache;
 mod deferred;
 mod desc;
@@ -60,6 +61,7 @@ use crate::reclaim::Reclaim;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Carved, LineBreak, Local, Lock, Rank};
 
+pub use buckets::{BucketArgs, KmemBuckets};
 pub use cache::{
     CacheArgs, CacheError, CacheFlags, CacheName, CacheRef, MAX_NAME_LEN, MAX_SHEAF_CAPACITY,
 };
