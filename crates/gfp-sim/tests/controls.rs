@@ -149,7 +149,10 @@ fn while_pages_are_moved_all_happens_that_is_to_be_tested() {
 #[test]
 fn frames_side_by_side_that_are_lost_are_found() {
     let failure = first("contig", 4, |config| config.planting(Planted::LostPage));
-    assert!(said(&failure).contains("were at the start"), "{failure}");
+    // By who counts, or by who wants that very frame.
+    let found = ["were at the start", "Err(Isolate(Unmovable"];
+    let said = said(&failure);
+    assert!(found.iter().any(|text| said.contains(text)), "{failure}");
 }
 
 #[test]

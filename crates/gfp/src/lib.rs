@@ -61,6 +61,10 @@ mod post;
 #[cfg_attr(not(test), allow(dead_code))]
 #[path = "vmalloc/postponed.rs"]
 mod postponed;
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "page/presence.rs"]
+mod presence;
 #[cfg(not(loom))]
 pub mod reclaim;
 pub mod report;

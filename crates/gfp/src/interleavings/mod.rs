@@ -16,5 +16,6 @@ mod movable;
 mod oom_lock;
 mod post;
 mod postponed;
+mod presence;
 mod steal;
 mod wait;

@@ -14,6 +14,7 @@ use crate::frame::{CpuId, FrameKind, FrameWord, NodeId, Order, Pfn};
 use crate::platform::Platform;
 use crate::policy::boost::MayWake;
 use crate::policy::fallback::Fragmenting;
+use crate::policy::order::COSTLY_ORDER;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
 use crate::sync::atomic::Ordering;
@@ -259,6 +260,9 @@ impl<P: Platform> PageAllocator<P> {
         flags: AllocFlags,
     ) -> Option<Pfn> {
         self.take_deferred(local);
+        if u32::from(order.get()) > COSTLY_ORDER && zone.lacks(order) {
+            return None;
+        }
         let store = cache.zip(List::of(order, kind));
         let mut wanted = store.map_or(1, |(cache, list)| self.refill_size(zone, cache, list));
         // Near the mark a request takes just what it asked for: its own rights to go below are not

@@ -144,9 +144,9 @@ impl Counts {
         let now = old.wrapping_add(change as u64);
         if (change as i32) <= 0 {
             // What stands aside is not in use.
-            let used = managed.saturating_sub(pages_of(now) + aside_of(now));
-            if used > self.peak.load(Relaxed) {
-                self.peak.fetch_max(used, Relaxed);
+            let unused = pages_of(now) + aside_of(now);
+            if managed > self.peak.load(Relaxed) + unused {
+                self.peak.fetch_max(managed - unused, Relaxed);
             }
         }
     }

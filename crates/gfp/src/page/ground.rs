@@ -184,7 +184,8 @@ impl<'p, P: Platform> Ground<'p, P> {
     /// The mark that a request has to pass at last.
     pub(crate) fn passes_min(&self, order: u32, highest: ZoneKind) -> bool {
         let order = Order::new(order as u8).unwrap_or_default();
-        self.zone.watermark_ok(order, highest, AllocFlags::MIN)
+        self.zone
+            .watermark_ok_with(0, order, highest, AllocFlags::MIN)
     }
 
     /// Decides by the deferral of the zone, and changes it.

@@ -31,6 +31,7 @@ impl Drop for ZoneGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         self.settle();
+        self.zone.note_runs(self.shard);
         #[cfg(test)]
         self.shard.most_work.fetch_max(self.work.get(), Relaxed);
     }

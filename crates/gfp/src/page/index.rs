@@ -49,6 +49,17 @@ impl IndexSets {
         }
     }
 
+    /// Where the levels start, and those above the lowest.
+    #[inline]
+    fn levels(&self) -> &[u32] {
+        &self.start[..=(self.top as usize) % LEVELS]
+    }
+
+    #[inline]
+    fn above(&self) -> &[u32] {
+        &self.levels()[1..]
+    }
+
     /// The set of this number.
     #[inline]
     pub(crate) fn set(&self, number: usize) -> BlockIndex<'_> {
@@ -86,6 +97,12 @@ impl<'s> BlockIndex<'s> {
         &self.sets.words[self.base + self.sets.start[level] as usize + i]
     }
 
+    /// A word of the level that starts there.
+    #[inline]
+    fn word_from(self, start: u32, i: usize) -> &'s AtomicU64 {
+        &self.sets.words[self.base + start as usize + i]
+    }
+
     /// The word of level 0 that has the bit of a block.
     #[inline]
     fn word_of(self, block: usize) -> &'s AtomicU64 {
@@ -102,8 +119,8 @@ impl<'s> BlockIndex<'s> {
     }
 
     fn insert_above(self, mut i: usize) -> bool {
-        for level in 1..=self.sets.top as usize {
-            let word = self.word(level, i / 64);
+        for start in self.sets.above() {
+            let word = self.word_from(*start, i / 64);
             let old = word.load(Relaxed);
             word.store(old | 1 << (i % 64), Relaxed);
             if old != 0 {
@@ -124,8 +141,8 @@ impl<'s> BlockIndex<'s> {
     }
 
     fn remove_above(self, mut i: usize) -> bool {
-        for level in 1..=self.sets.top as usize {
-            let word = self.word(level, i / 64);
+        for start in self.sets.above() {
+            let word = self.word_from(*start, i / 64);
             let new = word.load(Relaxed) & !(1 << (i % 64));
             word.store(new, Relaxed);
             if new != 0 {
@@ -189,8 +206,8 @@ impl<'s> BlockIndex<'s> {
             return None;
         }
         let mut i = 0;
-        for level in (0..=self.sets.top as usize).rev() {
-            let word = self.word(level, i).load(Relaxed);
+        for start in self.sets.levels().iter().rev() {
+            let word = self.word_from(*start, i).load(Relaxed);
             debug_assert!(word != 0, "a summary bit stands for an empty word");
             i = i * 64 + pick(word) as usize;
         }

@@ -17,9 +17,11 @@
 //!    (`claim`), which the first look leaves alone where a zone below can serve (`whole`). A
 //!    request in need goes on in `slow`, which does step by step what `policy::effort` plans; what
 //!    frees memory stands above and is asked through `relief`. `near` has it reclaim before it goes
-//!    to another node, if the administrator wants that. `boost` raises a zone's watermarks when
-//!    blocks of two types are mixed, `urgent` keeps something for who cannot wait, `mobile` knows
-//!    whose pages can be moved, `isolate` keeps pageblocks for who wants just these frames,
+//!    to another node, if the administrator wants that. What no shard of a zone has is known in one
+//!    word (`presence`): who can do nothing about it is refused at once (`refuse`). `boost` raises
+//!    a zone's watermarks when blocks of two types are mixed, `urgent` keeps something for who
+//!    cannot wait, `mobile` knows whose pages can be moved, `isolate` keeps pageblocks for who
+//!    wants just these frames,
 //!    `contig` empties and takes them, `area` says what areas are wanted, `lend` has movable
 //!    requests use the memory of areas. `reporting` tells a device what is free. `mempolicy` makes
 //!    ordinary requests of what a policy of nodes says.
@@ -76,7 +78,9 @@ mod numa_stat;
 mod owner;
 mod owners;
 mod plug;
+mod presence;
 mod quick;
+mod refuse;
 mod relief;
 mod reporting;
 mod request;
@@ -139,6 +143,7 @@ use known::Changes;
 use lists::{MAX_ZONES, ZoneList};
 use mobile::Owners;
 use numa_stat::NumaStat;
+use refuse::Failures;
 use rest::Rest;
 pub(crate) use sizing::STAT_INTERVAL_NS;
 use sizing::Sizing;
@@ -190,7 +195,7 @@ pub struct PageAllocator<P: Platform> {
     changes: Changes,
     plugging: Lock<(), { Rank::Plug as u8 }>,
     misuses: AtomicUsize,
-    failures: [AtomicUsize; crate::frame::NR_ORDERS],
+    failed: Failures,
     /// P29: the bits that requests may carry now.
     allowed: AtomicU32,
     /// Blocks that were taken out of other CPUs' caches.
@@ -246,7 +251,7 @@ impl<P: Platform> PageAllocator<P> {
             changes: Changes::new(),
             plugging: Lock::new(()),
             misuses: AtomicUsize::new(0),
-            failures: core::array::from_fn(|_| AtomicUsize::new(0)),
+            failed: Failures::new(),
             allowed: AtomicU32::new(Gfp::ALL.bits()),
             metadata_pages: tables.pages,
             rest: tables.rest,
@@ -394,11 +399,6 @@ impl<P: Platform> PageAllocator<P> {
     /// The most pages that were ever in use at once, per-CPU caches included, summed over zones.
     pub fn peak_pages(&self) -> usize {
         self.zones.iter().map(Zone::peak_used).sum()
-    }
-
-    /// Requests that failed, by order.
-    pub fn failures(&self) -> [usize; crate::frame::NR_ORDERS] {
-        core::array::from_fn(|i| self.failures[i].load(Relaxed))
     }
 
     /// What the configuration says.

@@ -15,7 +15,7 @@ use crate::sync::{Carved, LineBreak, Local, Lock, LockGuard, Rank};
 
 /// For which types and orders there are blocks with a largest free run of that order: one bit each.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Runs(u64);
+pub(crate) struct Runs(pub(super) u64);
 
 const _: () = assert!(NR_LISTS * NR_ORDERS <= 64, "a bit for each type and order");
 
@@ -63,6 +63,38 @@ impl Runs {
             return None;
         }
         Some((fits.trailing_zeros() - Runs::shift(kind)) as u8)
+    }
+
+    /// Everything of this order or larger, of whatever type.
+    #[inline]
+    pub(crate) const fn from(order: u8) -> Runs {
+        const FROM: [u64; 16] = {
+            let mut from = [0; 16];
+            let mut order = 0;
+            while order < NR_ORDERS {
+                let mut kind = 0;
+                while kind < NR_LISTS {
+                    let orders = ((1 << NR_ORDERS) - 1) & (u64::MAX << order);
+                    from[order] |= orders << (kind * NR_ORDERS);
+                    kind += 1;
+                }
+                order += 1;
+            }
+            from
+        };
+        Runs(FROM[order as usize & 15])
+    }
+
+    /// What one has and the other does not.
+    #[inline]
+    pub(crate) const fn without(self, other: Runs) -> Runs {
+        Runs(self.0 & !other.0)
+    }
+
+    /// What both have.
+    #[inline]
+    pub(crate) const fn and(self, other: Runs) -> Runs {
+        Runs(self.0 & other.0)
     }
 
     /// What one of two has.

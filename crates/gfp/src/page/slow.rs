@@ -7,13 +7,13 @@ use super::relief::{Compacted, Need, Relief, WakeUp};
 use super::zone::Zone;
 use super::{PageAllocator, PageRequest};
 use crate::error::AllocError;
-use crate::frame::{CpuId, Order, Pfn};
+use crate::flags::ZoneKind;
+use crate::frame::{CpuId, NodeId, Order, Pfn};
 use crate::platform::Platform;
-use crate::policy::effort::{Effort, Event, Plan, Question, Reach, Rounds, Step};
+use crate::policy::effort::{Effort, Event, Plan, Question, Reach, Rounds, Step, Warn};
 use crate::policy::highatomic;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
-use crate::sync::atomic::Ordering::Relaxed;
 
 /// One request on its way through the slow path.
 struct Run<'r, P: Platform, R: Relief<P> + ?Sized> {
@@ -86,7 +86,7 @@ impl<P: Platform> PageAllocator<P> {
                 continue; // perhaps there is one now
             }
             // No zone of the machine may serve it: not even NOFAIL can wait for that.
-            self.failures[request.order.index()].fetch_add(1, Relaxed);
+            self.count_failure(request.order);
             return Err(AllocError::NoSuchNode);
         }
         if let Some(pfn) = self.look_again(request)? {
@@ -94,6 +94,10 @@ impl<P: Platform> PageAllocator<P> {
             return Ok(pfn);
         }
         self.tell_boost(relief);
+        if run.is_refused() {
+            return Err(run.fail(effort.warn == Warn::Report));
+        }
+        self.look_again_for(request);
         self.fade_for(request);
         self.put_mail_for(request);
         if self.zone_reclaim_mode().is_on()
@@ -107,15 +111,7 @@ impl<P: Platform> PageAllocator<P> {
         loop {
             let step = plan.next(event, relief.now(self));
             if let Step::Fail { report } = step {
-                self.failures[request.order.index()].fetch_add(1, Relaxed);
-                self.note_failure(request, effort.slow.unwrap_or(effort.fast));
-                if report {
-                    relief.report_failure(self, &run.need);
-                }
-                return Err(AllocError::NoMemory {
-                    order: request.order,
-                    gfp: request.gfp,
-                });
+                return Err(run.fail(report));
             }
             match run.execute(step)? {
                 Outcome::Found(pfn, source) => {
@@ -220,6 +216,37 @@ impl<P: Platform> PageAllocator<P> {
 }
 
 impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
+    /// Does all that the plan would say, if it has just one look in it and that would find nothing.
+    /// True if so: then the request fails. What the background frees comes later.
+    fn is_refused(&mut self) -> bool {
+        let (pages, effort, request) = (self.pages, self.need.effort, self.need.request);
+        if !effort.is_one_look() || pages.zone_reclaim_mode().is_on() {
+            return false;
+        }
+        if !pages.has_nothing_for(request) {
+            return false;
+        }
+        if effort.wake_background {
+            self.wake_background(effort.goal_order, effort.highest);
+        }
+        !self.have_zones_changed()
+    }
+
+    /// Counts and reports the failure.
+    fn fail(&self, report: bool) -> AllocError {
+        let (pages, need) = (self.pages, &self.need);
+        let (request, effort) = (need.request, need.effort);
+        pages.count_failure(request.order);
+        pages.note_failure(request, effort.slow.unwrap_or(effort.fast));
+        if report {
+            self.relief.report_failure(pages, need);
+        }
+        AllocError::NoMemory {
+            order: request.order,
+            gfp: request.gfp,
+        }
+    }
+
     /// Does one step of the plan.
     fn execute(&mut self, step: Step) -> Result<Outcome, AllocError> {
         let (pages, need, relief) = (self.pages, &self.need, self.relief);
@@ -235,11 +262,7 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
                 Event::Done
             }
             Step::WakeBackground { order, highest } => {
-                self.wake_background(&WakeUp {
-                    order,
-                    highest,
-                    direct_reclaim: need.effort.may_sleep(),
-                });
+                self.wake_background(order, highest);
                 Event::Done
             }
             Step::Pass { rights, reach } => match self.pass(rights, reach)? {
@@ -353,12 +376,18 @@ impl<P: Platform, R: Relief<P> + ?Sized> Run<'_, P, R> {
     }
 
     /// P112: every node with a zone that may serve the request.
-    fn wake_background(&self, call: &WakeUp) {
-        for node in self.pages.nodes() {
-            let eligible = |zone: &Zone| zone.node == node;
-            if self.pages.candidates(self.need.request).any(eligible) {
-                self.relief.wake_background(self.pages, node, call);
-            }
+    fn wake_background(&self, order: u32, highest: ZoneKind) {
+        let call = WakeUp {
+            order,
+            highest,
+            direct_reclaim: self.need.effort.may_sleep(),
+        };
+        let zones = self.pages.candidates(self.need.request);
+        let mut nodes = zones.fold(0u64, |nodes, zone| nodes | 1 << zone.node.0);
+        while nodes != 0 {
+            let node = NodeId(nodes.trailing_zeros() as u8);
+            self.relief.wake_background(self.pages, node, &call);
+            nodes &= nodes - 1;
         }
     }
 

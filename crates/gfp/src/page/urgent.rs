@@ -75,7 +75,7 @@ impl Urgent {
     }
 
     /// Nothing is kept, and nothing was wanted lately.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let words = self.demand.load(Relaxed) | self.single.load(Relaxed);
         words == 0 && self.reserved() == 0
     }
@@ -337,12 +337,13 @@ impl<P: Platform> PageAllocator<P> {
     /// P823, P824: a request with these rights ends without memory.
     pub(super) fn note_failure(&self, req: &PageRequest, rights: AllocFlags) {
         let urgent = AllocFlags::MIN_RESERVE.with(AllocFlags::NON_BLOCK);
-        let Some(zone) = self.candidates(req).next() else {
-            return;
-        };
-        if !rights.contains(urgent) || !zone.urgent.is_attended() {
+        if !rights.contains(urgent) {
             return;
         }
+        let first = self.candidates(req).next();
+        let Some(zone) = first.filter(|zone| zone.urgent.is_attended()) else {
+            return;
+        };
         let now = self.platform.now_ns();
         self.with_keeper(zone, |mut keeper| {
             if !zone.urgent.is_attended() {

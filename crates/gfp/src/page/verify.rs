@@ -137,6 +137,8 @@ impl<P: Platform> PageAllocator<P> {
         }
         let id = zone.id.into();
         same("fixed blocks are counted", id, shard.fixed(), fixed)?;
+        let unseen = shard.runs().without(zone.may_have());
+        same("a zone knows what a shard has", id, unseen.0 as usize, 0)?;
         for (order, kinds) in counts.iter().enumerate() {
             for kind in MigrateType::ALL {
                 let (found, expected) = (shard.nr_free(order, kind), kinds[kind as usize]);

@@ -6,6 +6,7 @@ use super::counts::Counts;
 use super::descriptor::Place;
 use super::ground::Locking;
 use super::guard::ZoneGuard;
+use super::presence::Presence;
 use super::shard::{Runs, Shard};
 use super::urgent::Urgent;
 use crate::flags::{MigrateType, ZoneKind};
@@ -107,9 +108,12 @@ pub(crate) struct Zone {
     pub(crate) nr_blocks: usize,
     /// True if what comes free was cleared (P351).
     pub(super) clears_freed: bool,
+    /// By [`WatermarkLevel`].
     mark: [AtomicUsize; 4],
     pub(super) boost: Boost,
     pub(super) urgent: Urgent,
+    /// What its shards have, and more.
+    pub(super) presence: Presence,
     /// More free pages than this end a hopelessness (P404); `usize::MAX`: there is none.
     hope: AtomicUsize,
     reserve: [AtomicUsize; ZoneKind::COUNT],
@@ -167,6 +171,7 @@ impl Zone {
             mark: core::array::from_fn(|_| AtomicUsize::new(0)),
             boost: Boost::new(),
             urgent: Urgent::new(),
+            presence: Presence::new(),
             hope: AtomicUsize::new(usize::MAX),
             reserve: core::array::from_fn(|_| AtomicUsize::new(0)),
             counts: Counts::new(),
@@ -366,7 +371,8 @@ impl Zone {
         }
     }
 
-    /// The watermark check (P267-P272).
+    /// The watermark check (P267-P272) of who looks at the shards next: as far as is seen without
+    /// that.
     #[inline]
     pub(crate) fn watermark_ok(&self, order: Order, highest: ZoneKind, flags: AllocFlags) -> bool {
         self.watermark_ok_without(0, order, highest, flags)
@@ -382,10 +388,10 @@ impl Zone {
     ) -> bool {
         let mut state = self.free_state();
         state.free = state.free.saturating_sub(pages);
-        self.watermark_ok_in(&state, order, highest, flags)
+        self.watermark_ok_in(&state, order, highest, flags, || self.may_have())
     }
 
-    /// The watermark check as if `pages` more were free (P121).
+    /// The watermark check as if `pages` more were free (P121), with a look at each shard.
     pub(crate) fn watermark_ok_with(
         &self,
         pages: usize,
@@ -395,7 +401,7 @@ impl Zone {
     ) -> bool {
         let mut state = self.free_state();
         state.free = state.free.saturating_add(pages);
-        self.watermark_ok_in(&state, order, highest, flags)
+        self.watermark_ok_in(&state, order, highest, flags, || self.runs())
     }
 
     fn watermark_ok_in(
@@ -404,11 +410,12 @@ impl Zone {
         order: Order,
         highest: ZoneKind,
         flags: AllocFlags,
+        runs: impl FnOnce() -> Runs,
     ) -> bool {
-        let (marks, boost, reserve) = (self.watermarks(), self.boost(), self.reserve(highest));
+        let mark = self.mark[flags.level() as usize].load(Relaxed);
+        let (boost, reserve) = (self.boost(), self.reserve(highest));
         if order == Order::ZERO {
             // The one-page check takes the mark and the boost apart (P272).
-            let mark = marks.level(flags.level(), 0);
             return order0_watermark_ok(mark, boost, reserve, flags, state);
         }
         let urgent = flags.intersects(AllocFlags::MIN_RESERVE);
@@ -417,11 +424,10 @@ impl Zone {
             WatermarkLevel::Min if urgent => self.boost.mixing(),
             _ => boost,
         };
-        let mark = marks.level(flags.level(), boost);
-        let runs = self.runs();
+        let runs = runs();
         zone_watermark_ok(
             order.get().into(),
-            mark,
+            mark + boost,
             reserve,
             flags,
             state,

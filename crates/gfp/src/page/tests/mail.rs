@@ -12,7 +12,7 @@ use crate::testing::TestPlatform;
 use std::vec::Vec;
 
 /// All lists of this CPU go back.
-fn flush(machine: &PageAllocator<TestPlatform>) {
+pub(super) fn flush(machine: &PageAllocator<TestPlatform>) {
     let local = Local::enter(machine.platform()).unwrap();
     let caches = machine.caches_of(local.cpu()).unwrap();
     for (zone, cache) in machine.zones.iter().zip(caches) {

@@ -17,6 +17,7 @@ mod nolock;
 mod placement;
 mod plug;
 mod quick;
+mod refuse;
 mod reporting;
 mod rest;
 mod rules;

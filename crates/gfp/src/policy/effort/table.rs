@@ -152,6 +152,19 @@ impl Effort {
         effort
     }
 
+    /// Whether its plan, if nothing is found, is to wake the background, one pass, and the end: it
+    /// neither waits nor takes anything back, has no reserves, and no second look.
+    pub const fn is_one_look(&self) -> bool {
+        matches!(self.rounds, Rounds::None(_))
+            && !matches!(self.take_back, TakeBack::BeforeFailing)
+            && matches!(self.compact_first, CompactFirst::No)
+            && self.reserves.is_none()
+            && self.slow.is_some()
+            && !self.refused
+            && self.may_fail
+            && !self.keeps_blocks_whole
+    }
+
     /// Whether the caller may be put to sleep.
     pub const fn may_sleep(&self) -> bool {
         self.gfp.allows_blocking()

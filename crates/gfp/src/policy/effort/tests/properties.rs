@@ -208,3 +208,36 @@ fn steps_follow_from_the_table() {
         assert_eq!(run.wakes() > 0, effort.wake_background, "{gfp}");
     }
 }
+
+#[test]
+fn who_has_one_look_wakes_looks_once_and_fails() {
+    // P101, P112, P116: what the slow path relies on to refuse without a plan.
+    let mut seen = [0; 2];
+    for (gfp, context) in words().flat_map(|w| Context::ALL.map(|c| (w, c))) {
+        for (order, machine) in ORDERS.into_iter().flat_map(|o| machines().map(|m| (o, m))) {
+            let effort = Effort::of(gfp, order, &Caller::in_context(context), &machine);
+            if !effort.is_one_look() {
+                seen[0] += 1;
+                continue;
+            }
+            seen[1] += 1;
+            let run = run(&effort, &SHORT);
+            let first = effort.wake_background.then_some(Step::WakeBackground {
+                order: effort.goal_order,
+                highest: effort.highest,
+            });
+            let pass = Step::Pass {
+                rights: effort.slow.unwrap(),
+                reach: Reach::Policy,
+            };
+            let awaits = effort.awaits_reported.then_some(Step::AwaitReported);
+            let changed = Step::Ask(Question::HaveZonesChanged);
+            let report = effort.warn == Warn::Report;
+            let expected = [Some(Step::Begin), first, Some(pass), awaits, Some(changed)];
+            let fail = Step::Fail { report };
+            let expected: Vec<Step> = expected.into_iter().flatten().chain([fail]).collect();
+            assert_eq!(run.steps, expected, "{gfp} order {order} {context:?}");
+        }
+    }
+    assert!(seen.iter().all(|n| *n > 0));
+}
