@@ -361,20 +361,25 @@ impl FrameTable {
         unsafe { self.words.get_unchecked(index as usize) }
     }
 
+    /// The places of the words of frames that the caller owns and that follow each other, by the
+    /// index of the first; of none if they are not all in the table.
+    #[inline]
+    pub(crate) fn owned_words(&self, first: u32, frames: usize) -> &[AtomicU64] {
+        let all = self.words.get(first as usize..);
+        all.and_then(|words| words.get(..frames)).unwrap_or(&[])
+    }
+
+    /// The place of the word of a frame that the caller owns, by the frame's index.
+    #[inline]
+    pub(crate) fn owned_word(&self, index: u32) -> Option<&AtomicU64> {
+        self.words.get(index as usize)
+    }
+
     /// Sets the word of a frame that the caller owns. Outside of the table nothing happens.
     #[inline]
     pub fn set(&self, pfn: Pfn, word: FrameWord) {
         debug_assert!(self.index(pfn).is_some());
         if let Some(w) = self.words.get(pfn.0.wrapping_sub(self.base.0)) {
-            w.store(word.0, Ordering::Relaxed);
-        }
-    }
-
-    /// [`FrameTable::set`] by the index of the frame.
-    #[inline]
-    pub(crate) fn set_at(&self, index: u32, word: FrameWord) {
-        debug_assert!((index as usize) < self.ready.load(Ordering::Relaxed));
-        if let Some(w) = self.words.get(index as usize) {
             w.store(word.0, Ordering::Relaxed);
         }
     }

@@ -3,7 +3,7 @@
 use super::cache::{Front, List, ZoneCache};
 use super::claim::Want;
 use super::free::HOLD_MOST;
-use super::guard::Taken;
+use super::guard::{Taken, ZoneGuard};
 use super::known_zero::cached;
 use super::relief::{Alone, Relief};
 use super::zone::Zone;
@@ -17,7 +17,7 @@ use crate::policy::fallback::Fragmenting;
 use crate::policy::order::COSTLY_ORDER;
 use crate::policy::watermark::{AllocFlags, WatermarkLevel};
 use crate::sync::Local;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 
 impl<P: Platform> PageAllocator<P> {
     /// Allocates 2^order pages, physically contiguous and aligned to their size (P341).
@@ -168,7 +168,7 @@ impl<P: Platform> PageAllocator<P> {
         let ids = self.lists.get(node.0 as usize).map_or(&[][..], |l| l.ids());
         ids.iter()
             // Acquire: pairs with the Release in `Known::write`.
-            .map(|id| &self.zones[id.load(Ordering::Acquire) as usize])
+            .map(|id| &self.zones[id.load(Acquire) as usize])
             .filter(move |zone| zone.kind <= highest && (!only || zone.node == node))
     }
 
@@ -259,12 +259,14 @@ impl<P: Platform> PageAllocator<P> {
         highest: ZoneKind,
         flags: AllocFlags,
     ) -> Option<Pfn> {
+        let Some((cache, list)) = cache.zip(List::of(order, kind)) else {
+            return self.take_uncached(local, zone, order, kind, highest, flags);
+        };
         self.take_deferred(local);
         if u32::from(order.get()) > COSTLY_ORDER && zone.lacks(order) {
             return None;
         }
-        let store = cache.zip(List::of(order, kind));
-        let mut wanted = store.map_or(1, |(cache, list)| self.refill_size(zone, cache, list));
+        let mut wanted = self.refill_size(zone, cache, list);
         // Near the mark a request takes just what it asked for: its own rights to go below are not
         // for whoever finds the rest in the cache (P270).
         let more = (wanted - 1) << order.get();
@@ -281,38 +283,20 @@ impl<P: Platform> PageAllocator<P> {
             blocks: wanted.min(HOLD_MOST),
             locking: Locking::Wait,
         };
-        let mut wake = MayWake::No;
-        let own = zone.first_choice(kind, flags);
-        let mine = Want { kind: own, ..want };
-        let (mut guard, first) = self.take_own(local, zone, &mine).or_else(|| {
-            if let Some(found) = self.take_second_choice(local, zone, &want, flags) {
-                return Some(found);
-            }
-            if self.has_boost_to_tell() && flags.level() == WatermarkLevel::Low {
-                return None; // the slow path tells it, and comes back
-            }
-            let (found, boosted) = self.take_other(local, zone, &want, flags)?;
-            wake = boosted;
-            Some(found)
-        })?;
-        if let Some((cache, list)) = store {
-            let store = |taken, from| self.store(cache, list, taken, from);
-            let mut got = store(first, 1);
-            // Before one of its last whole blocks is broken, others are asked for pieces.
-            let several = zone.shards().len() > 1;
-            while got < want.blocks
-                && (!several || guard.shard.serves(order, own))
-                && let Some(taken) = guard.take(order, own, want.blocks - got)
-            {
-                got += store(taken, 0);
-            }
-        }
+        let (mut guard, first, wake) = self.find(local, zone, &want, flags)?;
+        let mine = Want {
+            kind: zone.first_choice(kind, flags),
+            ..want
+        };
+        let mut kept = 1; // of the first the first
+        guard.take_batch(&mine, first, |taken| {
+            self.store(cache, list, taken, kept);
+            kept = 0;
+        });
         let shard = guard.shard;
         drop(guard);
         self.look_for_mail(local, zone, shard);
-        if let Some((cache, list)) = store
-            && wanted > HOLD_MOST
-        {
+        if wanted > HOLD_MOST {
             let blocks = wanted - HOLD_MOST;
             self.refill_more(local, zone, cache, list, &Want { blocks, ..mine });
         }
@@ -320,7 +304,6 @@ impl<P: Platform> PageAllocator<P> {
             self.note_boost(zone);
             // The slow path wakes, and finds the block in the cache.
             if flags.level() == WatermarkLevel::Low
-                && let Some((cache, list)) = store
                 && zone.watermark_ok(order, highest, flags.at(WatermarkLevel::Min))
             {
                 self.frames.set(first.pfn, cached(order, first.content));
@@ -332,20 +315,86 @@ impl<P: Platform> PageAllocator<P> {
         Some(self.note_content(first, order))
     }
 
-    /// Puts blocks that were taken from a shard into a list, but for the first `from`. Returns how
-    /// many blocks were taken.
+    /// Takes one block of an order that is not cached, or for a CPU that has no caches.
+    #[inline(never)]
+    fn take_uncached(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        order: Order,
+        kind: MigrateType,
+        highest: ZoneKind,
+        flags: AllocFlags,
+    ) -> Option<Pfn> {
+        self.take_deferred(local);
+        let unlimited = flags.contains(AllocFlags::NO_WATERMARKS);
+        if !unlimited && !zone.watermark_ok(order, highest, flags) {
+            return None;
+        }
+        let want = Want {
+            order,
+            kind,
+            blocks: 1,
+            locking: Locking::Wait,
+        };
+        let (guard, taken, wake) = self.find(local, zone, &want, flags)?;
+        let shard = guard.shard;
+        drop(guard);
+        self.look_for_mail(local, zone, shard);
+        if wake == MayWake::Yes && flags.contains(AllocFlags::KSWAPD) {
+            self.note_boost(zone);
+        }
+        Some(self.note_content(taken, order))
+    }
+
+    /// Takes from the zone what is wanted, of its type or another; with it comes whether the
+    /// background is to be woken for a boost.
     #[inline(always)]
-    pub(super) fn store(&self, cache: &ZoneCache, list: List, taken: Taken, from: usize) -> usize {
-        let order = list.order();
-        let (word, frame) = (cached(order, taken.content), self.frame_index(taken.pfn));
-        // The lowest address is put last, so that it is taken first.
-        for i in (from..taken.blocks).rev() {
-            let frame = frame + ((i as u32) << order.get());
-            self.frames.set_at(frame, word);
-            let pushed = cache.push(list, frame);
+    fn find<'z>(
+        &'z self,
+        local: &'z Local<'_, P>,
+        zone: &'z Zone,
+        want: &Want,
+        flags: AllocFlags,
+    ) -> Option<(ZoneGuard<'z>, Taken, MayWake)> {
+        let own = zone.first_choice(want.kind, flags);
+        if let Some((guard, taken)) = self.take_own(local, zone, &Want { kind: own, ..*want }) {
+            return Some((guard, taken, MayWake::No));
+        }
+        if let Some((guard, taken)) = self.take_second_choice(local, zone, want, flags) {
+            return Some((guard, taken, MayWake::No));
+        }
+        if self.has_boost_to_tell() && flags.level() == WatermarkLevel::Low {
+            return None; // the slow path tells it, and comes back
+        }
+        let ((guard, taken), wake) = self.take_other(local, zone, want, flags)?;
+        Some((guard, taken, wake))
+    }
+
+    /// Puts blocks that were taken from a shard into a list, but for the first `from`.
+    #[inline(always)]
+    pub(super) fn store(&self, cache: &ZoneCache, list: List, taken: Taken, from: usize) {
+        let (order, n) = (list.order(), taken.blocks - from);
+        if n == 1 {
+            let pfn = taken.pfn.add(from << order.get());
+            self.frames.set(pfn, cached(order, taken.content));
+            let pushed = cache.push(list, self.frame_index(pfn));
+            debug_assert!(pushed, "the room was counted");
+        } else if n != 0 {
+            let frame = self.frame_index(taken.pfn.add(from << order.get()));
+            let words = self.frames.owned_words(frame, n << order.get());
+            let word = cached(order, taken.content).bits();
+            match order {
+                Order::ZERO => words.iter().for_each(|at| at.store(word, Relaxed)),
+                _ => {
+                    let firsts = words.iter().step_by(order.pages());
+                    firsts.for_each(|at| at.store(word, Relaxed));
+                }
+            }
+            // The lowest address is put last, so that it is taken first.
+            let pushed = cache.push_row(list, frame, n);
             debug_assert!(pushed, "the room was counted");
         }
-        taken.blocks
     }
 
     pub(super) fn frame_index(&self, pfn: Pfn) -> u32 {

@@ -7,12 +7,13 @@
 pub(crate) use super::descriptor::{Block, CLASS_FULL, CLASS_PAIR, NO_ZONE};
 use crate::frame::{MAX_PAGE_ORDER, NR_ORDERS, Order, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, Pfn};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::ops::Range;
 
 /// Words of a [`Line`].
 pub(crate) const LINE_WORDS: usize = PAGEBLOCK_PAGES / 64;
 
 /// The order of a run of one word.
-const WORD_ORDER: u8 = 6;
+pub(crate) const WORD_ORDER: u8 = 6;
 
 /// Bits that may start an aligned run of order 0..=5 inside a word.
 const STARTS: [u64; 7] = [
@@ -42,67 +43,65 @@ pub(crate) struct Run {
 
 impl Bits {
     /// The free run of the smallest order that is at least `order`, lowest address first.
+    #[inline(never)]
     pub(crate) fn best_run(&self, order: Order) -> Option<Run> {
-        // `at[i]`: bits that start a free aligned run of order `k` in word i, from k = `order` on.
-        let mut at = self.0;
-        let mut full = self.full_words();
-        if order.get() < 6 {
-            for starts in &mut at {
-                for k in 0..order.get() {
-                    *starts &= *starts >> (1u32 << k);
-                }
-                *starts &= STARTS[order.index()];
+        if order.get() < WORD_ORDER {
+            let mut best = None;
+            self.each_piece(order, |run| {
+                best = Some(run);
+                false
+            });
+            if best.is_some() {
+                return best;
             }
         }
-        for k in order.get()..6 {
-            let width = 1u32 << k;
-            for (i, starts) in at.iter_mut().enumerate() {
-                let pairs = *starts & (*starts >> width) & STARTS[k as usize + 1];
-                let single = *starts & !(pairs | pairs << width);
-                if single != 0 {
-                    return Some(Run {
-                        start: i * 64 + single.trailing_zeros() as usize,
-                        order: k,
-                    });
-                }
-                *starts = pairs;
-            }
+        best_of_words(self.full_words(), order)
+    }
+
+    /// Shows the free runs from `order` on that are smaller than a word, the smallest first and of
+    /// several the lowest, until `more` says that they are enough.
+    #[inline(always)]
+    pub(crate) fn each_piece(&self, order: Order, mut more: impl FnMut(Run) -> bool) {
+        // They lie in words that are free in part, often few. By word: what starts such a run.
+        let mut starts = self.0.map(|word| if word == u64::MAX { 0 } else { word });
+        for k in 0..order.get().min(WORD_ORDER) {
+            starts
+                .iter_mut()
+                .for_each(|word| *word &= *word >> (1u32 << k));
         }
-        for k in 6..PAGEBLOCK_ORDER {
-            let width = 1u32 << (k - 6);
-            let pairs = full & (full >> width) & WORD_STARTS[k as usize - 5];
-            if k >= order.get() {
-                let single = full & !(pairs | pairs << width);
-                if single != 0 {
-                    return Some(Run {
-                        start: single.trailing_zeros() as usize * 64,
-                        order: k,
-                    });
+        let (first, mut some) = (STARTS[order.index().min(STARTS.len() - 1)], 0u32);
+        for (i, word) in starts.iter_mut().enumerate() {
+            *word &= first;
+            some |= u32::from(*word != 0) << i;
+        }
+        let mut k = order.get();
+        while some != 0 && k < WORD_ORDER {
+            let (mut left, width) = (some, 1u32 << k);
+            while left != 0 {
+                let i = left.trailing_zeros() as usize % LINE_WORDS;
+                left &= left - 1;
+                let word = starts[i];
+                let pairs = word & (word >> width) & STARTS[k as usize + 1];
+                starts[i] = pairs;
+                some &= !(u32::from(pairs == 0) << i);
+                let mut single = word & !(pairs | pairs << width);
+                while single != 0 {
+                    let start = i * 64 + single.trailing_zeros() as usize;
+                    single &= single - 1;
+                    if !more(Run { start, order: k }) {
+                        return;
+                    }
                 }
             }
-            full = pairs;
+            k += 1;
         }
-        let whole = full & 1 != 0 && order.get() <= PAGEBLOCK_ORDER;
-        whole.then_some(Run {
-            start: 0,
-            order: PAGEBLOCK_ORDER,
-        })
     }
 
     /// The order of the largest free aligned run.
     pub(crate) fn largest(&self) -> Option<u8> {
         let full = self.full_words();
         if full != 0 {
-            let mut best = 6;
-            let mut runs = full;
-            for k in 6..PAGEBLOCK_ORDER {
-                runs = runs & (runs >> (1u32 << (k - 6))) & WORD_STARTS[k as usize - 5];
-                if runs == 0 {
-                    break;
-                }
-                best = k + 1;
-            }
-            return Some(best);
+            return Some(largest_of_words(full));
         }
         let mut at = self.0;
         let mut best = None;
@@ -139,6 +138,34 @@ impl Line {
     #[inline]
     pub(crate) fn bits(&self) -> Bits {
         Bits(core::array::from_fn(|i| self.0[i].load(Relaxed)))
+    }
+
+    /// One bit a word that is wholly free.
+    #[inline(always)]
+    fn full_words(&self) -> u8 {
+        let mut full = 0;
+        for (i, word) in self.0.iter().enumerate() {
+            full |= ((word.load(Relaxed) == u64::MAX) as u8) << i;
+        }
+        full
+    }
+
+    /// [`Bits::best_run`].
+    #[inline]
+    pub(crate) fn best_run(&self, order: Order) -> Option<Run> {
+        match order.get() < WORD_ORDER {
+            true => self.bits().best_run(order),
+            false => best_of_words(self.full_words(), order),
+        }
+    }
+
+    /// [`Bits::largest`].
+    #[inline]
+    pub(crate) fn largest(&self) -> Option<u8> {
+        match self.full_words() {
+            0 => self.bits().largest(),
+            full => Some(largest_of_words(full)),
+        }
     }
 
     /// True if every frame of the run is free.
@@ -179,30 +206,14 @@ impl Line {
         let mut merged = order.get();
         if merged < WORD_ORDER {
             let word = &self.0[start / 64 % LINE_WORDS];
-            let (old, mut mask) = (word.load(Relaxed), mask(start, order));
+            let (old, mask) = (word.load(Relaxed), mask(start, order));
             if old & mask != 0 {
                 return None;
             }
-            let new = old | mask;
-            word.store(new, Relaxed);
-            // The run and its buddy, twice as wide at each step.
-            let mut at = start % 64;
-            loop {
-                let width = 1 << merged;
-                let buddy = if at & width == 0 {
-                    mask << width
-                } else {
-                    mask >> width
-                };
-                if new & buddy != buddy {
-                    return Some(merged);
-                }
-                mask |= buddy;
-                at &= !width;
-                merged += 1;
-                if merged == WORD_ORDER {
-                    break;
-                }
+            word.store(old | mask, Relaxed);
+            merged = order_around(old | mask, start as u32 % 64);
+            if merged < WORD_ORDER {
+                return Some(merged);
             }
         } else {
             let words = match order {
@@ -230,6 +241,71 @@ impl Line {
         Some(merged)
     }
 
+    /// The first free frame, if it and all behind it are all that is free: `free` frames.
+    #[inline(always)]
+    pub(crate) fn first_of_tail(&self, free: usize) -> Option<usize> {
+        let word = |i: usize| self.0[i % LINE_WORDS].load(Relaxed);
+        // If they are the tail, the first of them is there, and no word before has one.
+        let first = PAGEBLOCK_PAGES - free;
+        let (at, mask) = (first / 64, u64::MAX << (first % 64));
+        if free == 0 || word(at) & !mask != 0 || word(LINE_WORDS - 1) >> 63 == 0 {
+            return None;
+        }
+        let mut before = at;
+        while before != 0 {
+            before -= 1;
+            if word(before) != 0 {
+                return None;
+            }
+        }
+        Some(first)
+    }
+
+    /// Marks frames free, at least one, of which none is. Returns the stretch of free frames that
+    /// they are part of then; `None`, and nothing done, if one is free already. The zone's lock is
+    /// held.
+    pub(crate) fn set(&self, frames: Range<usize>) -> Option<Range<usize>> {
+        debug_assert!(!frames.is_empty() && frames.end <= PAGEBLOCK_PAGES);
+        if frames.start / 64 == (frames.end - 1) / 64 {
+            let word = &self.0[frames.start / 64];
+            let (old, ones) = (word.load(Relaxed), u64::MAX >> (64 - frames.len()));
+            let mask = ones << (frames.start % 64);
+            if old & mask != 0 {
+                return None;
+            }
+            word.store(old | mask, Relaxed);
+        } else {
+            let mut words = in_words(frames.clone());
+            if words.any(|(word, mask)| self.0[word].load(Relaxed) & mask != 0) {
+                return None;
+            }
+            for (word, mask) in in_words(frames.clone()) {
+                let word = &self.0[word];
+                word.store(word.load(Relaxed) | mask, Relaxed);
+            }
+        }
+        let Range { mut start, mut end } = frames;
+        while start != 0 {
+            let here = (start - 1) % 64; // of the frame before
+            let word = self.0[(start - 1) / 64].load(Relaxed);
+            let free = (word << (63 - here)).leading_ones() as usize;
+            start -= free;
+            if free <= here {
+                break;
+            }
+        }
+        while end != PAGEBLOCK_PAGES {
+            let here = end % 64;
+            let word = self.0[end / 64].load(Relaxed);
+            let free = (word >> here).trailing_ones() as usize;
+            end += free;
+            if here + free < 64 {
+                break;
+            }
+        }
+        Some(start..end)
+    }
+
     /// Marks all frames free; the zone's lock is held.
     #[inline]
     pub(crate) fn set_all(&self) {
@@ -246,24 +322,79 @@ impl Line {
     #[inline]
     pub(crate) fn clear(&self, start: usize, pages: usize) {
         debug_assert!(pages != 0 && start + pages <= PAGEBLOCK_PAGES);
-        let word = &self.0[start / 64];
         if start % 64 + pages <= 64 {
-            let mask = (u64::MAX >> (64 - pages)) << (start % 64);
-            return word.store(word.load(Relaxed) & !mask, Relaxed);
+            let (word, mask) = (&self.0[start / 64], u64::MAX >> (64 - pages));
+            return word.store(word.load(Relaxed) & !(mask << (start % 64)), Relaxed);
         }
         if (start | pages).is_multiple_of(64) {
             let words = &self.0[start / 64..][..pages / 64];
             return words.iter().for_each(|word| word.store(0, Relaxed));
         }
-        let (mut at, end) = (start, start + pages);
-        while at < end {
-            let here = (64 - at % 64).min(end - at);
-            let mask = (u64::MAX >> (64 - here)) << (at % 64);
-            let word = &self.0[at / 64];
+        for (word, mask) in in_words(start..start + pages) {
+            let word = &self.0[word];
             word.store(word.load(Relaxed) & !mask, Relaxed);
-            at += here;
         }
     }
+}
+
+/// Frames as the words they are in, with their bits there.
+#[inline]
+fn in_words(frames: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    let Range { start, end } = frames;
+    (start / 64..end.div_ceil(64)).map(move |word| {
+        let from = u64::MAX << (start.max(word * 64) % 64);
+        let to = u64::MAX >> ((64 * (word + 1) - end.min(64 * (word + 1))) & 63);
+        (word % LINE_WORDS, from & to)
+    })
+}
+
+/// [`Bits::best_run`] in words that are wholly free.
+fn best_of_words(mut full: u8, order: Order) -> Option<Run> {
+    for k in WORD_ORDER..PAGEBLOCK_ORDER {
+        let width = 1u32 << (k - 6);
+        let pairs = full & (full >> width) & WORD_STARTS[k as usize - 5];
+        if k >= order.get() {
+            let single = full & !(pairs | pairs << width);
+            if single != 0 {
+                return Some(Run {
+                    start: single.trailing_zeros() as usize * 64,
+                    order: k,
+                });
+            }
+        }
+        full = pairs;
+    }
+    let whole = full & 1 != 0 && order.get() <= PAGEBLOCK_ORDER;
+    whole.then_some(Run {
+        start: 0,
+        order: PAGEBLOCK_ORDER,
+    })
+}
+
+/// The order of the largest run of words that are wholly free, at least one.
+fn largest_of_words(full: u8) -> u8 {
+    let (mut best, mut runs) = (WORD_ORDER, full);
+    for k in WORD_ORDER..PAGEBLOCK_ORDER {
+        runs = runs & (runs >> (1u32 << (k - 6))) & WORD_STARTS[k as usize - 5];
+        if runs == 0 {
+            break;
+        }
+        best = k + 1;
+    }
+    best
+}
+
+/// The order of the largest free aligned run that frame `at` of a word is in, which is free.
+///
+/// An aligned run of 2^k frames around it is free if each frame that is not differs from `at` in
+/// bit k or above. Of these the next before or behind it differs least.
+#[inline(always)]
+fn order_around(word: u64, at: u32) -> u8 {
+    let taken = !word;
+    // 64 behind or before, if there is none: that is more than any other.
+    let behind = at + (taken >> at).trailing_zeros();
+    let before = at.wrapping_sub((taken << (63 - at)).leading_zeros());
+    ((behind ^ at).min(before ^ at) | 1).ilog2() as u8
 }
 
 /// The bits of a run of order 0..=5 in its word.
@@ -307,118 +438,4 @@ fn next(order: Order) -> Order {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order(o: u8) -> Order {
-        Order::new(o).unwrap()
-    }
-
-    fn naive_largest(bits: &[bool; 512]) -> Option<u8> {
-        (0..=9u8)
-            .rev()
-            .find(|&o| bits.chunks(1 << o).any(|run| run.iter().all(|&b| b)))
-    }
-
-    fn naive_best(bits: &[bool; 512], want: u8) -> Option<Run> {
-        (want..=9).find_map(|o| {
-            let size = 1usize << o;
-            (0..512 / size).find_map(|i| {
-                let free = |i: usize| bits[i * size..(i + 1) * size].iter().all(|&b| b);
-                let whole = free(i) && (o == 9 || !free(i ^ 1));
-                whole.then_some(Run {
-                    start: i * size,
-                    order: o,
-                })
-            })
-        })
-    }
-
-    #[test]
-    fn runs_are_found_as_a_naive_search_finds_them() {
-        // A small deterministic generator; densities from nearly full to nearly empty.
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
-        for round in 0..3000 {
-            let mut bits = [false; 512];
-            for _ in 0..round % 60 {
-                let o = (next() % 10) as u32;
-                let size = 1usize << o;
-                let start = (next() as usize % 512) / size * size;
-                let free = next() % 4 != 0;
-                bits[start..start + size].fill(free);
-            }
-            let mut words = [0u64; 8];
-            for (i, &b) in bits.iter().enumerate() {
-                words[i / 64] |= (b as u64) << (i % 64);
-            }
-            let line = Bits(words);
-            assert_eq!(line.largest(), naive_largest(&bits), "round {round}");
-            for o in 0..=9 {
-                assert_eq!(
-                    line.best_run(order(o)),
-                    naive_best(&bits, o),
-                    "round {round} order {o}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_run_that_is_set_merges_as_far_as_its_buddies_are_free() {
-        // P301, P302
-        let mut state = 0x2545_f491_4f6c_dd1du64;
-        let mut random = move |n: usize| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
-            (state >> 33) as usize % n
-        };
-        let line = Line(core::array::from_fn(|_| AtomicU64::new(0)));
-        for _ in 0..200 {
-            line.clear_all();
-            let mut free = [false; 512];
-            // In the end every frame is free.
-            while free.contains(&false) {
-                let o = order(random(10) as u8);
-                let start = random(512) & !(o.pages() - 1);
-                let taken = free[start..start + o.pages()].contains(&true);
-                let merged = line.set_merged(start, o);
-                assert_eq!(merged.is_none(), taken);
-                if !taken {
-                    free[start..start + o.pages()].fill(true);
-                    let whole = |m: &u8| {
-                        let pages = 1 << m;
-                        let first = start & !(pages - 1);
-                        !free[first..first + pages].contains(&false)
-                    };
-                    let expected = (o.get()..=9).take_while(whole).last();
-                    assert_eq!(merged, expected, "{start} {o:?}");
-                }
-                assert!((0..512).all(|i| line.is_free(i) == free[i]));
-            }
-        }
-    }
-
-    #[test]
-    fn best_run_prefers_the_smallest_that_fits() {
-        let mut words = [0u64; 8];
-        words[0] = 0xff00; // an order-3 run
-        words[1] = 0b1100; // an order-1 run
-        assert_eq!(
-            Bits(words).best_run(order(0)),
-            Some(Run {
-                start: 66,
-                order: 1
-            })
-        );
-        assert_eq!(
-            Bits(words).best_run(order(2)),
-            Some(Run { start: 8, order: 3 })
-        );
-        assert_eq!(Bits(words).best_run(order(4)), None);
-    }
-}
+mod tests;

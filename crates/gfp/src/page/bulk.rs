@@ -1,24 +1,30 @@
 //! Many single pages at once.
 //!
-//! A section is held for at most [`CHUNK`] pages, which come from the cache of this CPU and its
-//! refills; what is to be done with each page follows after it. Pages that follow each other are
-//! freed as larger blocks.
+//! A section is held for at most [`CHUNK`] pages, which come from the cache of this CPU and, where
+//! that is used up, straight from a shard under one hold of its lock; what is to be done with each
+//! page follows after it. Pages that follow each other are freed as larger blocks.
 
 use super::block::largest_block;
-use super::cache::List;
+use super::cache::{List, ZoneCache};
+use super::claim::Want;
+use super::free::{HOLD_MOST, is_cached};
+use super::guard::Taken;
 use super::relief::{Alone, Relief};
 use super::whole::first_rights;
 use super::zone::Zone;
-use super::{PageAllocator, PageRequest};
-use crate::flags::Gfp;
+use super::{Locking, PageAllocator, PageRequest};
+use crate::flags::{Gfp, MigrateType, ZoneKind};
 use crate::frame::{FrameKind, FrameWord, Order, PAGEBLOCK_PAGES, Pfn};
 use crate::platform::Platform;
 use crate::policy::watermark::AllocFlags;
 use crate::report::Misuse;
 use crate::sync::Local;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// Pages that are taken in one section.
-const CHUNK: usize = 64;
+const CHUNK: usize = HOLD_MOST;
+/// From so many on pages come straight from the zone: a refill serves fewer, and the next request.
+const STRAIGHT: usize = CHUNK / 2;
 
 impl<P: Platform> PageAllocator<P> {
     /// Fills the empty places of `out` with single pages, as many as the wanted node gives without
@@ -118,7 +124,8 @@ impl<P: Platform> PageAllocator<P> {
         taken
     }
 
-    /// Takes pages from one zone: from this CPU's cache, filled again as often as that goes.
+    /// Takes pages from one zone: from this CPU's cache, then from the zone, then as a single
+    /// request does.
     fn take_from(
         &self,
         local: &Local<'_, P>,
@@ -133,25 +140,89 @@ impl<P: Platform> PageAllocator<P> {
         let cache = self.cache(local, zone);
         let mine = core::ptr::eq(zone, preferred);
         let mut taken = 0;
-        for page in &mut *pages {
+        while taken < pages.len() {
             // P207: as for a single page.
-            let cached = match cache.zip(List::of(order, kind)) {
-                Some((cache, list)) if mine || zone.watermark_ok(order, highest, flags) => {
-                    self.pop(cache, list)
-                }
-                _ => None,
-            };
-            let refill = || self.refill(local, zone, cache, order, kind, highest, flags);
-            let Some(pfn) = cached.or_else(refill) else {
+            if let Some((cache, list)) = cache.zip(List::of(order, kind))
+                && (mine || zone.watermark_ok(order, highest, flags))
+            {
+                taken += self.pop_some(cache, list, &mut pages[taken..]);
+            }
+            let left = &mut pages[taken..];
+            if left.len() >= STRAIGHT {
+                taken += self.take_straight(local, zone, kind, highest, flags, left);
+            }
+            if taken == pages.len() {
+                break;
+            }
+            let Some(pfn) = self.refill(local, zone, cache, order, kind, highest, flags) else {
                 break;
             };
-            *page = pfn;
+            pages[taken] = pfn;
             taken += 1;
         }
         if let Some(cache) = cache {
             let wanted = || self.cache(local, preferred);
             self.count_taken_blocks(cache, zone, order, taken, preferred, wanted);
         }
+        taken
+    }
+
+    /// [`PageAllocator::pop`] as often as there are places and pages. Returns how many were taken.
+    fn pop_some(&self, cache: &ZoneCache, list: List, pages: &mut [Pfn]) -> usize {
+        let mut taken = 0;
+        while taken < pages.len() && cache.blocks(list) != 0 {
+            let (base, wanted) = (self.frames.base(), pages.len() - taken);
+            let newest = cache.frames(list).iter().rev().take(wanted);
+            let seen = newest.len();
+            for frame in newest.map(|frame| frame.load(Relaxed)) {
+                let pfn = base.add(frame as usize);
+                match self.frames.owned_word(frame) {
+                    Some(word) if is_cached(word, Order::ZERO) => {
+                        pages[taken] = pfn;
+                        taken += 1;
+                    }
+                    _ => self.complain_twice(pfn),
+                }
+            }
+            cache.drop_newest(list, seen);
+        }
+        taken
+    }
+
+    /// Takes pages of a type, at most [`HOLD_MOST`], under one hold of a shard's lock, as a refill
+    /// takes them. Returns how many; none near the mark, where each page is looked at by itself.
+    fn take_straight(
+        &self,
+        local: &Local<'_, P>,
+        zone: &Zone,
+        kind: MigrateType,
+        highest: ZoneKind,
+        flags: AllocFlags,
+        pages: &mut [Pfn],
+    ) -> usize {
+        let want = Want {
+            order: Order::ZERO,
+            kind: zone.first_choice(kind, flags),
+            blocks: pages.len().min(HOLD_MOST),
+            locking: Locking::Wait,
+        };
+        let more = want.blocks - 1;
+        if !zone.watermark_ok_without(more, want.order, highest, flags.ordinary()) {
+            return 0;
+        }
+        let Some((mut guard, first)) = self.take_own(local, zone, &want) else {
+            return 0;
+        };
+        let mut places = pages.iter_mut();
+        let taken = guard.take_batch(&want, first, |taken| {
+            for (i, place) in places.by_ref().take(taken.blocks).enumerate() {
+                let pfn = taken.pfn.add(i);
+                *place = self.note_content(Taken { pfn, ..taken }, Order::ZERO);
+            }
+        });
+        let shard = guard.shard;
+        drop(guard);
+        self.look_for_mail(local, zone, shard);
         taken
     }
 

@@ -319,12 +319,24 @@ impl ZoneCache {
         (self.count(), filled.count())
     }
 
-    /// The block of a list that has been there for longer than all but `i` others.
+    /// The blocks of a list, the oldest first.
     #[inline]
-    pub(crate) fn peek(&self, list: List, i: usize) -> Option<u32> {
-        let head = self.head(list);
-        // SAFETY: below the length, so below the limit.
-        (i < head.len()).then(|| unsafe { head.entry(i) }.load(Relaxed))
+    pub(crate) fn frames(&self, list: List) -> &[AtomicU32] {
+        self.head(list).numbers()
+    }
+
+    /// Puts `n` blocks that follow each other; the first is the next to be taken. False, and
+    /// nothing done, if the list may not hold them.
+    #[inline]
+    pub(crate) fn push_row(&self, list: List, frame: u32, n: usize) -> bool {
+        let shift = list.order().get().into();
+        self.head(list).move_in_row(frame, shift, n)
+    }
+
+    /// Takes the newest `n` blocks of a list out; all, if it has fewer.
+    #[inline]
+    pub(crate) fn drop_newest(&self, list: List, n: usize) {
+        self.head(list).move_out_newest(n);
     }
 
     /// Takes the oldest `n` blocks of a list out; all, if it has fewer.
@@ -336,9 +348,8 @@ impl ZoneCache {
     pub(crate) fn each(&self, mut f: impl FnMut(u32, Order)) {
         for list in List::all() {
             let head = self.head(list);
-            for i in 0..head.len() {
-                // SAFETY: below the length, so below the limit.
-                f(unsafe { head.entry(i) }.load(Relaxed), list.order());
+            for frame in head.numbers() {
+                f(frame.load(Relaxed), list.order());
             }
         }
     }

@@ -435,7 +435,7 @@ impl ZoneGuard<'_> {
         b.add_free(-(pages as isize));
         self.count_runs(block, MigrateType::Isolate, 1);
         self.account(MigrateType::Isolate, -(pages as isize));
-        let class = line.bits().largest().unwrap_or(super::block::CLASS_FULL);
+        let class = line.largest().unwrap_or(super::block::CLASS_FULL);
         self.reclass(block, class);
         if whole {
             self.used(block);

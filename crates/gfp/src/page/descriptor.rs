@@ -152,6 +152,16 @@ impl Block {
             .store(self.state.load(Relaxed).wrapping_add(change), Relaxed);
     }
 
+    /// [`Block::add_free`] of frames that came free, and [`Block::is_class_below`].
+    #[inline(always)]
+    pub(crate) fn add_free_below(&self, frames: usize, order: u8) -> bool {
+        debug_assert!(self.free() + frames <= PAGEBLOCK_PAGES);
+        let state = self.state.load(Relaxed);
+        let change = (frames << FREE_SHIFT) as u16;
+        self.state.store(state.wrapping_add(change), Relaxed);
+        state & RANK <= order.into()
+    }
+
     /// The largest free run's order, [`CLASS_FULL`] or [`CLASS_PAIR`]: where the index has it.
     #[inline]
     pub(crate) fn class(&self) -> u8 {
@@ -326,6 +336,20 @@ impl Place {
         match self.knows_zero() && self.is_zero_before(start + 1) {
             true => Content::Zero,
             false => Content::Any,
+        }
+    }
+
+    /// What a free looks at: the type, and what is known to be zero.
+    #[inline(always)]
+    pub(crate) fn plain(self) -> u16 {
+        self.0 & (KIND | ISOLATED | ZERO)
+    }
+
+    /// [`Place::plain`] of a block of a type that is not isolated, of which nothing is known.
+    pub(crate) fn plain_of(kind: MigrateType) -> u16 {
+        match kind {
+            MigrateType::Isolate => !0, // that of no block: it depends on the type beneath
+            _ => (kind as u16) << KIND_SHIFT,
         }
     }
 

@@ -1,17 +1,16 @@
 //! Free: to this CPU's cache, to the zone, and put off from inside the allocator.
 
 use super::PageAllocator;
-use super::block::largest_block;
 use super::cache::{Front, List, ZoneCache};
-use super::guard::ZoneGuard;
 use super::reporting::Reported;
+use super::row::Return;
 use super::shard::Shard;
 use super::zone::Zone;
 use crate::frame::{Dropped, FrameKind, FrameWord, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::Platform;
 use crate::report::{Caller, Misuse, Report};
 use crate::sync::Local;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Pageblocks that one free reports at most. A flush seldom gives more than 64 blocks back, each of
 /// which can complete one, so reporting keeps up; and after a boot on memory that is not zero, when
@@ -23,85 +22,6 @@ const REPORT_MOST: usize = 64;
 pub(super) const HOLD_MOST: usize = 63;
 
 const _: () = assert!(HOLD_MOST < u64::BITS as usize, "a bit for each block");
-
-/// Blocks of one order that follow each other, from a frame up to another.
-pub(super) struct Row {
-    first: Pfn,
-    end: Pfn,
-}
-
-impl Row {
-    /// No block, and no block lies at its ends.
-    const EMPTY: Row = Row {
-        first: Pfn(usize::MAX),
-        end: Pfn(usize::MAX),
-    };
-
-    #[inline(always)]
-    fn new(pfn: Pfn, order: Order) -> Row {
-        Row {
-            first: pfn,
-            end: pfn.add(order.pages()),
-        }
-    }
-
-    /// Adds a block at an end, if that is where it lies.
-    #[inline(always)]
-    fn extend(&mut self, pfn: Pfn, order: Order) -> bool {
-        if pfn == self.end {
-            self.end = pfn.add(order.pages());
-            return true;
-        }
-        let before = pfn.add(order.pages()) == self.first;
-        if before {
-            self.first = pfn;
-        }
-        before
-    }
-}
-
-impl ZoneGuard<'_> {
-    /// Gives a row of blocks back, as the largest blocks that they make. Returns one of which a
-    /// frame is free already; it stays as it is.
-    #[inline(always)]
-    fn put_row(&mut self, row: &Row, order: Order) -> Option<Pfn> {
-        match row.end.0 - row.first.0 {
-            // The largest order is not cached.
-            pages if pages == order.pages() && order < Order::MAX => {
-                (!self.put_within(row.first, order)).then_some(row.first)
-            }
-            0 => None,
-            _ => self.put_several(row, order),
-        }
-    }
-
-    #[inline(never)]
-    fn put_several(&mut self, row: &Row, order: Order) -> Option<Pfn> {
-        let (mut at, end, mut twice) = (row.first, row.end, None);
-        while at < end {
-            let whole = largest_block(at, end);
-            if self.put(at, whole) {
-                self.worked((1 << (whole.get() - order.get())) - 1);
-            } else {
-                twice = twice.or(self.put_apart(at, whole, order));
-            }
-            at = at.add(whole.pages());
-        }
-        twice
-    }
-
-    /// [`ZoneGuard::put_row`] one by one.
-    #[cold]
-    fn put_apart(&mut self, first: Pfn, whole: Order, order: Order) -> Option<Pfn> {
-        let mut twice = None;
-        for at in (0..whole.pages()).step_by(order.pages()) {
-            if !self.put(first.add(at), order) {
-                twice = Some(first.add(at));
-            }
-        }
-        twice
-    }
-}
 
 impl<P: Platform> PageAllocator<P> {
     /// Frees a block: drops one reference, and with the last the memory returns (P340, P342).
@@ -246,73 +166,82 @@ impl<P: Platform> PageAllocator<P> {
         list: List,
         n: usize,
     ) {
-        let (mut twice, mut left) = (None, n.min(cache.blocks(list)));
-        while left != 0 {
-            let batch = left.min(HOLD_MOST);
-            let found = self.put_batch(local, zone, cache, list, batch);
-            twice = twice.or(found);
-            cache.drop_oldest(list, batch);
-            left -= batch;
+        if let (1, [oldest, ..]) = (n, cache.frames(list)) {
+            let pfn = self.frames.base().add(oldest.load(Relaxed) as usize);
+            cache.drop_oldest(list, 1);
+            return self.put_cached(local, zone, pfn, list.order());
         }
+        let (mut twice, mut done, n) = (None, 0, n.min(cache.blocks(list)));
+        while done != n {
+            let batch = (n - done).min(HOLD_MOST);
+            let frames = &cache.frames(list)[done..][..batch];
+            let found = self.put_batch(local, zone, list.order(), frames);
+            twice = twice.or(found);
+            done += batch;
+        }
+        cache.drop_oldest(list, n);
         self.after_put(local, zone, twice);
     }
 
-    /// Puts the oldest `n` blocks of a list back, which stay in it: what lies in one shard under
-    /// one hold of its lock. Returns a block that was freed twice.
+    /// Gives a block back that came out of a list.
+    fn put_cached(&self, local: &Local<'_, P>, zone: &Zone, pfn: Pfn, order: Order) {
+        // As in `put_batch`.
+        if !self.frames.get(pfn).is_block(FrameKind::Cached, order) {
+            return self.complain_twice(pfn);
+        }
+        self.frames.set(pfn, FrameWord::NONE);
+        self.put(local, zone, pfn, order);
+    }
+
+    /// Puts blocks of a list back, [`HOLD_MOST`] at most, which stay in it: what lies in one shard
+    /// under one hold of its lock. Returns a block that was freed twice.
     fn put_batch(
         &self,
         local: &Local<'_, P>,
         zone: &Zone,
-        cache: &ZoneCache,
-        list: List,
-        n: usize,
+        order: Order,
+        frames: &[AtomicU32],
     ) -> Option<Pfn> {
-        let order = list.order();
-        let base = self.frames.base().0;
-        // It has as many blocks.
-        let pfn = |i: usize| Pfn(base + cache.peek(list, i).unwrap_or_default() as usize);
-        let several = zone.shards().len() > 1;
-        let (mut twice, mut left) = (None, (1u64 << n) - 1);
-        while left != 0 {
-            let shard = self.shard_of(zone, pfn(left.trailing_zeros() as usize));
+        let base = self.frames.base();
+        let (mut twice, mut left) = (None, (1u64 << frames.len()) - 1);
+        while let Some(first) = frames.get(left.trailing_zeros() as usize) {
+            let first = base.add(first.load(Relaxed) as usize);
+            let shard = self.shard_of(zone, first);
             let Some(mut guard) = zone.try_lock_shard(&self.blocks, local, shard) else {
-                let (sent, again) = self.send(local, zone, shard, cache, list, left);
+                let (sent, again) = self.send(local, zone, shard, order, frames, left);
                 left ^= sent;
                 twice = twice.or(again);
                 continue;
             };
-            let mut next = left;
-            let mut row = Row::EMPTY;
-            while next != 0 {
-                let i = next.trailing_zeros() as usize;
-                next &= next - 1;
-                let pfn = pfn(i);
-                if several && !shard.has(self.block_of(pfn)) {
+            let mut put = Return::new(&mut guard, order);
+            let mut others = 0;
+            for (i, frame) in frames.iter().enumerate() {
+                let frame = frame.load(Relaxed);
+                // Its pageblock's number, as in `block_of`: the tables begin at the same frame.
+                if !shard.has((frame >> PAGEBLOCK_ORDER) as usize) {
+                    others |= 1 << i;
                     continue;
                 }
-                left ^= 1 << i;
                 // What is not marked as cached was freed twice at once, and is in use or free
                 // already.
-                if !self.frames.owned(pfn).is_block(FrameKind::Cached, order) {
-                    twice = Some(pfn);
-                    continue;
-                }
-                self.frames.set(pfn, FrameWord::NONE);
-                if !row.extend(pfn, order) {
-                    twice = twice.or(guard.put_row(&row, order));
-                    row = Row::new(pfn, order);
+                match self.frames.owned_word(frame) {
+                    Some(word) if is_cached(word, order) => {
+                        word.store(FrameWord::NONE.bits(), Relaxed);
+                        put.add(base.add(frame as usize));
+                    }
+                    _ => twice = Some(base.add(frame as usize)),
                 }
             }
-            twice = twice.or(guard.put_row(&row, order));
+            twice = twice.or(put.finish());
             drop(guard);
+            left &= others;
             self.look_for_mail(local, zone, shard);
         }
         twice
     }
 
-    /// Sends what is of one shard, whose lock somebody has: of the oldest blocks of a list those
-    /// that `left` has bits of. Returns the bits of what was sent, and a block that was freed
-    /// twice.
+    /// Sends what is of one shard, whose lock somebody has: of some blocks of a list those that
+    /// `left` has bits of. Returns the bits of what was sent, and a block that was freed twice.
     #[cold]
     #[inline(never)]
     fn send(
@@ -320,21 +249,25 @@ impl<P: Platform> PageAllocator<P> {
         local: &Local<'_, P>,
         zone: &Zone,
         shard: &Shard,
-        cache: &ZoneCache,
-        list: List,
+        order: Order,
+        frames: &[AtomicU32],
         left: u64,
     ) -> (u64, Option<Pfn>) {
-        let (order, base) = (list.order(), self.frames.base().0);
+        let base = self.frames.base().0;
         let (mut sent, mut twice) = (0u64, None);
         let bits = (0..u64::BITS as usize).filter(|i| left >> i & 1 != 0);
         let blocks = bits.filter_map(|i| {
-            let pfn = Pfn(base + cache.peek(list, i)? as usize);
+            let frame = frames.get(i)?.load(Relaxed);
+            let pfn = Pfn(base + frame as usize);
             if !shard.has(self.block_of(pfn)) {
                 return None;
             }
             sent |= 1 << i;
             // As in `put_batch`: asked before the block is sent, so a second one is seen.
-            let cached = self.frames.owned(pfn).is_block(FrameKind::Cached, order);
+            let cached = self
+                .frames
+                .owned_word(frame)
+                .is_some_and(|word| is_cached(word, order));
             if !cached {
                 twice = Some(pfn);
             }
@@ -459,4 +392,10 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
     }
+}
+
+/// True if a frame's word says that a block of this order, which begins there, is in a CPU's cache.
+#[inline(always)]
+pub(super) fn is_cached(word: &AtomicU64, order: Order) -> bool {
+    FrameWord::from_bits(word.load(Relaxed)).is_block(FrameKind::Cached, order)
 }

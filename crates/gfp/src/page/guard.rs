@@ -1,6 +1,6 @@
 //! A locked shard: taking blocks out and putting them back.
 
-use super::block::{CLASS_FULL, CLASS_PAIR, Run, largest_block, runs};
+use super::block::{CLASS_FULL, CLASS_PAIR, largest_block, runs};
 use super::counts::Pending;
 use super::descriptor::Content;
 use super::reporting::Reported;
@@ -81,7 +81,7 @@ impl ZoneGuard<'_> {
         self.work.set(self.work.get() + _blocks as u32);
     }
 
-    fn count(&self, order: u8, kind: MigrateType, change: isize) {
+    pub(super) fn count(&self, order: u8, kind: MigrateType, change: isize) {
         let n = &self.shard.nr_free[order as usize][kind as usize];
         n.store(n.load(Relaxed).wrapping_add(change as u32), Relaxed);
     }
@@ -124,95 +124,6 @@ impl ZoneGuard<'_> {
         let partner = block ^ 1;
         let b = self.blocks.blocks.get(partner)?;
         (b.zone() == self.zone.id).then_some(partner)
-    }
-
-    /// Takes a block of `order` from the free memory of `kind`, the smallest run that fits, at the
-    /// type's end of the shard (P825); and up to `wanted - 1` blocks that follow it in the same
-    /// run.
-    pub(crate) fn take(&mut self, order: Order, kind: MigrateType, wanted: usize) -> Option<Taken> {
-        let block = self.shard.best(kind, order.get())?;
-        Some(self.take_from(block, order, wanted))
-    }
-
-    /// Takes up to `wanted` blocks of `order`, all from one run, from a pageblock that has such a
-    /// run.
-    pub(super) fn take_from(&mut self, block: usize, order: Order, wanted: usize) -> Taken {
-        let b = &self.blocks.blocks[block];
-        let place = b.place();
-        let kind = place.kind();
-        let line = &self.blocks.lines[block];
-        if b.class() == CLASS_PAIR {
-            let partner = self.partner(block).unwrap_or(block);
-            debug_assert!(partner != block);
-            self.count(CLASS_PAIR, kind, -1);
-            if order == Order::MAX {
-                let content = match place.content_from(0) {
-                    Content::Zero => self.blocks.blocks[partner].place().content_from(0),
-                    Content::Any => Content::Any,
-                };
-                let lower = block.min(partner);
-                self.reclass(lower, CLASS_FULL);
-                // The upper one stands in no index.
-                self.blocks.blocks[lower + 1].set_class(CLASS_FULL);
-                for block in [lower, lower + 1] {
-                    self.blocks.lines[block].clear_all();
-                    self.blocks.blocks[block].add_free(-(PAGEBLOCK_PAGES as isize));
-                    self.used(block);
-                }
-                self.account(kind, -(Order::MAX.pages() as isize));
-                self.worked(1);
-                return Taken {
-                    pfn: self.blocks.pfn(lower),
-                    blocks: 1,
-                    content,
-                };
-            }
-            self.count(PAGEBLOCK_ORDER, kind, 2);
-            self.reclass(block, PAGEBLOCK_ORDER);
-            self.reclass(partner, PAGEBLOCK_ORDER);
-        }
-        let run = match b.class() {
-            PAGEBLOCK_ORDER => Some(Run {
-                start: 0,
-                order: PAGEBLOCK_ORDER,
-            }),
-            _ => line.bits().best_run(order),
-        };
-        debug_assert!(
-            run.is_some(),
-            "the index says that the block has such a run"
-        );
-        let run = run.unwrap_or(Run {
-            start: 0,
-            order: order.get(),
-        });
-        let blocks = wanted.clamp(1, 1 << (run.order - order.get()));
-        let pages = blocks << order.get();
-        line.clear(run.start, pages);
-        self.worked(blocks);
-        self.count(run.order, kind, -1);
-        // What is left of the run, from its lower end on, is one run for each bit that is carried.
-        let mut left = pages;
-        while left < 1 << run.order {
-            let o = left.trailing_zeros() as u8;
-            self.count(o, kind, 1);
-            left += 1 << o;
-        }
-        b.add_free(-(pages as isize));
-        self.account(kind, -(pages as isize));
-        if run.order == PAGEBLOCK_ORDER {
-            // It was one run; the largest of what is left stands at its end.
-            let left = (PAGEBLOCK_PAGES - pages).checked_ilog2();
-            self.reclass(block, left.map_or(CLASS_FULL, |order| order as u8));
-            self.used(block);
-        } else if b.class() == run.order {
-            self.reclass(block, line.bits().largest().unwrap_or(CLASS_FULL));
-        }
-        Taken {
-            pfn: self.blocks.pfn(block).add(run.start),
-            blocks,
-            content: place.content_from(run.start),
-        }
     }
 
     /// Notes that a block is not wholly free any more.
@@ -270,7 +181,7 @@ impl ZoneGuard<'_> {
         };
         let place = self.blocks.blocks[block].place();
         if place.knows_zero() {
-            self.forget_zero(pfn, order);
+            self.forget_zero(block, pfn.0 % PAGEBLOCK_PAGES + order.pages());
         }
         self.put_in(block, place.kind(), pfn, order, false)
     }
@@ -311,11 +222,10 @@ impl ZoneGuard<'_> {
             self.count(o, kind, -1);
         }
         self.count(o, kind, 1);
-        if b.is_class_below(o) {
-            self.reclass(block, o);
-        }
         if o == PAGEBLOCK_ORDER {
             self.whole(block, clean);
+        } else if b.is_class_below(o) {
+            self.reclass(block, o);
         }
         true
     }
@@ -362,15 +272,18 @@ impl ZoneGuard<'_> {
         true
     }
 
-    /// A block became wholly free: joins its partner (P303), and waits for free page reporting.
-    /// If it is isolated, at the end of that.
-    fn whole(&mut self, block: usize, clean: bool) {
+    /// A block became wholly free, which its counts say already: joins its partner (P303), and
+    /// waits for free page reporting. If it is isolated, at the end of that.
+    pub(super) fn whole(&mut self, block: usize, clean: bool) {
         let b = &self.blocks.blocks[block];
         if b.is_isolated() {
+            self.reclass(block, PAGEBLOCK_ORDER);
             return b.set_clean(clean.into());
         }
         self.unused(block, clean);
-        self.join(block);
+        if !self.join(block) {
+            self.reclass(block, PAGEBLOCK_ORDER);
+        }
     }
 
     /// Notes that a block is wholly free.
@@ -398,20 +311,21 @@ impl ZoneGuard<'_> {
         self.pending.dirty(-1);
     }
 
-    /// Makes a wholly free block and its partner one block of the largest order, if that may be.
-    pub(super) fn join(&mut self, block: usize) {
+    /// Makes a wholly free block and its partner one block of the largest order, if that may be;
+    /// whether it was.
+    pub(super) fn join(&mut self, block: usize) -> bool {
         let b = &self.blocks.blocks[block];
         let Some(partner) = self.partner(block) else {
-            return;
+            return false;
         };
         let p = &self.blocks.blocks[partner];
         if p.class() != PAGEBLOCK_ORDER {
-            return;
+            return false;
         }
         let kind = b.kind();
         if p.kind() != kind {
             if !fallback::is_mergeable(p.kind()) || !fallback::is_mergeable(kind) {
-                return;
+                return false;
             }
             self.retype(partner, kind);
         }
@@ -419,6 +333,7 @@ impl ZoneGuard<'_> {
         self.count(CLASS_PAIR, kind, 1);
         self.reclass(block, CLASS_PAIR);
         self.reclass(partner, CLASS_PAIR);
+        true
     }
 
     /// Gives a block another mobility type and moves its free memory there. Returns the pages

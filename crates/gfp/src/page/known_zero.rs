@@ -15,7 +15,7 @@ use super::descriptor::Content;
 use super::guard::{Taken, ZoneGuard};
 use super::zone::Zone;
 use crate::flags::Gfp;
-use crate::frame::{FrameKind, FrameWord, Order, PAGE_SHIFT, PAGEBLOCK_PAGES, Pfn};
+use crate::frame::{FrameKind, FrameWord, Order, PAGE_SHIFT, Pfn};
 use crate::platform::Platform;
 
 /// The word of a block that goes to a CPU's cache.
@@ -111,15 +111,13 @@ impl ZoneGuard<'_> {
         }
     }
 
-    /// Notes that a block, not of the largest order, was used. No harm is done if it is free.
+    /// Notes that frames of a pageblock that end at `end` were used. No harm is done if they are
+    /// free.
     #[cold]
     #[inline(never)]
-    pub(super) fn forget_zero(&self, pfn: Pfn, order: Order) {
-        let end = pfn.0 % PAGEBLOCK_PAGES + order.pages();
-        if let Some(block) = self.blocks.of(pfn).map(|b| &self.blocks.blocks[b])
-            && block.place().is_zero_before(end)
-            && !self.zone.clears_freed
-        {
+    pub(super) fn forget_zero(&self, block: usize, end: usize) {
+        let block = &self.blocks.blocks[block];
+        if block.place().is_zero_before(end) && !self.zone.clears_freed {
             block.forget_zero(end);
         }
     }

@@ -28,8 +28,9 @@
 //! 4. **Free.** A block goes to this CPU's cache; half a full list goes back, sorted by shard,
 //!    each shard's under one hold of its lock, or into its mail if somebody has that (`mail`); no
 //!    hold is longer than 63 blocks (P805, P834).
-//!    The bits merge with free buddies as they are set. A second free is seen by the frame's word,
-//!    or else by the bits. `bulk` does both for many single pages; `folio` counts references.
+//!    What lies side by side goes back as one (`row`, `sums`). The bits merge with free buddies as
+//!    they are set. A second free is seen by the frame's word, or else by the bits. `bulk` does
+//!    both for many single pages, `pieces` takes many; `folio` counts references.
 //!    What nobody has had since it was zero is known as such (`known_zero`).
 //!    What boot left for later is taken in by `rest`.
 //! 5. **Locking.** One lock a shard, innermost, one at a time
@@ -77,6 +78,7 @@ mod nolock;
 mod numa_stat;
 mod owner;
 mod owners;
+mod pieces;
 mod plug;
 mod presence;
 mod quick;
@@ -85,11 +87,13 @@ mod relief;
 mod reporting;
 mod request;
 mod rest;
+mod row;
 mod shard;
 mod sizing;
 mod slow;
 mod stand;
 mod steal;
+mod sums;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tuning;

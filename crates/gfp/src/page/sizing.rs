@@ -263,15 +263,7 @@ impl<P: Platform> PageAllocator<P> {
             let Some((mut guard, first)) = self.take_own(local, zone, &want) else {
                 return;
             };
-            let (mut taken, mut got) = (Some(first), 0);
-            while let Some(blocks) = taken {
-                got += self.store(cache, list, blocks, 0);
-                let more = want.blocks.saturating_sub(got);
-                taken = match more {
-                    0 => None,
-                    _ => guard.take(want.order, want.kind, more),
-                };
-            }
+            let got = guard.take_batch(&want, first, |taken| self.store(cache, list, taken, 0));
             left = left.saturating_sub(got);
         }
     }

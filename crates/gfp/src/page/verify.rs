@@ -127,7 +127,7 @@ impl<P: Platform> PageAllocator<P> {
                 for (order, n) in runs(line).into_iter().enumerate() {
                     counts[order][kind] += n as usize;
                 }
-                let class = line.bits().largest().unwrap_or(CLASS_FULL);
+                let class = line.largest().unwrap_or(CLASS_FULL);
                 let found = block.class().into();
                 same("class is the largest run", i, found, class.into())?;
                 self.verify_member(shard, i, class, true)?;

@@ -97,7 +97,7 @@ impl Stock {
         Stock {
             put: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            entries: AtomicPtr::new(core::ptr::null_mut()),
+            entries: AtomicPtr::new(core::ptr::dangling_mut()),
             limit: AtomicU32::new(0),
             moved: AtomicU32::new(0),
         }
@@ -213,15 +213,47 @@ impl Stock {
         room
     }
 
+    /// [`Stock::move_in`] of `n` numbers, `first` and each `1 << shift` more than the one before;
+    /// `first` becomes the newest. False, and nothing done, if it may not hold them all.
+    #[inline]
+    pub(crate) fn move_in_row(&self, first: u32, shift: u32, n: usize) -> bool {
+        let len = self.len();
+        if n > self.limit() - len {
+            return false;
+        }
+        let entries = self.entries.load(Relaxed);
+        // SAFETY: [INV-PCPU-3] there is room for as many as the limit says.
+        let free = unsafe { core::slice::from_raw_parts(entries.add(len), n) };
+        let mut number = first;
+        for entry in free.iter().rev() {
+            entry.store(number, Relaxed);
+            number = number.wrapping_add(1 << shift);
+        }
+        self.move_by(n as u32);
+        true
+    }
+
+    /// What it holds, the oldest first.
+    #[inline]
+    pub(crate) fn numbers(&self) -> &[AtomicU32] {
+        // SAFETY: [INV-PCPU-3] there is room for as many as the limit says, and it holds no more.
+        unsafe { core::slice::from_raw_parts(self.entries.load(Relaxed), self.len()) }
+    }
+
     /// Takes the oldest `n` out, or all; not counted.
     pub(crate) fn move_out_oldest(&self, n: usize) {
-        let len = self.len();
-        let out = n.min(len);
-        // SAFETY: below the length, so below the limit.
-        let entry = |i: usize| unsafe { self.entry(i) };
-        for i in out..len {
-            entry(i - out).store(entry(i).load(Relaxed), Relaxed);
+        let numbers = self.numbers();
+        let out = n.min(numbers.len());
+        for (to, from) in numbers.iter().zip(&numbers[out..]) {
+            to.store(from.load(Relaxed), Relaxed);
         }
+        self.move_by((out as u32).wrapping_neg());
+    }
+
+    /// Takes the newest `n` out, or all; not counted.
+    #[inline]
+    pub(crate) fn move_out_newest(&self, n: usize) {
+        let out = n.min(self.len());
         self.move_by((out as u32).wrapping_neg());
     }
 

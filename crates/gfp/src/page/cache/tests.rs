@@ -13,7 +13,8 @@ fn caches() -> Vec<ZoneCache> {
 
 /// Takes the oldest blocks out.
 fn oldest(cache: &ZoneCache, list: List, n: usize) -> Vec<u32> {
-    let blocks = (0..n).map_while(|i| cache.peek(list, i)).collect();
+    let frames = cache.frames(list).iter().take(n);
+    let blocks = frames.map(|frame| frame.load(Relaxed)).collect();
     cache.drop_oldest(list, n);
     blocks
 }

@@ -101,3 +101,21 @@ fn what_is_full_takes_nothing_and_counts_tell_puts_from_moves() {
     stock.move_out_oldest(9);
     assert_eq!((stock.move_out(), stock.len()), (None, 0));
 }
+
+#[test]
+fn a_row_goes_in_whole_or_not_at_all_and_its_first_comes_out_first() {
+    let (_, place) = shelves();
+    let stock = &place.stocks[1];
+    assert!(stock.move_in(7) && stock.move_in_row(8, 3, 2));
+    assert!(!stock.move_in_row(100, 0, 2), "there is room for one");
+    let numbers = stock.numbers().iter().map(|n| n.load(Relaxed));
+    assert_eq!(numbers.collect::<std::vec::Vec<_>>(), [7, 16, 8]);
+    assert!(stock.move_in_row(100, 0, 1) && stock.move_in_row(200, 0, 0));
+    assert_eq!((stock.len(), stock.move_out()), (ROOM, Some(100)));
+    stock.move_out_newest(1);
+    assert_eq!((stock.move_out(), stock.put_count()), (Some(16), 0));
+    stock.move_out_newest(9);
+    assert_eq!(stock.len(), 0);
+    let none = Stock::new();
+    assert!(none.numbers().is_empty() && !none.move_in_row(1, 0, 1) && none.move_in_row(1, 0, 0));
+}
