@@ -71,6 +71,7 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
     for args in [
         &["test", "--workspace"][..],
         &["test", "--workspace", "--release", "--lib", "--tests"],
+        &["test", "-p", "gfp", "--all-features", "--lib", "allocator"],
     ] {
         let line = format!("cargo {}", args.join(" "));
         results.extend(step(&line, &line, || {

@@ -55,6 +55,8 @@
 //! # Ok::<(), std::boxed::Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+mod allocator;
 mod boxed;
 mod drain;
 mod flex;
@@ -65,6 +67,8 @@ mod source;
 mod vec;
 mod vec_edit;
 
+#[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+pub use allocator::At;
 pub use boxed::{Box, KBox, KVBox, VBox};
 pub use drain::Drain;
 pub use flex::{Flex, KFlex, KVFlex};

@@ -1,5 +1,7 @@
 //! Containers over kmalloc; those over vmalloc and kvmalloc are in gfp-host's tests.
 
+#[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+mod allocator;
 mod boxed;
 mod flex;
 mod model;
