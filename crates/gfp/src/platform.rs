@@ -3,8 +3,9 @@
 //! 1. [`Platform`] is all that a machine must have: where memory is seen, which CPU this is and how
 //!    to keep others off its private state, what context this is, a clock, a way to wait.
 //! 2. Capabilities are traits of their own: [`Paging`] for `vmalloc`, [`Sleep`] for tasks that
-//!    wait, [`UserMemory`] for copies from user space. A machine without one loses just those
-//!    calls, at compile time.
+//!    wait, [`UserMemory`] for copies from user space, [`Grace`] for grace periods that the machine
+//!    has anyway. A machine without one loses just those calls, at compile time; without `Grace`
+//!    the library counts readers itself.
 //! 3. [`TaskWord`] is what a platform keeps for each task: scopes and rights.
 //! 4. [`SingleCore`] is a complete platform for one CPU, good enough to boot with.
 
@@ -16,6 +17,7 @@ use core::ptr::NonNull;
 pub use crate::policy::context::Context;
 use crate::policy::reclaim::manual::DropCaches;
 
+mod grace;
 mod lock_class;
 mod scope;
 #[cfg(not(loom))]
@@ -24,6 +26,7 @@ mod sleep;
 mod task;
 mod user;
 
+pub use grace::Grace;
 pub(crate) use lock_class::FsReclaimPass;
 pub use lock_class::{FsReclaim, HeldClass, LockClass, ReclaimCycle};
 pub(crate) use scope::task_of;
@@ -217,6 +220,12 @@ pub unsafe trait Platform: Sync + Sized {
 
     /// The capability to let tasks sleep, if this machine has it.
     fn sleep(&self) -> Option<&dyn Sleep> {
+        None
+    }
+
+    /// The machine's own grace periods, if it has them; without, the library counts readers. Always
+    /// the same answer.
+    fn grace(&self) -> Option<&dyn Grace> {
         None
     }
 

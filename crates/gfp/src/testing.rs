@@ -3,7 +3,7 @@
 use crate::frame::{CpuId, MAX_PAGE_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::{BootConfig, MemoryRegion, PageAllocator, RegionKind};
 use crate::platform::{
-    Context, DirectMap, FsReclaim, Nested, Platform, Sleep, TaskWord, ThisTask, UserAddr,
+    Context, DirectMap, FsReclaim, Grace, Nested, Platform, Sleep, TaskWord, ThisTask, UserAddr,
     UserMemory, Wake,
 };
 use crate::policy::reclaim::manual::DropCaches;
@@ -56,6 +56,11 @@ pub(crate) struct TestPlatform {
     ticks: AtomicU64,
     /// How often the virtual lock "fs reclaim" is held now, and how often it was taken.
     pub(crate) fs_reclaim: (AtomicUsize, AtomicUsize),
+    /// While true the machine has grace periods of its own.
+    pub(crate) has_grace: AtomicBool,
+    /// The moments at which those readers began that run; the moment.
+    pub(crate) readers: Mutex<Vec<u64>>,
+    moment: AtomicU64,
 }
 
 /// See [`TestPlatform::on_sleep`].
@@ -95,6 +100,9 @@ impl TestPlatform {
             read_only: Mutex::new(0..0),
             ticks: AtomicU64::new(0),
             fs_reclaim: Default::default(),
+            has_grace: AtomicBool::new(false),
+            readers: Mutex::default(),
+            moment: AtomicU64::new(1),
         }
     }
 
@@ -233,6 +241,11 @@ unsafe impl Platform for TestPlatform {
         sleeps.then_some(self as &dyn Sleep)
     }
 
+    fn grace(&self) -> Option<&dyn Grace> {
+        let has = self.has_grace.load(Ordering::Relaxed);
+        has.then_some(self as &dyn Grace)
+    }
+
     fn report(&self, report: &Report<'_>) {
         self.reports.lock().unwrap().push(report.to_string());
     }
@@ -290,6 +303,30 @@ impl Sleep for TestPlatform {
     }
 
     fn wake(&self, _: &AtomicU32, _: Wake) {}
+}
+
+// SAFETY: a moment has passed when no reader is on the list that began before it, or at it.
+unsafe impl Grace for TestPlatform {
+    fn read_begin(&self) -> u64 {
+        let moment = self.moment.load(Ordering::SeqCst);
+        self.readers.lock().unwrap().push(moment);
+        moment
+    }
+
+    fn read_end(&self, begun: u64) {
+        let mut readers = self.readers.lock().unwrap();
+        let at = readers.iter().position(|reader| *reader == begun).unwrap();
+        readers.swap_remove(at);
+    }
+
+    fn cookie(&self) -> u64 {
+        self.moment.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn poll(&self, cookie: u64) -> bool {
+        let readers = self.readers.lock().unwrap();
+        readers.iter().all(|reader| *reader > cookie)
+    }
 }
 
 /// A usable region of node 0.

@@ -7,6 +7,7 @@
 mod border;
 mod deferred;
 mod descriptor;
+mod epochs;
 mod isolation;
 mod known;
 mod link;

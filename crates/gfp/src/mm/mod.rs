@@ -32,6 +32,7 @@ mod mobile;
 mod nolock;
 mod objects;
 mod pages;
+mod rcu;
 mod relief;
 mod reporting;
 mod scopes;

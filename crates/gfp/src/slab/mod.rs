@@ -34,6 +34,7 @@ mod deferred;
 mod desc;
 mod drain;
 mod flow;
+mod grace;
 mod home;
 mod kmalloc;
 mod kmem_cache;
@@ -65,6 +66,7 @@ pub use buckets::{BucketArgs, KmemBuckets};
 pub use cache::{
     CacheArgs, CacheError, CacheFlags, CacheName, CacheRef, MAX_NAME_LEN, MAX_SHEAF_CAPACITY,
 };
+pub use grace::{RcuCookie, RcuGuard};
 pub use kmalloc::ZERO_SIZE_PTR;
 pub use usercopy::SlabCopy;
 pub use view::CacheView;
@@ -72,6 +74,7 @@ pub use view::CacheView;
 use cache::Cache;
 use deferred::DeferredSlabs;
 use desc::Slab;
+use grace::{GracePeriods, Readers};
 use home::{Home, HomeMap, HomePages};
 use sheaf::{CpuTable, Entry, SLOTS, Slot};
 
@@ -126,6 +129,7 @@ pub struct Slabs<P: Platform> {
     registry: Lock<Registry, { Rank::CacheList as u8 }>,
     /// Slabs with objects that were freed inside the allocator.
     deferred: DeferredSlabs<Slab>,
+    grace: GracePeriods,
     _end: LineBreak,
 }
 
@@ -141,7 +145,9 @@ impl<P: Platform> Slabs<P> {
         let nodes = pages.last_node().0 as usize + 1;
         let will_have = pages.managed_pages() + pages.rest_pages();
         let homes = HomeMap::new(running, nodes, will_have);
-        let bytes = homes.len() * (size_of::<HomePages>() + NR_INTERNAL * size_of::<Home>())
+        let places = grace::places(nr_cpus);
+        let bytes = places * size_of::<Readers>()
+            + homes.len() * (size_of::<HomePages>() + NR_INTERNAL * size_of::<Home>())
             + NR_INTERNAL * size_of::<Cache>()
             + (MAX_CACHES + nr_cpus) * size_of::<AtomicPtr<()>>();
         let no_room = BootError::NoRoomForMetadata { bytes };
@@ -156,11 +162,12 @@ impl<P: Platform> Slabs<P> {
             })?;
         let at = pages.ptr_of(first);
         // SAFETY: [INV-BOOT-1] the memory is ours, never given back, large enough for all pieces,
-        // page aligned, and zero, which is a null `AtomicPtr` and a `HomePages` of nothing; homes
-        // come first, and a multiple of their size is aligned for all that follows. The internal
-        // caches are written first.
-        let (internal, home_pages, caches, cpus) = unsafe {
-            let home_pages = at.cast::<HomePages>();
+        // page aligned, and zero, which is a null `AtomicPtr`, a `HomePages` of nothing, a place
+        // without readers; those places and homes come first, and a multiple of their size is
+        // aligned for all that follows. The internal caches are written first.
+        let (internal, readers, home_pages, caches, cpus) = unsafe {
+            let readers = at.cast::<Readers>();
+            let home_pages = readers.add(places).cast::<HomePages>();
             let first = home_pages.add(homes.len()).cast::<Home>();
             let internal = first.add(homes.len() * NR_INTERNAL).cast::<Cache>();
             let sizes = SHEAF_CAPACITIES.map(|c| c * size_of::<Entry>());
@@ -180,6 +187,7 @@ impl<P: Platform> Slabs<P> {
             let cpus = caches.add(MAX_CACHES).cast::<AtomicPtr<CpuTable>>();
             (
                 Carved::new(internal, NR_INTERNAL),
+                Carved::new(readers, places),
                 Carved::new(home_pages, homes.len()),
                 Carved::new(caches, MAX_CACHES),
                 Carved::new(cpus, nr_cpus),
@@ -203,6 +211,7 @@ impl<P: Platform> Slabs<P> {
                 closing: [0; MAX_CACHES / 64],
             }),
             deferred: DeferredSlabs::new(),
+            grace: GracePeriods::new(readers),
             _end: LineBreak,
         };
         for family in KmallocFamily::ALL {

@@ -16,10 +16,12 @@
 //! 5. **Waiting.** [`WaitQueue`]: tasks that sleep until a condition holds, where the platform can
 //!    ([`Sleep`](crate::platform::Sleep)).
 //! 6. **Stocks**: `stock`. What one CPU takes from and puts to in a few instructions.
-//! 7. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
+//! 7. **Epochs**: `epochs`. When all readers that could see something have ended.
+//! 8. **Carved memory.** [`Carved`] is a slice in memory taken from the machine's own RAM at boot.
 
 mod carved;
 pub(crate) mod cell;
+pub(crate) mod epochs;
 mod local;
 mod lock;
 pub mod stock;

@@ -2,6 +2,7 @@
 
 mod caches;
 mod cpus;
+mod grace;
 mod homes;
 mod kmalloc;
 mod misuse;
