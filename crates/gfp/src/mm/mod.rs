@@ -15,6 +15,7 @@
 //!    return [`AllocError::Nested`] and frees are put off.
 
 mod areas;
+mod balloon;
 mod buckets;
 mod cma;
 mod compaction;
@@ -51,6 +52,7 @@ use crate::pool::cma::{Cma, Reserved};
 use crate::slab::Slabs;
 use crate::vmalloc::Vmalloc;
 
+pub use balloon::{Balloon, BalloonDevice, BalloonError, UnderPressure};
 pub use copies::PrintError;
 pub use pages::nr_pages_of;
 pub use tunables::Tunables;
@@ -91,6 +93,7 @@ pub struct Mm<P: Platform> {
     vm: Vmalloc<P>,
     sleepers: might::Sleepers,
     cma: Cma,
+    balloons: balloon::BalloonCounts,
 }
 
 impl<P: Platform> Mm<P> {
@@ -111,6 +114,7 @@ impl<P: Platform> Mm<P> {
             vm: Vmalloc::boot(slabs),
             sleepers: might::Sleepers::new(),
             cma,
+            balloons: balloon::BalloonCounts::new(),
         })
     }
 

@@ -160,6 +160,8 @@ impl<P: Platform> Source for Mm<P> {
                     view.counters.set(which, pages as i64);
                 }
             }
+            let balloon = self.balloons.pages_of(node);
+            view.counters.set(NodeCounter::BalloonPages, balloon as i64);
             self.lists_of(&mut view);
             view.unreclaimable = self.slabs().reclaim().is_hopeless(node);
             visit(&view);
@@ -280,6 +282,10 @@ impl<P: Platform> Source for Mm<P> {
         ] {
             events.add(which, n);
         }
+        let [inflated, deflated, migrated] = self.balloons.events();
+        events.add(VmEvent::BalloonInflate, inflated);
+        events.add(VmEvent::BalloonDeflate, deflated);
+        events.add(VmEvent::BalloonMigrate, migrated);
         self.list_events(&mut events);
         events
     }

@@ -12,6 +12,7 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
+mod balloon;
 mod buckets;
 mod contig;
 mod copies;
