@@ -7,6 +7,10 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code))]
+#[path = "mm/balloon/set.rs"]
+mod balloon_set;
 #[cfg(not(loom))]
 pub mod context;
 #[cfg(loom)]

@@ -4,6 +4,7 @@
 //!
 //! Signal handlers and interrupts are threads here.
 
+mod balloon;
 mod border;
 mod deferred;
 mod descriptor;

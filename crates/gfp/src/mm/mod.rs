@@ -7,9 +7,10 @@
 //!    `page`: what stands higher may call what it owns, never the other way.
 //! 3. **What is here.** The public calls with Linux's names, each a thin call into one subsystem
 //!    (`pages`, `mempolicy`, `contig`, `objects`, `buckets`, `typed`, `copies`, `user`, `areas`,
-//!    `dma`, `cma`, `scopes`, `nolock`); the report of every misuse, with the owner that only the
-//!    whole machine can name (`misuse`), and of who asks to sleep where he must not (`might`); the
-//!    numbers for the text views (`source`), and those that an administrator sets (`tunables`).
+//!    `dma`, `cma`, `scopes`, `nolock`), and the balloon, which is built of them (`balloon`); the
+//!    report of every misuse, with the owner that only the whole machine can name (`misuse`), and
+//!    of who asks to sleep where he must not (`might`); the numbers for the text views (`source`),
+//!    and those that an administrator sets (`tunables`).
 //! 4. **Context.** Unless it says otherwise a call may be made from any context. From an interrupt
 //!    or a signal handler that came in the middle of another call on the same CPU, allocations
 //!    return [`AllocError::Nested`] and frees are put off.
