@@ -1,8 +1,8 @@
 //! The part of a balloon that the machine calls.
 
 use super::{BATCH, BalloonDevice, CHUNK, FrameSet};
-use crate::Mm;
 use crate::frame::{Order, Pfn};
+use crate::mm::Mm;
 use crate::page::{MigrateMode, Migrated, PageOwner};
 use crate::platform::Platform;
 use crate::policy::reclaim::shrink::{Counted, Scanned};

@@ -9,10 +9,10 @@
 //!    made free by telling the device of another page: the content is nobody's, so nothing is
 //!    copied.
 //! 4. **The set** of the pages is one bit a frame, in memory that is taken when the balloon begins
-//!    (single pages, 2 MiB of 64 GiB), so that nothing has to be allocated to give memory back. To give `n` pages
-//!    back costs `n` and one look at the words between them, 64 frames each; a search goes on where
-//!    the last one ended, or at the page that came last. The pages that go together stand side by
-//!    side, and become larger blocks again.
+//!    (single pages, 2 MiB of 64 GiB), so that nothing has to be allocated to give memory back. To
+//!    give `n` pages back costs `n` and one look at the words between them, 64 frames each; a
+//!    search goes on where the last one ended, or at the page that came last. The pages that go
+//!    together stand side by side, and become larger blocks again.
 //! 5. **Concurrency.** [INV-BALLOON-1] Who takes the bit of a page away has the page, alone, until
 //!    he sets the bit again or frees the page. To give back takes bits away, and so does a move: of
 //!    the two one comes first, and the other one finds no bit. A page that is given back while
