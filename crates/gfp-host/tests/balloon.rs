@@ -10,8 +10,8 @@
 //!
 //! The number of steps is fixed. Which pages move depends on the threads; what must hold does not.
 //!
-//! Seen to fail with: a move that does not take the page out of the set first; a page that stays
-//! out of it after a refusal; pages that are freed before the device has given them back.
+//! Seen to fail with: a move that does not take the page out of the set first; pages that are freed
+//! before the device has given them back.
 #![cfg(not(loom))]
 
 use gfp::Mm;

@@ -1,7 +1,7 @@
 //! The set of a balloon's pages, while one task gives pages back and another one moves a page.
 //!
 //! Seen to fail: bits that are changed in two steps instead of by one exchange; `insert` relaxed;
-//! `remove` or `take` relaxed.
+//! `take` relaxed.
 
 use crate::balloon_set::FrameSet;
 use loom::cell::UnsafeCell;
