@@ -1,7 +1,7 @@
 //! The balloon (P522): what the device is told, what the views say, and what moves.
 //!
-//! Seen to fail with: an inflation that may call the killer; a page that is in no set after a refusal
-//! or a panic of the device; a move that does not change the counts of nodes.
+//! Seen to fail with: an inflation that may call the killer; a page that is in no set after a
+//! refusal or a panic of the device; a move that does not change the counts of nodes.
 
 use crate::Mm;
 use crate::flags::{GFP_KERNEL, Gfp};
