@@ -1,13 +1,15 @@
 //! What the shards of a zone have, in one word (`page/presence.rs`): two shards, one that gets a
 //! run and loses it, one who looks again, and a request that reads nothing but the word.
 //!
+//! And a run that somebody hides for a moment, which a request waits for or is refused without.
+//!
 //! Seen to fail: nothing said to who looks; the look begun after the locks were taken; two who look
-//! at once.
+//! at once; shown before it is noted; one look at the word before the count and none after it.
 //!
 //! Not seen: the orderings of `seen` and `end` relaxed.
 
 use crate::presence::Presence;
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
@@ -21,6 +23,8 @@ struct Zone {
     put: AtomicBool,
     /// What the last owner of the run did before it was noted as gone.
     done: AtomicU64,
+    /// Runs that are neither free nor used.
+    hidden: AtomicUsize,
 }
 
 impl Zone {
@@ -30,6 +34,7 @@ impl Zone {
             shards: [Mutex::new(0), Mutex::new(0)],
             put: AtomicBool::new(false),
             done: AtomicU64::new(0),
+            hidden: AtomicUsize::new(0),
         };
         // There was a run, and is none any more.
         zone.presence.note(RUN, |_| RUN);
@@ -47,6 +52,26 @@ impl Zone {
         self.done.fetch_add(1, Ordering::Relaxed);
         *runs &= !RUN;
         self.presence.note(*runs, |_| RUN);
+    }
+
+    /// Takes the run of shard 0 out for a moment, as free page reporting does.
+    fn hide(&self) {
+        let mut runs = self.shards[0].lock().unwrap();
+        *runs &= !RUN;
+        self.hidden.fetch_add(1, Ordering::Relaxed);
+        self.presence.note(*runs, |_| RUN);
+    }
+
+    fn show(&self) {
+        let mut runs = self.shards[0].lock().unwrap();
+        *runs |= RUN;
+        self.presence.note(*runs, |_| RUN);
+        self.hidden.fetch_sub(1, Ordering::Release);
+    }
+
+    /// What a request goes by that is refused at once.
+    fn has_nothing(&self) -> bool {
+        !self.is_seen() && self.hidden.load(Ordering::Acquire) == 0 && !self.is_seen()
     }
 
     fn look_again(&self) -> bool {
@@ -111,5 +136,27 @@ fn what_no_shard_has_goes_and_who_sees_that_sees_who_took_the_last() {
         look.join().unwrap();
         assert!(!zone.is_seen() || zone.look_again());
         assert!(!zone.is_seen());
+    });
+}
+
+#[test]
+fn a_run_that_is_hidden_for_a_moment_is_seen_or_waited_for() {
+    // P106
+    loom::model(|| {
+        let zone = Zone::new();
+        zone.put(0);
+        let (hider, looker) = (zone.clone(), zone.clone());
+        let hide = thread::spawn(move || {
+            hider.hide();
+            hider.show();
+        });
+        let look = thread::spawn(move || looker.look_again());
+        assert!(
+            !zone.has_nothing(),
+            "refused, and it was there all the time"
+        );
+        hide.join().unwrap();
+        look.join().unwrap();
+        assert!(zone.is_seen());
     });
 }

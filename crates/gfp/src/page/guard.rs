@@ -393,13 +393,20 @@ impl ZoneGuard<'_> {
 
     /// Gives back a pageblock that was taken to be reported, after that.
     pub(crate) fn put_reported(&mut self, pfn: Pfn, content: Content, outcome: Reported) {
-        self.set_content(pfn, Order::PAGEBLOCK, content);
+        if let Some(block) = self.blocks.of(pfn) {
+            self.blocks.blocks[block].set_content(content);
+        }
         let put = self.put_as(pfn, Order::PAGEBLOCK, outcome == Reported::Taken);
         debug_assert!(put, "nobody else can have freed it");
         self.hide(-1);
     }
 
+    /// Pageblocks are hidden from now on, or, if less than 0, no more: those are there by now.
     pub(super) fn hide(&self, blocks: isize) {
+        if blocks < 0 {
+            // Before the count says so: who sees nothing hidden any more sees what the shard has.
+            self.zone.note_runs(self.shard);
+        }
         self.pending.hidden(blocks);
     }
 }

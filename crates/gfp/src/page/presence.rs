@@ -10,6 +10,9 @@
 //! * Who looks again says for which orders, takes the lock of each shard, one after the other, and
 //!   notes what it has. Then what no shard had goes, unless that is void.
 //!
+//! What was hidden for a moment is noted before it counts as hidden no more: who sees nothing
+//! hidden sees its bit.
+//!
 //! Who had the lock of a shard after it was looked at sees that somebody looks. One at a time
 //! looks, and nobody else ends it.
 //!

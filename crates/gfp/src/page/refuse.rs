@@ -38,20 +38,22 @@ impl Zone {
             .note(shard.runs().0, |order| Runs::from(order).0);
     }
 
-    /// True if nothing is on its way back to its shards.
+    /// True if nothing is on its way back to its shards, nor in the hands of who puts it. What came
+    /// back before is in [`Zone::may_have`] by now.
     fn is_settled(&self) -> bool {
-        // What is hidden is looked at after what is free.
         self.hidden() == 0
             && self.urgent.is_idle()
-            && self.shards().iter().all(|shard| shard.mail.is_empty())
+            && self.shards().iter().all(|shard| shard.mail.pages() == 0)
     }
 }
 
 impl<P: Platform> PageAllocator<P> {
     /// True if no zone that may serve a request has anything for it, now or soon.
     pub(super) fn has_nothing_for(&self, req: &PageRequest) -> bool {
-        let mut zones = self.candidates(req);
-        !self.has_rest() && zones.all(|zone| zone.lacks(req.order) && zone.is_settled())
+        // What came back between the two looks is seen by the second.
+        let has_nothing =
+            |zone: &Zone| zone.lacks(req.order) && zone.is_settled() && zone.lacks(req.order);
+        !self.has_rest() && self.candidates(req).all(has_nothing)
     }
 
     /// Has those zones looked at that seem to have something for a request in need, and do not.

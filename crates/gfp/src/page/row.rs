@@ -156,6 +156,7 @@ impl<'g, 'z> Return<'g, 'z> {
     #[cold]
     #[inline(never)]
     fn put_apart(&mut self, first: Pfn, end: Pfn) {
+        self.write(); // the counts change at once
         for at in (first.0..end.0).step_by(self.order.pages()) {
             let pfn = Pfn(at);
             if !self.guard.put(pfn, self.order) {
@@ -217,7 +218,6 @@ impl<'g, 'z> Return<'g, 'z> {
         if order < PAGEBLOCK_ORDER {
             return self.guard.reclass(block, order);
         }
-        self.write(); // before its run joins another
         self.guard.count(order, self.sum.kind, 1);
         self.guard.whole(block, false);
     }

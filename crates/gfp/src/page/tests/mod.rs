@@ -26,6 +26,7 @@ mod shards;
 mod sizing;
 mod stand;
 mod steal;
+mod stretches;
 mod support;
 pub(crate) mod tenant;
 mod urgent;

@@ -5,11 +5,15 @@ use super::shards::{EASY, exhaust, hold, machine, order, put, shard_of};
 use crate::error::AllocError;
 use crate::flags::{GFP_NOWAIT, Gfp};
 use crate::frame::Pfn;
+use crate::page::Reported;
+use crate::page::descriptor::Content;
+use crate::page::free::HOLD_MOST;
 use crate::page::{PageAllocator, PageRequest, Relief, WakeUp};
 use crate::sync::Local;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::testing::TestPlatform;
 use std::boxed::Box;
+use std::sync::Arc;
 
 type Machine = PageAllocator<TestPlatform>;
 
@@ -118,6 +122,68 @@ fn who_may_have_what_others_keep_is_not_refused() {
         assert!(!machine.has_nothing_for(&request));
     });
     assert_eq!(huge(&machine).ok(), Some(held[0]));
+}
+
+#[test]
+fn what_is_told_to_the_platform_just_now_is_waited_for() {
+    // P106
+    let machine = machine(16, 16);
+    let held = exhaust(&machine, EASY, HUGE);
+    put_back(&machine, held[0]);
+    let (zone, request) = (&machine.zones[0], PageRequest::new(EASY, order(HUGE)));
+    let local = || Local::enter(machine.platform()).unwrap();
+    let hidden = zone.lock(&machine.blocks, &local()).take_reportable(0);
+    let hidden = hidden.unwrap().pfn;
+    machine.look_again_for(&request);
+    assert!(zone.lacks(order(HUGE)) && !machine.has_nothing_for(&request));
+    let local = local();
+    let mut guard = zone.lock(&machine.blocks, &local);
+    guard.put_reported(hidden, Content::Any, Reported::Taken);
+    // The lock is still held, and nothing counted yet: so nobody misses it later.
+    assert!(!zone.lacks(order(HUGE)) && zone.hidden() == 1);
+    drop(guard);
+    drop(local);
+    assert_eq!(huge(&machine).ok(), Some(hidden));
+}
+
+#[test]
+fn what_somebody_is_about_to_put_counts_as_mail() {
+    // P106: he has it in his hands while he waits for the lock once more.
+    for n in 0..6 {
+        let machine: &_ = Box::leak(Box::new(machine(16, 16)));
+        let held = exhaust(machine, EASY, HUGE);
+        put_back(machine, held[0]);
+        let pages = exhaust(machine, EASY, 0);
+        assert!(pages.len() > HOLD_MOST && huge(machine).is_err());
+        let request = PageRequest::new(EASY, order(HUGE));
+        assert!(machine.has_nothing_for(&request));
+        hold(machine, &[0], || {
+            put(machine, held[1], HUGE);
+            flush(machine);
+            // What was sent last comes out first.
+            pages
+                .iter()
+                .step_by(2)
+                .for_each(|pfn| put(machine, *pfn, 0));
+            flush(machine);
+        });
+        assert!(machine.pages_in_mail() > 512 + HOLD_MOST);
+        let seen = Arc::new(AtomicUsize::new(0));
+        let theirs = seen.clone();
+        let look = move || {
+            let in_mail = machine.pages_in_mail() >= 512;
+            assert!(
+                !in_mail || !machine.has_nothing_for(&request),
+                "at lock {n}"
+            );
+            theirs.fetch_add(1, Relaxed);
+        };
+        at_lock(machine, n, Box::new(look));
+        drain(machine);
+        machine.verify().unwrap();
+        assert_eq!(seen.load(Relaxed), 1);
+        assert_eq!(huge(machine).ok(), Some(held[1]));
+    }
 }
 
 /// At the nth lock from now on something happens.
