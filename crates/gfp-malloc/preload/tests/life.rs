@@ -160,9 +160,15 @@ fn views_while_a_program_runs() {
         assert!(start.elapsed() < Duration::from_secs(30), "no refresh");
         std::thread::yield_now();
     }
+    // Of the first refresh, which writes one file after the other.
     let first = |name: &str| {
-        let text =
-            std::fs::read_to_string(place.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let text = loop {
+            match std::fs::read_to_string(place.join(name)) {
+                Ok(text) => break text,
+                Err(e) => assert!(start.elapsed() < Duration::from_secs(30), "{name}: {e}"),
+            }
+            std::thread::yield_now();
+        };
         text.lines().next().unwrap_or_default().to_owned()
     };
     assert!(first("slabinfo").starts_with("slabinfo - version: 2.1"));
